@@ -1,0 +1,160 @@
+"""Composes the encrypted message (RFC 3156, header protection after RFC 9788) and takes it apart again. Pure.
+
+The part that is encrypted is the original message with a few insertions: header protection, and the little that a
+damaged header section needs so that mail clients can read it. Its first line lists the insertions, so that taking
+them out gives back the original, byte for byte:
+
+    X-Cryptomail-Inserted: OFFSET+LENGTH OFFSET+LENGTH ...
+
+Offsets count octets from the end of that line.
+"""
+
+import re
+from typing import NamedTuple
+
+from sieve_filter.hcp import Policy
+from sieve_filter.message import LINE_END, Field, Message
+
+MARK = b"X-Cryptomail"
+MARK_VALUE = b"encrypted-at-delivery"
+
+_MANIFEST = re.compile(rb"X-Cryptomail-Inserted:((?: [0-9]{1,18}\+[0-9]{1,18})*)\r?\n")
+_TOKEN = rb"[!#-'*+\-.0-9A-Z^_`a-z{|}~]+"  # RFC 2045 section 5.1
+_MEDIA_TYPE = re.compile(rb"[!-9;-~]+[ \t]*:[ \t\r\n]*" + _TOKEN + b"/" + _TOKEN)
+
+
+class Protected(NamedTuple):
+    """A message made ready: `outside` the header fields that stay readable, `inside` the bytes to encrypt."""
+
+    outside: bytes
+    inside: bytes
+    eol: bytes
+
+
+def protect(message: Message, policy: Policy) -> Protected:
+    """Divide `message` into what stays readable under `policy` and what is to be encrypted.
+
+    Outside stand the original's fields in their order, octets untouched, without Content-* (they describe the body),
+    without what `policy` hides, and without fields in our own name. Only a line end that is neither CRLF nor LF is
+    replaced there: mail clients would disagree on where the header section ends.
+    """
+    visible = [(field, shown) for field in message.fields if (shown := _visible(field, policy, message.eol))]
+    outside = b"".join(shown for _, shown in visible)
+    if not message.named(b"mime-version"):
+        outside += b"MIME-Version: 1.0" + message.eol
+    hides_subject = any(field.name == b"subject" and shown != field.raw for field, shown in visible)
+    # RFC 9788 section 2.2: HP-Outer records each non-structural field as it stands outside.
+    outer = b"".join(b"HP-Outer: " + shown for field, shown in visible if field.name != b"mime-version")
+    return Protected(outside, _inside(message, outer, hides_subject), message.eol)
+
+
+def compose(protected: Protected, armored: bytes, boundary: bytes) -> bytes:
+    """The message to store: `protected.outside`, then `armored` (the encrypted inside, LF line ends) as PGP/MIME.
+
+    `boundary` is random, 1 to 70 octets, and holds an underscore: no line of armor has one (RFC 9580 section 6), so
+    it cannot occur in the content.
+    """
+    lines = (
+        MARK + b": " + MARK_VALUE,
+        b'Content-Type: multipart/encrypted; protocol="application/pgp-encrypted";',
+        b' boundary="' + boundary + b'"',
+        b"",
+        b"--" + boundary,
+        b"Content-Type: application/pgp-encrypted",
+        b"Content-Description: PGP/MIME version identification",
+        b"",
+        b"Version: 1",
+        b"",
+        b"--" + boundary,
+        b'Content-Type: application/octet-stream; name="encrypted.asc"',
+        b"Content-Description: OpenPGP encrypted message",
+        b'Content-Disposition: inline; filename="encrypted.asc"',
+        b"",
+        armored.rstrip(b"\n").replace(b"\n", protected.eol),
+        b"",
+        b"--" + boundary + b"--",
+        b"",
+    )
+    return protected.outside + protected.eol.join(lines)
+
+
+def marked(message: Message) -> bool:
+    """Whether `message` claims to have been encrypted by `compose`. Anyone can claim it: nothing may rest on it."""
+    return any(field.value == MARK_VALUE for field in message.named(MARK.lower()))
+
+
+def restore(inside: bytes) -> bytes | None:
+    """The original message from the decrypted `inside`; None where `protect` did not make it."""
+    manifest = _MANIFEST.match(inside)
+    if manifest is None:
+        return None
+    rest = inside[manifest.end() :]
+    kept: list[bytes] = []
+    position = 0
+    for entry in manifest[1].split():
+        offset, length = map(int, entry.split(b"+"))
+        if offset < position or offset + length > len(rest):
+            return None
+        kept.append(rest[position:offset])
+        position = offset + length
+    return b"".join([*kept, rest[position:]])
+
+
+def _visible(field: Field, policy: Policy, eol: bytes) -> bytes:
+    """The field as it stands outside, line end included; empty where it does not."""
+    if field.name.startswith((b"content-", MARK.lower())):
+        return b""
+    shown = policy(field)
+    if shown is False:
+        return b""
+    raw = field.raw if shown is True else field.raw[: field.raw.index(b":") + 1] + b" " + shown + eol
+    return _sound_line_ends(raw, eol)
+
+
+def _sound_line_ends(raw: bytes, eol: bytes) -> bytes:
+    sound = LINE_END.sub(lambda end: end[0] if end[0] in (b"\n", b"\r\n") else eol, raw)
+    return sound if sound.endswith(b"\n") else sound + eol
+
+
+def _inside(message: Message, outer: bytes, hides_subject: bool) -> bytes:
+    """The original with its insertions, under the line that lists them."""
+    raw = message.raw
+    parameters = b'; hp="cipher"'  # RFC 9788 section 2.1
+    if hides_subject:
+        parameters += b'; protected-headers="v1"'  # what Thunderbird and K-9 look for before they show it
+    typed = [end for field in message.named(b"content-type") if (end := _end_of_media_type(field)) is not None]
+    # RFC 2045 section 5.2: without a (sound) Content-Type a message is plain text.
+    added = outer if typed else outer + b"Content-Type: text/plain" + parameters + message.eol
+
+    # Each bare CR becomes a line end that all mail clients know. Of insertions at one offset this must be the first.
+    insertions = [(end.end(), b"\n") for end in LINE_END.finditer(raw, 0, message.body_start) if end[0] == b"\r"]
+    insertions.append((0, added))
+    first_field = message.fields[0].start if message.fields else message.header_end
+    if first_field > 0:  # an mbox "From " line; any name makes a field of it
+        insertions.append((0, b"X-Mbox-Line: "))
+    insertions += [(end, parameters) for end in typed]
+    # HP-Outer inside is our word on what stood outside: the sender's own must not pass for it.
+    insertions += [(field.start, b"Original-") for field in message.named(b"hp-outer")]
+    if not message.separated:
+        unended = message.header_end > 0 and raw[message.header_end - 1] not in b"\r\n"
+        insertions.append((message.body_start, message.eol * 2 if unended else message.eol))
+    manifest, inside = _insert(raw, sorted(insertions, key=lambda insertion: insertion[0]))
+    return manifest + message.eol + inside
+
+
+def _end_of_media_type(field: Field) -> int | None:
+    """The offset in the message right behind `type/subtype`; a parameter put there wins over a later one."""
+    matched = _MEDIA_TYPE.match(field.raw)
+    return None if matched is None else field.start + matched.end()
+
+
+def _insert(raw: bytes, insertions: list[tuple[int, bytes]]) -> tuple[bytes, bytes]:
+    """The line that lists `insertions` (offset in `raw`, text; in ascending order), and `raw` with them made."""
+    pieces: list[bytes] = []
+    listed: list[bytes] = []
+    position = inserted = 0
+    for offset, text in insertions:
+        pieces += (raw[position:offset], text)
+        listed.append(b" %d+%d" % (offset + inserted, len(text)))
+        position, inserted = offset, inserted + len(text)
+    return b"".join([b"X-Cryptomail-Inserted:", *listed]), b"".join([*pieces, raw[position:]])

@@ -1,0 +1,31 @@
+"""Header confidentiality policies of RFC 9788."""
+
+import pytest
+
+from sieve_filter.hcp import POLICIES
+from sieve_filter.message import split
+
+POLICY_CASES = [
+    ("no_confidentiality", b"Subject: s", True),
+    ("no_confidentiality", b"Keywords: k", True),
+    ("baseline", b"Subject: s", b"[...]"),
+    ("baseline", b"Keywords: k", False),
+    ("baseline", b"Comments: c", False),
+    ("baseline", b"Thread-Topic: s", False),
+    ("baseline", b"From: Alice <alice@example.org>", True),
+    ("shy", b"Subject: s", b"[...]"),
+    ("shy", b"From: Alice <alice@example.org>", b"alice@example.org"),
+    ("shy", b"To: A <a@example.org>, \"B, C\" <b@example.org>", b"a@example.org, b@example.org"),
+    ("shy", b"Cc: undisclosed-recipients:;", False),
+    ("shy", b"From: \xff\xfe <x@example.org>", b"x@example.org"),
+    ("shy", b"Date: Mon, 1 Jan 2024 01:00:00 +0200", b"Sun, 31 Dec 2023 23:00:00 +0000"),
+    ("shy", b"Date: at tea time", False),
+    ("shy", b"Date: Fri, 31 Dec 9999 23:00:00 -2300", False),
+    ("shy", b"Reply-To: Alice <alice@example.org>", True),
+]
+
+
+@pytest.mark.parametrize(("policy", "line", "shown"), POLICY_CASES, ids=lambda value: str(value)[:40])
+def test_policy_shows_just_this_of_a_field(policy: str, line: bytes, shown: bool | bytes) -> None:
+    (field,) = split(line + b"\r\n").fields
+    assert POLICIES[policy](field) == shown

@@ -1,0 +1,64 @@
+"""Splitting: where a header section ends, whatever a message looks like."""
+
+import time
+
+import pytest
+from hypothesis import given
+
+from sieve_filter.message import split
+from tests.messages import any_message
+
+
+@given(any_message)
+def test_every_byte_of_any_message_is_accounted_for(raw: bytes) -> None:
+    message = split(raw)
+    end = 0
+    for field in message.fields:
+        assert field.raw == raw[field.start : field.end]
+        assert field.start >= end
+        end = field.end
+    assert end <= message.header_end <= message.body_start <= len(raw)
+    assert raw[message.header_end : message.body_start] in (b"", b"\r", b"\n", b"\r\n", b"\r\r\n")
+    assert message.body == raw[message.body_start :]
+
+
+@pytest.mark.parametrize(
+    ("raw", "names", "body"),
+    [
+        pytest.param(b"", [], b"", id="empty"),
+        pytest.param(b"A: b\r\n\r\nbody", [b"a"], b"body", id="crlf"),
+        pytest.param(b"A: b\n\nbody", [b"a"], b"body", id="lf"),
+        pytest.param(b"A: b\rC: d\r\rbody", [b"a", b"c"], b"body", id="cr"),
+        pytest.param(b"A: b\r\r\nC: d\r\r\n\r\nbody", [b"a", b"c"], b"body", id="cr-cr-lf"),
+        pytest.param(b"\r\nbody", [], b"body", id="no-header"),
+        pytest.param(b"just text\r\nA: b\r\n", [], b"just text\r\nA: b\r\n", id="no-header-no-empty-line"),
+        pytest.param(b"A: b\r\nsecret text\r\n", [b"a"], b"secret text\r\n", id="no-empty-line"),
+        pytest.param(b"A: b", [b"a"], b"", id="no-body-no-line-end"),
+        pytest.param(b"A : b\r\n\r\n", [b"a"], b"", id="space-before-the-colon"),
+        pytest.param(b"A B: c\r\n\r\n", [], b"A B: c\r\n\r\n", id="space-in-the-name"),
+        pytest.param(b"\xc3\xa9: c\r\n\r\n", [], b"\xc3\xa9: c\r\n\r\n", id="8-bit-name"),
+        pytest.param(b"From a@b\r\nA: b\r\n\r\nbody", [b"a"], b"body", id="mbox-line"),
+        pytest.param(b" x\r\nA: b\r\n", [], b" x\r\nA: b\r\n", id="begins-with-a-continuation"),
+    ],
+)
+def test_header_section_ends_where_it_is_certain_to(raw: bytes, names: list[bytes], body: bytes) -> None:
+    message = split(raw)
+    assert [field.name for field in message.fields] == names
+    assert message.body == body
+
+
+def test_text_behind_a_bare_cr_is_not_taken_for_a_part_of_the_subject() -> None:
+    message = split(b"Subject: x\rthe body, in secret\r\n")
+    assert message.fields[0].value == b"x"
+    assert message.body == b"the body, in secret\r\n"
+
+
+def test_folded_values_are_unfolded() -> None:
+    assert split(b"A: b\r\n c\r\n\td\r\n\r\n").fields[0].value == b"b c\td"
+
+
+@pytest.mark.parametrize("unit", [b"\r", b"\n", b"A: b\r\n", b" \r\n", b":", b"A", b"From ", b"\r\r\n"], ids=repr)
+def test_five_megabytes_of_anything_are_split_in_seconds(unit: bytes) -> None:
+    started = time.perf_counter()
+    split(b"A: b\r\n" + unit * (5_000_000 // len(unit)))
+    assert time.perf_counter() - started < 5
