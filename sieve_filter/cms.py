@@ -1,0 +1,217 @@
+"""Recognises S/MIME encryption by walking the Cryptographic Message Syntax (RFC 5652, RFC 5083). Pure.
+
+BER and DER are understood (X.690): indefinite lengths, and content in pieces. Nothing is decrypted.
+"""
+
+from sieve_filter import limits
+
+SIGNED_DATA = "1.2.840.113549.1.7.2"
+ENVELOPED_DATA = "1.2.840.113549.1.7.3"
+COMPRESSED_DATA = "1.2.840.113549.1.9.16.1.9"
+AUTH_ENVELOPED_DATA = "1.2.840.113549.1.9.16.1.23"
+
+# Identifier octets (X.690 section 8.1.2): universal types, and context-specific ones, primitive and constructed.
+_INTEGER, _OCTET_STRING, _OID, _SEQUENCE, _SET = 0x02, 0x04, 0x06, 0x30, 0x31
+_CONTEXT_PRIMITIVE, _CONTEXT = 0x80, 0xA0
+_CONSTRUCTED = 0x20
+_HIGH_TAG = 0x1F
+
+# RecipientInfo (RFC 5652 section 6.2) by its identifier: key transport, key agreement, key encryption key, password
+# start with a version, the last ("other") with an object identifier.
+_RECIPIENTS = {_SEQUENCE: _INTEGER, 0xA1: _INTEGER, 0xA2: _INTEGER, 0xA3: _INTEGER, 0xA4: _OID}
+
+
+class _MalformedError(ValueError):
+    """The octets are not what the structure must have here."""
+
+
+def content_type(data: bytes) -> str | None:
+    """The content type, such as ENVELOPED_DATA, that the ContentInfo `data` names (RFC 5652 section 3).
+
+    None when `data` does not start with a ContentInfo. It is only what `data` claims to be: see `enveloped`.
+    """
+    reader = _Reader(data)
+    try:
+        reader.enter(_SEQUENCE)
+        return _dotted(reader.take(_OID))
+    except _MalformedError:
+        return None
+
+
+def enveloped(data: bytes) -> bool:
+    """Whether `data` is, from its first octet to its last, enveloped-data or authenticated-enveloped-data.
+
+    That is (RFC 5652 section 6.1, RFC 5083 section 2.1): a version, at least one recipient, an algorithm and some
+    ciphertext; all lengths fit, and nothing follows.
+    """
+    try:
+        _read_content_info(_Reader(data))
+    except _MalformedError:
+        return False
+    return True
+
+
+def _read_content_info(reader: "_Reader") -> None:
+    reader.enter(_SEQUENCE)
+    kind = _dotted(reader.take(_OID))
+    _require(kind in (ENVELOPED_DATA, AUTH_ENVELOPED_DATA))
+    reader.enter(_CONTEXT)
+    reader.enter(_SEQUENCE)
+    reader.take(_INTEGER)
+    reader.skip_optional(_CONTEXT)  # originatorInfo
+    _read_recipients(reader)
+    _read_encrypted_content(reader)
+    reader.skip_optional(_CONTEXT | 1)  # unprotectedAttrs or authAttrs
+    if kind == AUTH_ENVELOPED_DATA:
+        _require(len(reader.take(_OCTET_STRING)) > 0)  # mac
+        reader.skip_optional(_CONTEXT | 2)  # unauthAttrs
+    reader.leave()
+    reader.leave()
+    reader.leave()
+    _require(reader.at_end())
+
+
+def _read_recipients(reader: "_Reader") -> None:
+    """Read recipientInfos (RFC 5652 section 6.1): a set that is not empty."""
+    reader.enter(_SET)
+    _require(not reader.at_end())
+    while not reader.at_end():
+        identifier = reader.peek()
+        _require(identifier in _RECIPIENTS)
+        reader.enter(identifier)
+        reader.take(_RECIPIENTS[identifier])
+        while not reader.at_end():
+            reader.skip()
+        reader.leave()
+    reader.leave()
+
+
+def _read_encrypted_content(reader: "_Reader") -> None:
+    """Read encryptedContentInfo (RFC 5652 section 6.1), whose content may be left out; here it must not be.
+
+    It is an octet string, whole or in pieces (X.690 section 8.7).
+    """
+    reader.enter(_SEQUENCE)
+    reader.take(_OID)
+    reader.enter(_SEQUENCE)  # contentEncryptionAlgorithm
+    reader.take(_OID)
+    while not reader.at_end():
+        reader.skip()
+    reader.leave()
+    size = 0
+    if reader.peek() == _CONTEXT_PRIMITIVE:
+        size = len(reader.take(_CONTEXT_PRIMITIVE))
+    else:
+        reader.enter(_CONTEXT)
+        while not reader.at_end():
+            size += len(reader.take(_OCTET_STRING))
+        reader.leave()
+    _require(size > 0)
+    reader.leave()
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise _MalformedError
+
+
+def _dotted(octets: memoryview) -> str:
+    """An object identifier (X.690 section 8.19) in dotted form."""
+    _require(0 < len(octets) <= limits.CMS_OID_OCTETS and octets[-1] < 0x80)
+    numbers: list[int] = []
+    number = 0
+    for octet in octets:
+        number = number << 7 | octet & 0x7F
+        if octet < 0x80:
+            numbers.append(number)
+            number = 0
+    first = min(numbers[0] // 40, 2)
+    return ".".join(map(str, [first, numbers[0] - 40 * first, *numbers[1:]]))
+
+
+class _Reader:
+    """Goes through ASN.1 values (X.690) from left to right; raises _MalformedError where one is not as asked."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self._position = 0
+        self._values = 0
+        # The values entered and not left yet: the offset that none of their content may pass, and whether they end
+        # there or, having an indefinite length, at an end-of-contents (X.690 section 8.1.5) before it.
+        self._entered = [(len(data), True)]
+
+    def at_end(self) -> bool:
+        """Whether the content of the value entered last is at its end."""
+        limit, definite = self._entered[-1]
+        if definite:
+            return self._position == limit
+        return limit - self._position >= 2 and not any(self._data[self._position : self._position + 2])
+
+    def peek(self) -> int:
+        """The identifier octet of the next value."""
+        _require(self._position < self._entered[-1][0])
+        return self._data[self._position]
+
+    def enter(self, identifier: int) -> None:
+        """Go to the content of the next value, which must have that identifier."""
+        _require(self.peek() == identifier)
+        self._enter(self._read_head())
+
+    def leave(self) -> None:
+        """Go past the value entered last, whose content must be at its end."""
+        _require(self.at_end())
+        if not self._entered.pop()[1]:
+            self._position += 2
+
+    def take(self, identifier: int) -> memoryview:
+        """Go past the next value, which must be primitive and have that identifier: its content."""
+        _require(self.peek() == identifier)
+        length = self._read_head()
+        if length is None:
+            raise _MalformedError
+        self._position += length
+        return self._data[self._position - length : self._position]
+
+    def skip(self) -> None:
+        """Go past the next value, whatever it is."""
+        outside = len(self._entered)
+        while True:
+            self._enter(self._read_head())
+            limit, definite = self._entered[-1]
+            if definite:
+                self._position = limit
+            while len(self._entered) > outside and self.at_end():
+                self.leave()
+            if len(self._entered) == outside:
+                return
+
+    def skip_optional(self, identifier: int) -> None:
+        """Go past the next value if it has that identifier."""
+        if not self.at_end() and self.peek() == identifier:
+            self.skip()
+
+    def _enter(self, length: int | None) -> None:
+        _require(len(self._entered) < limits.CMS_DEPTH)
+        limit = self._entered[-1][0]
+        self._entered.append((limit, False) if length is None else (self._position + length, True))
+
+    def _read_head(self) -> int | None:
+        """Read identifier and length (X.690 sections 8.1.2, 8.1.3): the length, or None when it is indefinite."""
+        identifier = self.peek()
+        _require(identifier != 0 and identifier & _HIGH_TAG != _HIGH_TAG)  # CMS has no tag above 30
+        self._values += 1
+        _require(self._values <= limits.CMS_VALUES)
+        self._position += 1
+        length = self.peek()
+        self._position += 1
+        if length == 0x80:
+            _require(identifier & _CONSTRUCTED != 0)
+            return None
+        limit = self._entered[-1][0]
+        if length > 0x80:
+            octets = length & 0x7F
+            _require(octets <= 8 and octets <= limit - self._position)
+            length = int.from_bytes(self._data[self._position : self._position + octets])
+            self._position += octets
+        _require(length <= limit - self._position)
+        return length

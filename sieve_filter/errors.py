@@ -1,0 +1,63 @@
+"""Every way in which cryptomail gives up, each with its exit code of sysexits(3). No error carries message text."""
+
+import os
+
+
+class CryptomailError(Exception):
+    """The root. `str(error)` is one line: what happened and what to do about it; `code` the exit code."""
+
+    code = os.EX_SOFTWARE
+
+
+class UsageError(CryptomailError):
+    """The command line or the environment asks for something that cannot be."""
+
+    code = os.EX_USAGE
+
+
+class ConfigError(CryptomailError):
+    """The configuration file is unreadable, or says something that cannot be."""
+
+    code = os.EX_CONFIG
+
+
+class RefusedError(CryptomailError):
+    """The message cannot be encrypted now; nothing was written, and the sending server is to try again later."""
+
+    code = os.EX_TEMPFAIL
+
+
+class NoKeyError(RefusedError):
+    """The owner has no key, and a key is required."""
+
+
+class UnusableKeyError(RefusedError):
+    """The owner has keys, but none that may be encrypted to."""
+
+
+class KeyringError(RefusedError):
+    """A keyring is there but cannot be read."""
+
+
+class EncryptionError(RefusedError):
+    """GnuPG failed, or what it wrote is not the ciphertext that was asked for."""
+
+
+class TooLargeError(RefusedError):
+    """The message is larger than the administrator's limit."""
+
+
+class TimedOutError(RefusedError):
+    """The time for one message is over."""
+
+
+class DecryptionError(CryptomailError):
+    """The caller's GnuPG cannot decrypt the message, or it was damaged after cryptomail wrote it."""
+
+    code = os.EX_DATAERR
+
+
+class FileError(CryptomailError):
+    """A file, standard input or standard output cannot be read or written."""
+
+    code = os.EX_IOERR

@@ -1,0 +1,41 @@
+"""Named limits, each with its source. What exceeds one counts as not encrypted, which is the harmless mistake."""
+
+# A Content-Type value longer than this is not taken apart. RFC 2045 names no length; RFC 2046 section 5.1.1 gives a
+# boundary 70 octets and RFC 6838 section 4.2 each half of a type 127, so real values have some hundreds.
+CONTENT_TYPE_OCTETS = 8_000
+
+# Parts of one multipart body. PGP/MIME has two; a client that encrypts each attachment by itself has one for each.
+MULTIPART_PARTS = 500
+
+# Header fields of a part of an encrypted message, and octets in each. They are readable text, so there is no room for
+# more than a part needs: RFC 2045 and RFC 2183 define five fields; a line has 998 octets (RFC 5322 section 2.1.1).
+PART_FIELDS = 10
+PART_FIELD_OCTETS = 998
+
+# Armor header lines (RFC 9580 section 6.2.2) are readable text too: five keys exist, and a value fits on a line of 76.
+ARMOR_HEADERS = 8
+ARMOR_HEADER_OCTETS = 200
+
+# Recipients of one message. Each costs a packet of some 100 to 500 octets; mailing-list software sends one at a time.
+OPENPGP_PACKETS = 2_000
+
+# Partial-length chunks of one packet (RFC 9580 section 4.2.1.4). GnuPG writes chunks of 8 KiB: this is 8 GiB of it.
+OPENPGP_CHUNKS = 1_000_000
+
+# Depth of ASN.1 values of indefinite length. RFC 5652 needs seven when everything around the ciphertext has one.
+CMS_DEPTH = 16
+
+# ASN.1 values looked at in one message. OpenSSL streams the content in pieces of a few KiB: this is 1 GiB of it.
+CMS_VALUES = 300_000
+
+# Octets of an object identifier. The ones that CMS needs have nine to eleven.
+CMS_OID_OCTETS = 64
+
+# What mail-parser is given. Measured on one machine with Python 3.11: its parsers take 0.7 us for each line, and
+# 0.07 us more for each container (multipart/*, message/*) around it; copy an attached message once for each container
+# around it; need stack for each container, 15 us for each part, and 2 ns times the square of a Content field's octets.
+STRUCTURE_CONTAINERS = 100
+STRUCTURE_OCTETS = 300_000_000  # times containers
+STRUCTURE_LINES = 10_000_000  # times containers, of which ten are always counted
+STRUCTURE_DASHED_LINES = 5_000
+STRUCTURE_FIELD_SQUARES = 500_000_000

@@ -1,0 +1,228 @@
+"""Decides whether a message is encrypted already: by its structure, never by what it claims to be.
+
+Calling plain text encrypted would store it readable; calling ciphertext plain only encrypts it twice. So a message is
+encrypted when every octet of its body is accounted for: ciphertext, or one of the few lines that must stand around it.
+"""
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+from sieve_filter import cms, limits
+from sieve_filter.message import Message, split
+from sieve_filter.mime import ContentType, content_type, decode, split_multipart, transfer_encoding
+from sieve_filter.packets import EncryptedMessage, encrypted_payload
+from sieve_filter.structure import Structure, StructureError
+
+# RFC 2045 section 5.2: what a message or part without a Content-Type is.
+_TEXT = ContentType(b"text/plain")
+
+_PKCS7 = (b"application/pkcs7-mime", b"application/x-pkcs7-mime")  # RFC 8551 section 3.2; the older name
+_CONTROL = b"application/pgp-encrypted"  # RFC 3156 section 4
+
+# What mail programs write above the parts of an encrypted message, for readers without MIME. Anything else there is
+# text that somebody wrote.
+_PREAMBLE = re.compile(
+    rb"(?:This is an OpenPGP/MIME encrypted message \(RFC (?:2440|4880|9580) and 3156\)\.?"
+    rb"|This is a multi-?part message in MIME format\.{0,3}"
+    rb"|This is a MIME-encapsulated message\.?"
+    rb"|This message is in MIME format(?: and has been PGP encrypted)?\.)?"
+)
+_MARKER = b"\n-----BEGIN PGP MESSAGE-----"
+_CLEARSIGNED = b"-----BEGIN PGP SIGNED MESSAGE-----"  # RFC 9580 section 7
+
+
+class Kind(Enum):
+    """What a message is. The values are for people, and for the output of `cryptomail inspect`."""
+
+    PLAIN = "plain"
+    PGP_MIME = "PGP/MIME"
+    INLINE_PGP = "inline PGP"
+    SMIME_ENVELOPED = "S/MIME enveloped"
+    SIGNED = "signed"
+    CLAIMS_ENCRYPTED = "claims to be encrypted but is not"
+
+
+class Shape(NamedTuple):
+    """The verdict. `reason` is one clause without any content of the message.
+
+    `key_ids` are those of the OpenPGP recipients, as packets.EncryptedMessage has them, each once. `certain` is False
+    when the Content-Type could not be read; the message counts as not encrypted then.
+    """
+
+    kind: Kind
+    reason: str
+    key_ids: tuple[str, ...] = ()
+    certain: bool = True
+
+    @property
+    def encrypted(self) -> bool:
+        return self.kind in (Kind.PGP_MIME, Kind.INLINE_PGP, Kind.SMIME_ENVELOPED)
+
+
+Reader = Callable[[bytes], Structure]
+
+
+def classify(message: Message, reader: Reader | None = None) -> Shape:
+    """What `message` is. Any message at all has a shape; the time it takes is proportional to its size.
+
+    Where the Content-Type cannot be read from its bytes, `reader` (structure.read) is asked for it. Only for that: the
+    body is then looked at as always, so that no reading of mail-parser's can hide a byte of it.
+    """
+    content = _content(message)
+    if content is not None:
+        return _shape(message, content)
+    unknown = Shape(Kind.PLAIN, "its Content-Type cannot be read", certain=False)
+    if reader is None:
+        return unknown
+    try:
+        return _shape(message, reader(message.raw).content)
+    except StructureError:
+        return unknown
+
+
+def _shape(message: Message, content: ContentType) -> Shape:
+    """What `message` is, given its Content-Type."""
+    if content.media_type == b"multipart/signed":
+        return Shape(Kind.SIGNED, "multipart/signed")
+    if content.media_type in _PKCS7:
+        return _smime(message)
+    if content.media_type == b"multipart/encrypted":
+        return _multipart_encrypted(message, content)
+    shape = None
+    if content.media_type == b"multipart/mixed":
+        shape = _multipart_mixed(message, content)
+    elif content.media_type == _TEXT.media_type:
+        shape = _text(message)
+    return shape or _plain(message.body)
+
+
+def _plain(text: bytes) -> Shape:
+    """Not encrypted; but perhaps it looks so to a program that searches for a line."""
+    if _MARKER in b"\n" + text:
+        return Shape(Kind.CLAIMS_ENCRYPTED, "a line begins a PGP message, but the body is not wholly one")
+    return Shape(Kind.PLAIN, "its body is not encrypted as a whole")
+
+
+def _smime(message: Message) -> Shape:
+    """S/MIME (RFC 8551): smime-type and file name are claims, the CMS structure is what counts."""
+    data = _decoded(message)
+    if data is not None and cms.enveloped(data):
+        return Shape(Kind.SMIME_ENVELOPED, "S/MIME with enveloped (encrypted) data")
+    claimed = None if data is None else cms.content_type(data)
+    if claimed == cms.SIGNED_DATA:
+        return Shape(Kind.SIGNED, "S/MIME with signed data")
+    if claimed == cms.COMPRESSED_DATA:
+        return Shape(Kind.PLAIN, "S/MIME with compressed data")
+    return Shape(Kind.CLAIMS_ENCRYPTED, "an S/MIME type, but the content is not wholly enveloped data")
+
+
+def _multipart_encrypted(message: Message, content: ContentType) -> Shape:
+    """PGP/MIME (RFC 3156 section 4): exactly two parts, "Version: 1" and the encrypted message."""
+    protocol = content.parameters.get(b"protocol", _CONTROL)
+    if protocol.strip().lower() != _CONTROL:
+        return Shape(Kind.CLAIMS_ENCRYPTED, "multipart/encrypted, but its protocol is not OpenPGP")
+    parts = _parts(message, content)
+    if parts is None:
+        return Shape(Kind.CLAIMS_ENCRYPTED, "multipart/encrypted, but not all of it is in well-formed parts")
+    if len(parts) != 2:
+        return Shape(Kind.CLAIMS_ENCRYPTED, "multipart/encrypted, but it does not have two parts")
+    if not _is_control(parts[0]):
+        return Shape(Kind.CLAIMS_ENCRYPTED, "multipart/encrypted, but its first part is not the version")
+    encrypted = _encrypted(parts[1])
+    if encrypted is None:
+        reason = "multipart/encrypted, but its second part is not an OpenPGP encrypted message"
+        return Shape(Kind.CLAIMS_ENCRYPTED, reason)
+    return Shape(Kind.PGP_MIME, "PGP/MIME with an OpenPGP encrypted message", _key_ids([encrypted]))
+
+
+def _multipart_mixed(message: Message, content: ContentType) -> Shape | None:
+    """PGP/MIME as Exchange leaves it, or inline PGP with attachments that are encrypted each by itself."""
+    parts = _parts(message, content)
+    if not parts:
+        return None
+    rest = parts[1:] if _is_empty_text(parts[0]) else parts
+    if len(rest) == 2 and _is_control(rest[0]) and (encrypted := _encrypted(rest[1])):
+        return Shape(
+            Kind.PGP_MIME,
+            "PGP/MIME with an OpenPGP encrypted message, its type changed to multipart/mixed",
+            _key_ids([encrypted]),
+        )
+    if _media_type(parts[0]) != _TEXT.media_type:
+        return None
+    messages = [encrypted for part in parts if (encrypted := _encrypted(part))]
+    if len(messages) < len(parts):
+        return None
+    return Shape(Kind.INLINE_PGP, "its text and each attachment are OpenPGP encrypted messages", _key_ids(messages))
+
+
+def _text(message: Message) -> Shape | None:
+    """Inline PGP: text that is one encrypted message, or is signed in the clear; None when it cannot be decoded."""
+    text = _decoded(message)
+    if text is None:
+        return None
+    if text.lstrip().startswith(_CLEARSIGNED):
+        return Shape(Kind.SIGNED, "text signed in the clear")
+    encrypted = encrypted_payload(text)
+    if encrypted is None:
+        return _plain(text)
+    return Shape(Kind.INLINE_PGP, "its text is one OpenPGP encrypted message", _key_ids([encrypted]))
+
+
+def _parts(message: Message, content: ContentType) -> list[Message] | None:
+    """The parts of a multipart, or None when there is anything besides: the places where text could stand."""
+    boundary = content.parameters.get(b"boundary")
+    multipart = split_multipart(message.body, boundary) if boundary else None
+    if multipart is None or multipart.epilogue.strip() or not _PREAMBLE.fullmatch(multipart.preamble.strip()):
+        return None
+    parts = [split(part) for part in multipart.parts]
+    return parts if all(map(_has_bare_header, parts)) else None
+
+
+def _has_bare_header(part: Message) -> bool:
+    """Whether the part's header section is a few short Content-* fields, and an empty line ends it."""
+    return (
+        part.separated
+        and len(part.fields) <= limits.PART_FIELDS
+        and sum(len(field.raw) for field in part.fields) == part.header_end  # else a line in it is no field
+        and all(field.name.startswith(b"content-") for field in part.fields)
+        and all(len(field.raw) <= limits.PART_FIELD_OCTETS for field in part.fields)
+    )
+
+
+def _is_control(part: Message) -> bool:
+    """Whether this is the part that says "Version: 1" (RFC 3156 section 4)."""
+    text = _decoded(part) if _media_type(part) == _CONTROL else None
+    return text is not None and b"".join(text.split()).lower() == b"version:1"
+
+
+def _is_empty_text(part: Message) -> bool:
+    text = _decoded(part) if _media_type(part) in (b"text/plain", b"text/html") else None
+    return text is not None and not text.strip()
+
+
+def _encrypted(part: Message) -> EncryptedMessage | None:
+    data = _decoded(part)
+    return None if data is None else encrypted_payload(data)
+
+
+def _content(message: Message) -> ContentType | None:
+    """The Content-Type; where the field is repeated, the first."""
+    fields = message.named(b"content-type")
+    return content_type(fields[0].value) if fields else _TEXT
+
+
+def _media_type(part: Message) -> bytes | None:
+    content = _content(part)
+    return content.media_type if content else None
+
+
+def _decoded(message: Message) -> bytes | None:
+    """The body without its transfer encoding, or None when that is unknown or does not fit."""
+    fields = message.named(b"content-transfer-encoding")
+    return decode(message.body, transfer_encoding(fields[0].value) if fields else b"7bit")
+
+
+def _key_ids(messages: list[EncryptedMessage]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key_id for message in messages for key_id in message.key_ids))
