@@ -1,0 +1,161 @@
+"""Reads the configuration file: the only module that knows its syntax."""
+
+import os
+import re
+from collections.abc import Callable, Container, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sieve_filter.errors import ConfigError
+from sieve_filter.hcp import POLICIES
+from sieve_filter.keyring import Keyrings
+
+PASS, REFUSE = "pass", "refuse"  # a decision, not a password
+
+
+class Settings(NamedTuple):
+    """What the administrator decided; the defaults are those of a missing file. cryptomail.toml(5) explains each.
+
+    `size_limit` counts octets (0: no limit), `time_limit` seconds.
+    """
+
+    header_policy: str = "no_confidentiality"
+    recipient_delimiter: str = "+"
+    size_limit: int = 0
+    time_limit: int = 50
+    keyrings: Keyrings = Keyrings(owner=("%h/.cryptomail",), shared=("%h/.gnupg",), minimum_bits=2048)
+    no_key: str = PASS
+    unusable_key: str = REFUSE
+    too_large: str = REFUSE
+    aliases: Mapping[str, tuple[str, ...]] = {}  # a Mapping cannot be written to
+
+
+def load(path: str, trusted_owners: Container[int] | None = None) -> Settings:
+    """The settings in the file `path`.
+
+    `trusted_owners`, where given, are the user IDs to which the file may belong: a user's Sieve script can name any
+    file, and must not get the configuration that the user wrote. Raises ConfigError, which names file and line;
+    FileNotFoundError where there is no such file.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            status = os.fstat(file.fileno())
+            if trusted_owners is not None and (status.st_uid not in trusted_owners or status.st_mode & 0o022):
+                raise ConfigError(f"{path} is not trusted: it must belong to root, and nobody else may write to it")
+            text = file.read().decode("utf-8")
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    try:
+        return parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}, {error}") from error.__cause__
+
+
+def parse(text: str) -> Settings:
+    """The settings that `text` (TOML) makes. Raises ConfigError, which names the line."""
+    if all(not line.strip() or line.startswith("#") for line in text.splitlines()):
+        return Settings()  # the file as it is installed: spares each delivery the import below
+    import tomllib
+
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"which is not TOML: {error}") from error
+    settings: dict[str, Any] = {}
+    keyrings: dict[str, Any] = {}
+    for table, name, value in _flatten(document, text):
+        rule = _RULES.get((table, name))
+        if rule is None:
+            raise ConfigError(f"{_line(text, table, name)}: there is no such setting: {_full(table, name)}")
+        if not rule.holds(value):
+            raise ConfigError(f"{_line(text, table, name)}: {_full(table, name)} must be {rule.must_be}")
+        into = keyrings if table == "keyrings" else settings
+        into[name] = tuple(value) if isinstance(value, list) else value
+    settings["aliases"] = {user: tuple(addresses) for user, addresses in document.get("aliases", {}).items()}
+    return Settings(**settings, keyrings=Settings().keyrings._replace(**keyrings))
+
+
+class _Rule(NamedTuple):
+    holds: Callable[[Any], bool]
+    must_be: str
+
+
+def _is_whole_number(least: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and value >= least
+
+
+def _is_homes(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, str) and one.startswith(("/", "%h/")) and not re.sub("%[undh%]", "", one).count("%")
+        for one in value
+    )
+
+
+def _is_addresses(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) and "@" in one for one in value)
+
+
+_DECISION = _Rule(lambda value: value in (PASS, REFUSE), f'"{PASS}" or "{REFUSE}"')
+_HOMES = _Rule(_is_homes, "a list of GnuPG homes: absolute paths, in which %u, %n, %d and %h are filled in")
+_ALIASES = _Rule(_is_addresses, "a list of addresses")
+
+# Table and name of each setting (the table "" is the top of the file), and what its value has to be.
+_RULES: Mapping[tuple[str, str], _Rule] = {
+    ("", "header_policy"): _Rule(
+        lambda value: isinstance(value, str) and value in POLICIES,
+        "one of " + ", ".join(f'"{name}"' for name in POLICIES),
+    ),
+    ("", "recipient_delimiter"): _Rule(
+        lambda value: isinstance(value, str) and len(value) <= 1, "one character, or empty for none"
+    ),
+    ("", "size_limit"): _Rule(_is_whole_number(0), "a whole number of octets (0: no limit)"),
+    ("", "time_limit"): _Rule(_is_whole_number(1), "a whole number of seconds, 1 or more"),
+    ("keyrings", "owner"): _HOMES,
+    ("keyrings", "shared"): _HOMES,
+    ("keyrings", "minimum_bits"): _Rule(_is_whole_number(0), "a whole number of bits"),
+    ("on", "no_key"): _DECISION,
+    ("on", "unusable_key"): _DECISION,
+    ("on", "too_large"): _DECISION,
+}
+_TABLES = ("keyrings", "on", "aliases")
+
+
+def _flatten(document: Mapping[str, Any], text: str) -> list[tuple[str, str, Any]]:
+    """Each setting as (table, name, value). Raises ConfigError where a table is something else."""
+    flat: list[tuple[str, str, Any]] = []
+    for name, value in document.items():
+        if name not in _TABLES:
+            flat.append(("", name, value))
+        elif not isinstance(value, dict):
+            raise ConfigError(f"{_line(text, '', name)}: {name} must be a table: [{name}]")
+        elif name == "aliases":
+            _check_aliases(value, text)
+        else:
+            flat += [(name, key, inner) for key, inner in value.items()]
+    return flat
+
+
+def _check_aliases(aliases: Mapping[str, Any], text: str) -> None:
+    for user, addresses in aliases.items():
+        if not _ALIASES.holds(addresses):
+            raise ConfigError(f"{_line(text, 'aliases', user)}: the aliases of {user} must be {_ALIASES.must_be}")
+
+
+def _full(table: str, name: str) -> str:
+    return f"{table}.{name}" if table else name
+
+
+def _line(text: str, table: str, name: str) -> str:
+    """Where `name` is set: tomllib keeps no positions. The line of its table where it is written in an unusual way."""
+    current = ""
+    best = 1
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[+\s*[\"']?([^\]\"']+?)[\"']?\s*\]", line):
+            current = header[1]
+            if current in (table, name):
+                best = number
+        elif current == table and re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*[=.]", line):
+            return f"line {number}"
+    return f"line {best}"

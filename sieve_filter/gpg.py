@@ -1,0 +1,107 @@
+"""Runs GnuPG, by python-gnupg. The only module that starts a program."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gnupg
+
+from sieve_filter.errors import DecryptionError, EncryptionError, KeyringError
+
+# What every run during a delivery gets. The owner's gpg.conf is not read: `encrypt-to` and its like are for the hand.
+_OPTIONS = (
+    "--no-options",
+    "--no-permission-warning",
+    "--no-auto-key-locate",  # never look a key up on the network
+    "--disable-dirmngr",
+    "--no-auto-check-trustdb",
+    "--trust-model",
+    "always",  # whose key it is was decided by whose keyring it is in
+    "--no-random-seed-file",
+    "--lock-never",  # nothing is written, so a keyring on a read-only disk or locked by another gpg serves as well
+)
+
+# RFC 4880 packets only: a key made by GnuPG 2.4 prefers its own AEAD packet, which other clients cannot open.
+# The cipher is named because a key without preferences would get the one that was mandatory then, 3DES.
+_PACKETS = ("--rfc4880", "--cipher-algo", "AES256")
+
+
+class _GnuPG(gnupg.GPG):  # type: ignore[misc]  # python-gnupg has no types
+    """python-gnupg, with two repairs."""
+
+    def _collect_output(self, process: subprocess.Popen[bytes], *arguments: Any, **named: Any) -> Any:
+        """Leave no gpg behind when the time is over (a signal handler raises while this waits)."""
+        try:
+            return super()._collect_output(process, *arguments, **named)
+        except BaseException:
+            process.kill()
+            raise
+
+    def _decode_result(self, result: Any) -> Any:
+        """Leave a listing as bytes: python-gnupg ends lines at octet 0x85 too, which UTF-8 user IDs may hold."""
+        return result
+
+
+def list_keys(home: str, patterns: Sequence[str] = ()) -> bytes:
+    """The public keys in the GnuPG home `home`, as colon-separated records; those that match `patterns` if given.
+
+    A pattern is a fingerprint, or an address in angle brackets, which GnuPG compares as a whole. Raises KeyringError
+    where the keyring cannot be read.
+    """
+    try:
+        result = _gnupg(home).list_keys(keys=list(patterns))
+    except (OSError, ValueError) as error:
+        raise KeyringError(f"cannot list the keys in {home}: {error}") from error
+    # With patterns, gpg exits with 2 where one of them matched nothing.
+    if result.returncode != 0 and not (patterns and "No public key" in result.stderr):
+        raise KeyringError(f"cannot list the keys in {home}: {_complaint(result.stderr)}")
+    data: bytes = result.data
+    return data
+
+
+def encrypt(data: bytes, homes: Sequence[str], fingerprints: Sequence[str]) -> bytes:
+    """`data` encrypted to exactly the subkeys `fingerprints`, which stand in the GnuPG homes `homes`; armored.
+
+    Raises EncryptionError where gpg fails, or exits well without having said that it encrypted.
+    """
+    keyrings = [option for home in homes[1:] for option in ("--keyring", _keyring(home))]
+    try:
+        result = _gnupg(homes[0]).encrypt(data, [f"{one}!" for one in fingerprints], extra_args=[*_PACKETS, *keyrings])
+    except (OSError, ValueError) as error:
+        raise EncryptionError(f"cannot run gpg: {error}") from error
+    if not result.ok or result.returncode != 0:
+        raise EncryptionError(f"gpg could not encrypt: {_complaint(result.stderr)}")
+    armored: bytes = result.data
+    return armored
+
+
+def decrypt(armored: bytes) -> bytes:
+    """The content of `armored`, by the caller's own gpg, agent and pinentry. Raises DecryptionError."""
+    try:
+        result = gnupg.GPG().decrypt(armored)
+    except (OSError, ValueError) as error:
+        raise DecryptionError(f"cannot run gpg: {error}") from error
+    if not result.ok or result.returncode != 0:
+        raise DecryptionError(f"gpg could not decrypt: {_complaint(result.stderr)}")
+    plain: bytes = result.data
+    return plain
+
+
+@lru_cache(maxsize=64)  # python-gnupg asks gpg for its version each time
+def _gnupg(home: str) -> _GnuPG:
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, "LC_ALL": "C.UTF-8"}
+    return _GnuPG(gnupghome=home, options=list(_OPTIONS), env=environment)
+
+
+def _keyring(home: str) -> str:
+    names = (Path(home, name) for name in ("pubring.kbx", "pubring.gpg"))
+    return str(next((name for name in names if name.exists()), home))
+
+
+def _complaint(stderr: str) -> str:
+    """gpg's own last words, in one line; never content, which gpg does not write there."""
+    lines = [line for line in stderr.splitlines() if line.startswith("gpg: ")]
+    return lines[-1] if lines else "gpg ended without a word"

@@ -1,0 +1,130 @@
+"""Reads GnuPG's key listing, and judges which of a key's subkeys may be encrypted to. Pure.
+
+The format is that of `gpg --list-keys --with-colons` (GnuPG's doc/DETAILS).
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+_STATES = {
+    "d": "is disabled",
+    "e": "expired",
+    "i": "is invalid",
+    "n": "is not valid",
+    "r": "was revoked",
+}
+
+# Algorithms whose strength is the length of a number: RSA and ElGamal (RFC 9580 section 9.1). Of elliptic curves
+# GnuPG knows none that is too weak.
+_BITS_COUNT = frozenset({1, 2, 16, 20})
+
+_IN_BRACKETS = re.compile(r"[^<>]*<([^<>\s]+@[^<>\s]+)>")
+_BARE = re.compile(r"[^<>\s]+@[^<>\s]+")
+_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
+
+
+class Subkey(NamedTuple):
+    """A key or subkey: `state` is GnuPG's validity letter, `created` seconds since 1970, `expires` the same or None."""
+
+    fingerprint: str
+    state: str
+    algorithm: int
+    bits: int
+    created: int
+    expires: int | None
+    encrypts: bool
+
+
+class Key(NamedTuple):
+    """A certificate: its primary key first, then its subkeys; the addresses of its user IDs, lower case."""
+
+    disabled: bool
+    subkeys: tuple[Subkey, ...]
+    addresses: frozenset[str]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.subkeys[0].fingerprint
+
+
+def parse(colons: bytes) -> list[Key]:
+    """The keys in a listing, in its order. Raises ValueError where it is not one."""
+    keys: list[Key] = []
+    for line in colons.split(b"\n"):
+        fields = line.split(b":")
+        kind = fields[0]
+        if kind == b"pub":
+            keys.append(Key(b"D" in fields[11], (_subkey(fields),), frozenset()))
+        elif kind in (b"sub", b"fpr", b"uid"):
+            if not keys:
+                raise ValueError("the listing does not begin with a key")
+            keys[-1] = _extend(keys[-1], kind, fields)
+    return keys
+
+
+def _extend(key: Key, kind: bytes, fields: list[bytes]) -> Key:
+    if kind == b"sub":
+        return key._replace(subkeys=(*key.subkeys, _subkey(fields)))
+    if kind == b"fpr":
+        newest = key.subkeys[-1]._replace(fingerprint=fields[9].decode("ascii"))
+        return key._replace(subkeys=(*key.subkeys[:-1], newest))
+    # A revoked user ID names nobody any more; but where the key itself is revoked GnuPG says so of each user ID, and
+    # its owner must be told of it instead of passing for somebody without a key.
+    revoked = fields[1] == b"r" and key.subkeys[0].state != "r"
+    address = None if revoked else _address(fields[9])
+    return key if address is None else key._replace(addresses=key.addresses | {address})
+
+
+def choose(key: Key, minimum_bits: int) -> Subkey | str:
+    """The subkey of `key` to encrypt to: GnuPG's own choice, the newest. Else, in words, why there is none.
+
+    `minimum_bits` is the least length of an RSA or ElGamal key.
+    """
+    primary = key.subkeys[0]
+    if key.disabled:
+        return _STATES["d"]
+    if primary.state in _STATES:
+        return _state(primary)
+    able = [subkey for subkey in key.subkeys if subkey.encrypts]
+    if not able:
+        return "cannot encrypt"
+    usable = [subkey for subkey in able if subkey.state not in _STATES]
+    if not usable:
+        return f"has no usable encryption subkey: {max(able, key=_age).fingerprint} {_state(max(able, key=_age))}"
+    newest = max(usable, key=_age)
+    if newest.algorithm in _BITS_COUNT and newest.bits < minimum_bits:
+        return f"has {newest.bits} bits, fewer than the {minimum_bits} that minimum_bits asks for"
+    return newest
+
+
+def _age(subkey: Subkey) -> int:
+    return subkey.created
+
+
+def _state(subkey: Subkey) -> str:
+    words = _STATES[subkey.state]
+    if subkey.state == "e" and subkey.expires is not None:
+        words += f" on {datetime.fromtimestamp(subkey.expires, UTC):%Y-%m-%d}"
+    return words
+
+
+def _subkey(fields: list[bytes]) -> Subkey:
+    return Subkey(
+        fingerprint="",
+        state=fields[1].decode("ascii"),
+        bits=int(fields[2]),
+        algorithm=int(fields[3]),
+        created=int(fields[5] or 0),
+        expires=int(fields[6]) if fields[6] else None,
+        encrypts=b"e" in fields[11],
+    )
+
+
+def _address(user_id: bytes) -> str | None:
+    """The address of a user ID as GnuPG writes it in a listing (UTF-8, special octets as \\xNN)."""
+    plain = _ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), user_id)
+    text = plain.decode("utf-8", "replace")
+    if bracketed := _IN_BRACKETS.fullmatch(text):
+        return bracketed[1].lower()
+    return text.lower() if _BARE.fullmatch(text) else None

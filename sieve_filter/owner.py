@@ -1,0 +1,68 @@
+"""Whose message it is: the mailbox owner, as the delivering program names them in the environment. Pure."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sieve_filter.errors import UsageError
+
+# RFC 5321 section 4.5.3.1 allows an address 320 octets; Linux allows a path 4,096.
+_MOST = {"USER": 320, "HOME": 4096, "RECIPIENT": 1024, "SENDER": 1024}
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Owner(NamedTuple):
+    """A mailbox owner: Dovecot's user name, the home directory, and every address that is theirs (lower case)."""
+
+    user: str
+    home: str
+    addresses: frozenset[str]
+
+
+def identify(environment: Mapping[str, str], aliases: Mapping[str, tuple[str, ...]], recipient_delimiter: str) -> Owner:
+    """The owner named by USER and HOME in `environment`.
+
+    RECIPIENT adds an address only where it belongs to the same USER: under the sieve-filter tool it is copied from
+    the message. `aliases` maps a user name to further addresses. Raises UsageError where a value is missing, or is
+    nothing that Dovecot could have set.
+    """
+    values = {name: _checked(name, environment.get(name, "")) for name in _MOST}
+    user, home = values["USER"], values["HOME"]
+    if not user:
+        raise UsageError("USER is not set: set it to the mailbox owner's name, or use --user")
+    if "/" in user or user in (".", ".."):
+        raise UsageError("USER is not a user name: it must not be a path")
+    if not home.startswith("/") or ".." in home.split("/"):
+        raise UsageError("HOME is not an absolute path: set it to the mailbox owner's home, or use --home")
+
+    addresses = {address.lower() for address in aliases.get(user, ())}
+    if "@" in user:
+        addresses.add(user.lower())
+    recipient = _without_detail(values["RECIPIENT"], recipient_delimiter).lower()
+    if "@" in recipient and user.lower() in (recipient, recipient.rpartition("@")[0]):
+        addresses.add(recipient)
+    return Owner(user, home, frozenset(addresses))
+
+
+def expand(template: str, owner: Owner) -> str:
+    """`template` with Dovecot's variables filled in: %u user, %n local part, %d domain, %h home, %% a percent sign."""
+    local, _, domain = owner.user.partition("@")
+    values = {"u": owner.user, "n": local, "d": domain, "h": owner.home, "%": "%"}
+    return re.sub("%(.)", lambda match: values[match[1]], template)
+
+
+def _checked(name: str, value: str) -> str:
+    if len(value) > _MOST[name]:
+        raise UsageError(f"{name} is longer than {_MOST[name]} characters: it cannot be right")
+    if _CONTROL.search(value):
+        raise UsageError(f"{name} holds a control character: it cannot be right")
+    return value
+
+
+def _without_detail(address: str, delimiter: str) -> str:
+    """`address` without the +detail of RFC 5233."""
+    local, at, domain = address.rpartition("@")
+    if delimiter and not local.startswith(delimiter):
+        local = local.partition(delimiter)[0]
+    return local + at + domain

@@ -1,0 +1,101 @@
+"""The configuration file: what it may say, and how it is told that it says something else."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sieve_filter.config import Settings, load, parse
+from sieve_filter.errors import ConfigError
+
+EXAMPLE = Path(__file__).parent.parent / "config.toml.example"
+
+
+def test_every_setting_is_read() -> None:
+    settings = parse(
+        'header_policy = "shy"\nrecipient_delimiter = ""\nsize_limit = 1\ntime_limit = 2\n'
+        '[keyrings]\nowner = ["/keys/%d/%n"]\nshared = []\nminimum_bits = 3072\n'
+        '[on]\nno_key = "refuse"\nunusable_key = "pass"\ntoo_large = "pass"\n'
+        '[aliases]\n"a@b" = ["c@d", "e@f"]\n'
+    )
+    assert settings._asdict() == {
+        "header_policy": "shy",
+        "recipient_delimiter": "",
+        "size_limit": 1,
+        "time_limit": 2,
+        "keyrings": (("/keys/%d/%n",), (), 3072),
+        "no_key": "refuse",
+        "unusable_key": "pass",
+        "too_large": "pass",
+        "aliases": {"a@b": ("c@d", "e@f")},
+    }
+
+
+def test_example_file_says_nothing_and_shows_the_defaults() -> None:
+    text = EXAMPLE.read_text()
+    assert parse(text) == Settings()
+    shown = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ") and " = " in line]
+    shown += [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# [")]
+    assert len(shown) > 10
+    lines = [line.removeprefix("# ") for line in text.splitlines() if line.removeprefix("# ") in shown]
+    assert parse("\n".join(lines))._replace(aliases={}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("\n\nheader_polcy = 'shy'", "line 3: there is no such setting: header_polcy"),
+        ("[on]\n\nno_keys = 'pass'", "line 3: there is no such setting: on.no_keys"),
+        ("[on]\nno_key = 'maybe'", 'line 2: on.no_key must be "pass" or "refuse"'),
+        ("[on]\nno_key = true", 'line 2: on.no_key must be "pass" or "refuse"'),
+        ("size_limit = '1'", "line 1: size_limit must be a whole number"),
+        ("size_limit = true", "line 1: size_limit must be a whole number"),
+        ("size_limit = -1", "line 1: size_limit must be a whole number"),
+        ("time_limit = 0", "line 1: time_limit must be a whole number"),
+        ("header_policy = 'loud'", "line 1: header_policy must be one of"),
+        ("header_policy = ['shy']", "line 1: header_policy must be one of"),
+        ("recipient_delimiter = '+-'", "line 1: recipient_delimiter must be one character"),
+        ("[keyrings]\nowner = '%h/keys'", "line 2: keyrings.owner must be a list of GnuPG homes"),
+        ("[keyrings]\nowner = ['keys']", "line 2: keyrings.owner must be"),
+        ("[keyrings]\nowner = ['/keys/%x']", "line 2: keyrings.owner must be"),
+        ("[aliases]\nalice = 'a@b'", "line 2: the aliases of alice must be a list of addresses"),
+        ("# comment\n[aliases]\n'a.b' = ['nonsense']", "line 3: the aliases of a.b must be a list of addresses"),
+        ("on = 1", "line 1: on must be a table"),
+        ("[mail]\nx = 1", "line 1: there is no such setting: mail"),
+        ("a = ", "not TOML"),
+    ],
+)
+def test_wrong_setting_is_named_with_its_line(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse(text)
+    assert complaint in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        parse(text)
+    except ConfigError as error:
+        assert "\n" not in str(error)
+
+
+def test_missing_file_is_told_from_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load(str(tmp_path / "config.toml"))
+    (tmp_path / "config.toml").touch()
+    assert load(str(tmp_path / "config.toml")) == Settings()
+
+
+def test_file_of_a_stranger_is_not_trusted(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("size_limit = 1\n")
+    file.chmod(0o644)
+    assert load(str(file), {os.getuid()}).size_limit == 1
+    with pytest.raises(ConfigError, match="is not trusted"):
+        load(str(file), {os.getuid() + 1})
+    file.chmod(0o666)
+    with pytest.raises(ConfigError, match="is not trusted"):
+        load(str(file), {os.getuid()})

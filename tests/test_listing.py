@@ -1,0 +1,102 @@
+"""GnuPG's listing: which keys are whose, and which subkey may be encrypted to."""
+
+import pytest
+
+from sieve_filter.listing import choose, parse
+
+PRIMARY = "A" * 40
+SUBKEY = "B" * 40
+NEWER = "C" * 40
+
+
+def listing(
+    *,
+    primary: str = "u",
+    capabilities: str = "scESC",
+    user_id: str = "u",
+    name: str = "<a@example.org>",
+    subs: str = "",
+) -> bytes:
+    return (
+        f"tru::1:1:0:3:1:5\n"
+        f"pub:{primary}:255:22:{PRIMARY[-16:]}:1600000000:::u:::{capabilities}:::::ed25519:::0:\n"
+        f"fpr:::::::::{PRIMARY}:\n"
+        f"uid:{user_id}::::1600000000::HASH::{name}::::::::::0:\n"
+        f"{subs}"
+    ).encode()
+
+
+def sub(fingerprint: str, *, state: str = "u", created: int = 1600000000, expires: str = "", bits: int = 255) -> str:
+    algorithm = 18 if bits < 1024 else 1
+    return (
+        f"sub:{state}:{bits}:{algorithm}:{fingerprint[-16:]}:{created}:{expires}:::::e:::::cv25519::\n"
+        f"fpr:::::::::{fingerprint}:\n"
+    )
+
+
+def test_newest_usable_subkey_is_chosen_as_gpg_does() -> None:
+    subs = sub(NEWER, created=1700000000) + sub(SUBKEY)
+    (key,) = parse(listing(subs=subs))
+    chosen = choose(key, 2048)
+    assert not isinstance(chosen, str)
+    assert chosen.fingerprint == NEWER
+
+
+def test_bad_newer_subkey_gives_way_to_a_good_older_one() -> None:
+    (key,) = parse(listing(subs=sub(NEWER, created=1700000000, state="r") + sub(SUBKEY)))
+    chosen = choose(key, 2048)
+    assert not isinstance(chosen, str)
+    assert chosen.fingerprint == SUBKEY
+
+
+@pytest.mark.parametrize(
+    ("colons", "reason"),
+    [
+        (listing(primary="e", subs=sub(SUBKEY)), "expired"),
+        (listing(primary="r", subs=sub(SUBKEY)), "was revoked"),
+        (listing(primary="i", subs=sub(SUBKEY)), "is invalid"),
+        (listing(capabilities="scESCD", subs=sub(SUBKEY)), "is disabled"),
+        (listing(), "cannot encrypt"),
+        (listing(subs=sub(SUBKEY, state="e", expires="1609459200")), "expired on 2021-01-01"),
+        (listing(subs=sub(SUBKEY, bits=1024)), "has 1024 bits"),
+    ],
+)
+def test_reason_is_given_where_a_key_cannot_be_used(colons: bytes, reason: str) -> None:
+    (key,) = parse(colons)
+    chosen = choose(key, 2048)
+    assert isinstance(chosen, str)
+    assert reason in chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "addresses"),
+    [
+        ("<a@example.org>", {"a@example.org"}),
+        ("Alice <A@Example.Org>", {"a@example.org"}),
+        ("a@example.org", {"a@example.org"}),
+        ("a@example.org <malice@example.com>", {"malice@example.com"}),
+        ("<a@example.org> <b@example.org>", set()),
+        ("Alice a@example.org", set()),
+        ("Alice", set()),
+        ("\u00c5sa \u2028 <asa@example.org>", {"asa@example.org"}),
+        ("A\\x3a B <a@example.org>", {"a@example.org"}),
+        ("<a@example.org\\x3e <b@example.org>", set()),
+    ],
+)
+def test_address_of_a_user_id_is_exact(name: str, addresses: set[str]) -> None:
+    (key,) = parse(listing(name=name))
+    assert key.addresses == addresses
+
+
+def test_revoked_user_id_names_nobody_but_a_revoked_key_still_has_its_owner() -> None:
+    assert parse(listing(user_id="r"))[0].addresses == set()
+    assert parse(listing(primary="r", user_id="r"))[0].addresses == {"a@example.org"}
+
+
+def test_empty_listing_has_no_keys() -> None:
+    assert parse(b"") == []
+
+
+def test_listing_that_begins_in_the_middle_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not begin with a key"):
+        parse(b"fpr:::::::::AAAA:\n")
