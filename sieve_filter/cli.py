@@ -1,0 +1,76 @@
+"""The command `cryptomail`: its subcommands, and what each reads and writes."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from sieve_filter import __version__, execmode
+from sieve_filter.errors import FileError
+
+CONFIG_FILE = "/etc/cryptomail/config.toml"
+
+
+def main(config_file: str = CONFIG_FILE) -> int:
+    """Run the subcommand that `sys.argv` names. Returns an exit code of sysexits(3)."""
+    return execmode.guarded(lambda: _main(config_file))
+
+
+def _main(config_file: str) -> int:
+    options = _parser().parse_args()
+    code: int = options.run(options, config_file)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = execmode.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
+    parser.add_argument("--version", action="version", version=f"cryptomail {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("filter", help="encrypt the message on standard input")
+    execmode.add_options(command)
+    for name in ("user", "home", "recipient", "sender"):
+        command.add_argument(f"--{name}", help=f"use this instead of {name.upper()} from the environment")
+    command.set_defaults(run=_filter)
+
+    command = commands.add_parser("inspect", help="say what kind of message a file holds")
+    command.add_argument("--json", action="store_true", help="write JSON instead of text")
+    command.add_argument("file", metavar="FILE", help="a message, or - for standard input")
+    command.set_defaults(run=_inspect)
+
+    command = commands.add_parser("decrypt", help="give back the message as it arrived")
+    command.set_defaults(run=_decrypt)
+    return parser
+
+
+def _filter(options: argparse.Namespace, config_file: str) -> int:
+    given = {name.upper(): getattr(options, name) for name in ("user", "home", "recipient", "sender")}
+    environment = dict(os.environ) | {name: value for name, value in given.items() if value is not None}
+    return execmode.run(options, environment, config_file)
+
+
+def _inspect(options: argparse.Namespace, _config_file: str) -> int:
+    from sieve_filter import report  # mail-parser takes longer to load than a message to filter
+
+    read = report.inspect(_read(options.file))
+    text = report.as_json(read) if options.json else report.as_text(read)
+    execmode.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    return os.EX_OK
+
+
+def _decrypt(_options: argparse.Namespace, _config_file: str) -> int:
+    from sieve_filter import decryption
+
+    raw = _read("-")
+    original = decryption.decrypt(raw)
+    if original is None:
+        print("cryptomail: this message was not encrypted by cryptomail; it is written unchanged", file=sys.stderr)
+    execmode.write(raw if original is None else original)
+    return os.EX_OK
+
+
+def _read(name: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot read {name}: {error.strerror}") from error

@@ -1,0 +1,87 @@
+"""What `cryptomail inspect` tells about a message: its kind, its parts, and what the filter would do. Pure."""
+
+import json
+from typing import NamedTuple
+
+from sieve_filter import pgpmime, shape, structure
+from sieve_filter.message import split
+from sieve_filter.structure import Attachment, Part, StructureError
+
+
+class Inspection(NamedTuple):
+    """`kind` is a value of `shape.Kind`; `structure_error` says why there are no parts, and is empty else."""
+
+    kind: str
+    reason: str
+    encrypted: bool
+    encrypted_at_delivery: bool
+    key_ids: tuple[str, ...]
+    parts: tuple[Part, ...]
+    attachments: tuple[Attachment, ...]
+    structure_error: str
+
+    @property
+    def verdict(self) -> str:
+        """What the filter would do, and why."""
+        if self.encrypted:
+            return f"leave it alone: {self.reason}"
+        return f"encrypt it, if its owner has a key: {self.reason}"
+
+
+def inspect(raw: bytes) -> Inspection:
+    """Everything that can be said about the message `raw` without a key. Any bytes at all can be inspected."""
+    message = split(raw)
+    kind = shape.classify(message, structure.read)
+    parts: tuple[Part, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    structure_error = ""
+    try:
+        _, parts, attachments = structure.read(raw)
+    except StructureError as error:
+        structure_error = str(error)
+    return Inspection(
+        kind=kind.kind.value,
+        reason=kind.reason,
+        encrypted=kind.encrypted,
+        encrypted_at_delivery=kind.encrypted and pgpmime.marked(message),
+        key_ids=kind.key_ids,
+        parts=parts,
+        attachments=attachments,
+        structure_error=structure_error,
+    )
+
+
+def as_json(inspection: Inspection) -> str:
+    """`inspection` as a JSON object, with the names of its attributes; each part and attachment is an object too."""
+    fields = inspection._asdict() | {
+        "parts": [part._asdict() for part in inspection.parts],
+        "attachments": [attachment._asdict() for attachment in inspection.attachments],
+        "verdict": inspection.verdict,
+    }
+    return json.dumps(fields, indent=2)
+
+
+def as_text(inspection: Inspection) -> str:
+    """`inspection` for a person. A file name is a sender's text: what a terminal might act on is escaped."""
+    lines = [
+        f"kind:         {inspection.kind}",
+        f"encrypted to: {', '.join(inspection.key_ids) or '-'}",
+        f"filter would: {inspection.verdict}",
+    ]
+    if inspection.encrypted_at_delivery:
+        lines.append("encrypted by: cryptomail, at delivery (so says its header section; anybody can write that)")
+    if inspection.structure_error:
+        lines.append(f"parts:        not read: {inspection.structure_error}")
+    for part in inspection.parts:
+        size = "" if part.size is None else f" {part.size} octets"
+        encoding = f" ({part.transfer_encoding})" if part.transfer_encoding else ""
+        lines.append(f"part {part.path}: {part.content_type}{size}{encoding}{_named(part.file_name)}")
+    lines += [
+        f"attachment: {attachment.content_type} {attachment.size} octets{_named(attachment.file_name)}"
+        for attachment in inspection.attachments
+    ]
+    return "\n".join(line if line.isprintable() else ascii(line)[1:-1] for line in lines)
+
+
+def _named(file_name: str) -> str:
+    return f" {file_name!r}" if file_name else ""

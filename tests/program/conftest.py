@@ -1,0 +1,72 @@
+"""A mailbox owner whose public key lies on a server, whose secret key does not, and the command to run between."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from lab import keys
+
+ALICE = "alice@example.org"
+
+
+class Server:
+    """A home directory as a mail server has it, and the command `cryptomail` run for its owner."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.config = home / "config.toml"
+
+    def give(self, public: bytes, keyring: str = ".cryptomail") -> None:
+        """Put public keys into a GnuPG home there."""
+        directory = self.home / keyring
+        directory.mkdir(mode=0o700, exist_ok=True)
+        command = ["gpg", "--homedir", str(directory), "--batch", "--quiet", "--no-autostart", "--import"]
+        subprocess.run(command, input=public, check=True, capture_output=True)
+
+    def filter(
+        self, message: bytes, *options: str, environment: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """Run `cryptomail filter` as Dovecot does: hardly any environment."""
+        named = {"USER": ALICE, "HOME": str(self.home)} | dict(environment or {})
+        return run("filter", *options, data=message, environment=named, config=self.config)
+
+
+def run(
+    *arguments: str, data: bytes = b"", environment: Mapping[str, str] | None = None, config: Path | None = None
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run the command with just that environment, and that installed configuration."""
+    code = f"import sys; from sieve_filter.cli import main; sys.exit(main({str(config or '/nonexistent')!r}))"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, input=data, capture_output=True, env=dict(environment or {}), timeout=120)
+
+
+@pytest.fixture(scope="session")
+def alice() -> Iterator[keys.Owner]:
+    """Alice, with a key of hers."""
+    with keys.owner() as owner:
+        owner.make_key(ALICE)
+        yield owner
+
+
+@pytest.fixture(scope="session")
+def mallory() -> Iterator[keys.Owner]:
+    """Somebody whose address ends like Alice's."""
+    with keys.owner() as owner:
+        owner.make_key("m" + ALICE)
+        yield owner
+
+
+@pytest.fixture()
+def server(tmp_path: Path) -> Server:
+    """A server that knows nobody's key yet."""
+    return Server(tmp_path)
+
+
+@pytest.fixture()
+def enrolled(server: Server, alice: keys.Owner) -> Server:
+    """A server that has Alice's public key."""
+    server.give(alice.public(ALICE))
+    return server

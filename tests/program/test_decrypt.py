@@ -1,0 +1,84 @@
+"""`cryptomail decrypt`, and the round trip with real gpg for any message at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from lab.keys import Owner
+from sieve_filter import decryption, gpg
+from sieve_filter.delivery import deliver
+from sieve_filter.hcp import POLICIES
+from sieve_filter.keyring import Keyrings, Recipients, find
+from sieve_filter.message import split
+from sieve_filter.owner import identify
+from tests.messages import any_message
+from tests.program.conftest import ALICE, Server, run
+
+MESSAGE = b"From: b@example.com\r\nSubject: hello\r\n\r\nThe text.\r\n"
+
+
+@pytest.fixture(scope="module")
+def home(alice: Owner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    server = Server(tmp_path_factory.mktemp("home"))
+    server.give(alice.public(ALICE))
+    return server.home
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(any_message, st.sampled_from(list(POLICIES)))
+@example(b"", "baseline")
+def test_any_message_decrypts_to_exactly_what_arrived(
+    home: Path, alice: Owner, monkeypatch: pytest.MonkeyPatch, raw: bytes, policy: str
+) -> None:
+    monkeypatch.setenv("GNUPGHOME", str(alice.home))
+    owner = identify({"USER": ALICE, "HOME": str(home)}, {}, "+")
+
+    def recipients() -> Recipients | None:
+        return find(owner, Keyrings(("%h/.cryptomail",), (), 2048))
+
+    def encrypt(data: bytes, to: Recipients) -> bytes:
+        return gpg.encrypt(data, to.homes, to.fingerprints)
+
+    delivery = deliver(split(raw), POLICIES[policy], recipients, encrypt, b"_b_")
+    assert delivery.encrypted
+    assert decryption.decrypt(delivery.output) == raw
+
+
+def environment(owner: Owner) -> dict[str, str]:
+    return {"GNUPGHOME": str(owner.home), "PATH": os.environ["PATH"]}
+
+
+def test_line_ends_of_the_stored_copy_do_not_matter(enrolled: Server, alice: Owner) -> None:
+    stored = enrolled.filter(MESSAGE).stdout
+    assert run("decrypt", data=stored.replace(b"\r\n", b"\n"), environment=environment(alice)).stdout == MESSAGE
+
+
+@pytest.mark.parametrize("message", [MESSAGE, b"", b"X-Cryptomail: encrypted-at-delivery\r\n\r\nforged\r\n"])
+def test_message_that_cryptomail_did_not_encrypt_is_written_unchanged(message: bytes, alice: Owner) -> None:
+    done = run("decrypt", data=message, environment=environment(alice))
+    assert (done.returncode, done.stdout) == (0, message)
+    assert b"not encrypted by cryptomail" in done.stderr
+
+
+def test_ciphertext_that_only_claims_to_be_ours_is_written_unchanged(alice: Owner) -> None:
+    armored = alice.gpg("--trust-model", "always", "--armor", "-r", f"<{ALICE}>", "--encrypt", data=b"no list inside")
+    message = b"X-Cryptomail: encrypted-at-delivery\r\n\r\n" + armored
+    done = run("decrypt", data=message, environment=environment(alice))
+    assert (done.returncode, done.stdout) == (0, message)
+
+
+def test_somebody_elses_message_cannot_be_decrypted(enrolled: Server, mallory: Owner) -> None:
+    done = run("decrypt", data=enrolled.filter(MESSAGE).stdout, environment=environment(mallory))
+    assert (done.returncode, done.stdout) == (65, b"")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_damaged_ciphertext_gives_nothing(enrolled: Server, alice: Owner) -> None:
+    stored = enrolled.filter(MESSAGE).stdout
+    middle = stored.index(b"-----BEGIN PGP MESSAGE-----") + 250
+    damaged = stored[:middle] + (b"A" if stored[middle : middle + 1] != b"A" else b"B") + stored[middle + 1 :]
+    done = run("decrypt", data=damaged, environment=environment(alice))
+    assert (done.returncode, done.stdout) == (65, b"")

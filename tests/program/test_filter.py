@@ -1,0 +1,387 @@
+"""`cryptomail filter`: what a Sieve script, procmail or a shell gets from it."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lab.keys import Owner
+from sieve_filter import packets
+from sieve_filter.message import split
+from tests.program.conftest import ALICE, Server, run
+
+MESSAGE = b"From: b@example.com\r\nSubject: hello\r\nMessage-ID: <1@example.com>\r\n\r\nThe text.\r\n"
+CANARY = b"canary-5e2b1c"
+
+STRANGE_MESSAGES = {
+    "ordinary": MESSAGE,
+    "empty": b"",
+    "one line": b"text",
+    "no header": b"\r\ntext\r\n",
+    "no body": b"Subject: s\r\n\r\n",
+    "no final line end": b"Subject: s\r\n\r\ntext",
+    "no empty line": b"Subject: s\r\ntext\r\n",
+    "8-bit": b"Subject: \xf0\x9f\x98\x80\r\n\r\n\xff\xfe text\r\n",
+    "NUL": b"Subject: a\x00b\r\n\r\n\x00\r\n",
+    "bare LF": b"Subject: s\n\ntext\n",
+    "bare CR": b"Subject: s\r\rtext\r",
+    "mixed line ends": b"A: b\r\nC: d\nE: f\rG: h\r\r\n\r\nx\ny\rz\r\n",
+    "100 KB line": b"X-Long: " + b"x" * 100_000 + b"\r\n\r\ntext\r\n",
+    "no MIME-Version": b"Content-Type: text/html\r\n\r\n<p>text</p>\r\n",
+    "folded Content-Type": b"CONTENT-Type:\r\n\tmultipart/mixed;\r\n boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n",
+    "two Content-Types": b"Content-Type: text/plain\r\ncontent-type: text/html\r\n\r\ntext\r\n",
+    "dots": b"Subject: s\r\n\r\n.\r\n..\r\n",
+    "trailing spaces": b"Subject: s  \r\n\r\ntext \t\r\n \r\n",
+    "forged mark": b"X-Cryptomail: encrypted-at-delivery\r\n\r\ntext\r\n",
+    "forged insertions": b"X-Cryptomail-Inserted: 0+5\r\n\r\ntext\r\n",
+    "mbox": b"From a@b Thu Jan  1 00:00:00 1970\r\nSubject: s\r\n\r\n>From here\r\n",
+    "claims PGP/MIME": b"Content-Type: multipart/encrypted; boundary=b\r\n\r\n--b\r\n\r\nplain text\r\n--b--\r\n",
+    "claims inline PGP": b"\r\n-----BEGIN PGP MESSAGE-----\r\n\r\nHi!\r\n-----END PGP MESSAGE-----\r\n",
+    "five megabytes": b"Subject: s\r\n\r\n" + bytes(range(256)) * 20_000,
+}
+
+
+def fingerprint_of(owner: Owner) -> str:
+    listing = owner.gpg("--with-colons", "--list-keys").decode()
+    return next(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr:"))
+
+
+def decrypt(stored: bytes, owner: Owner) -> bytes:
+    done = run("decrypt", data=stored, environment={"GNUPGHOME": str(owner.home), "PATH": os.environ["PATH"]})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", STRANGE_MESSAGES)
+@pytest.mark.parametrize("policy", ["no_confidentiality", "baseline", "shy"])
+def test_owner_gets_back_exactly_what_arrived(name: str, policy: str, enrolled: Server, alice: Owner) -> None:
+    message = STRANGE_MESSAGES[name]
+    done = enrolled.filter(message, "--header-policy", policy)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Content-Type: multipart/encrypted" in done.stdout
+    assert decrypt(done.stdout, alice) == message
+
+
+def test_ciphertext_is_of_the_kind_that_every_client_opens(enrolled: Server) -> None:
+    stored = enrolled.filter(MESSAGE).stdout
+    armor = stored[stored.index(b"-----BEGIN") : stored.index(b"-----END") + 25]
+    encrypted = packets.encrypted_message(packets.dearmor(armor) or b"")
+    assert encrypted is not None
+    assert (encrypted.container, encrypted.pkesk_versions) == ("SEIPD v1", (3,))
+
+
+def test_message_is_unchanged_where_the_owner_has_no_key(server: Server) -> None:
+    done = server.filter(MESSAGE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, MESSAGE, b"")
+
+
+def test_empty_keyring_is_no_key(server: Server) -> None:
+    (server.home / ".cryptomail").mkdir()
+    assert server.filter(MESSAGE).stdout == MESSAGE
+
+
+def test_message_is_unchanged_where_it_is_encrypted_already(enrolled: Server) -> None:
+    once = enrolled.filter(MESSAGE).stdout
+    done = enrolled.filter(once)
+    assert (done.returncode, done.stdout) == (0, once)
+
+
+def test_missing_key_is_a_failure_with_require(server: Server) -> None:
+    done = server.filter(MESSAGE, "--require")
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert ALICE.encode() in done.stderr
+
+
+def test_every_usable_key_of_the_owner_can_read(enrolled: Server, alice: Owner, mallory: Owner) -> None:
+    enrolled.give(mallory.public("m" + ALICE))
+    stored = enrolled.filter(MESSAGE).stdout
+    assert decrypt(stored, alice) == decrypt(stored, mallory) == MESSAGE
+
+
+def test_key_of_an_address_that_ends_like_the_owners_is_never_chosen(server: Server, mallory: Owner) -> None:
+    server.give(mallory.public("m" + ALICE), ".gnupg")
+    assert server.filter(MESSAGE).stdout == MESSAGE
+    done = server.filter(MESSAGE, "--key", ALICE)
+    assert (done.returncode, done.stdout) == (75, b"")
+
+
+def test_key_is_found_by_exact_address_in_the_shared_keyring(server: Server, alice: Owner, mallory: Owner) -> None:
+    server.give(mallory.public("m" + ALICE), ".gnupg")
+    server.give(alice.public(ALICE), ".gnupg")
+    stored = server.filter(MESSAGE).stdout
+    assert decrypt(stored, alice) == MESSAGE
+    assert stored.count(b"BEGIN PGP MESSAGE") == 1
+
+
+def test_recipient_without_its_detail_counts_where_it_is_the_user(server: Server, alice: Owner) -> None:
+    server.give(alice.public(ALICE), ".gnupg")
+    mine = {"USER": "alice", "RECIPIENT": "Alice+lists@example.org"}
+    assert decrypt(server.filter(MESSAGE, environment=mine).stdout, alice) == MESSAGE
+    not_mine = {"USER": "bob", "RECIPIENT": ALICE}
+    assert server.filter(MESSAGE, environment=not_mine).stdout == MESSAGE
+
+
+def test_address_of_an_alias_counts(server: Server, alice: Owner) -> None:
+    server.give(alice.public(ALICE), ".gnupg")
+    server.config.write_text(f'[aliases]\nbob = ["{ALICE}"]\n')
+    assert decrypt(server.filter(MESSAGE, environment={"USER": "bob"}).stdout, alice) == MESSAGE
+
+
+@pytest.mark.parametrize("form", ["{}", "0x{}", "{} ", "lower", "address"])
+def test_named_key_is_the_only_one_used(form: str, enrolled: Server, alice: Owner, mallory: Owner) -> None:
+    enrolled.give(mallory.public("m" + ALICE), ".gnupg")
+    fingerprint = fingerprint_of(mallory)
+    named = {"lower": fingerprint.lower(), "address": "M" + ALICE}.get(form, form.format(fingerprint))
+    stored = enrolled.filter(MESSAGE, "--key", named).stdout
+    assert decrypt(stored, mallory) == MESSAGE
+    with pytest.raises(AssertionError, match="gpg could not decrypt"):
+        decrypt(stored, alice)
+
+
+def test_named_keys_may_lie_in_different_keyrings(enrolled: Server, alice: Owner, mallory: Owner) -> None:
+    enrolled.give(mallory.public("m" + ALICE), ".gnupg")
+    stored = enrolled.filter(MESSAGE, "--key", ALICE, "--key", "m" + ALICE).stdout
+    assert decrypt(stored, alice) == decrypt(stored, mallory) == MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--key", "DEADBEEF"], b"neither a full fingerprint"),
+        (["--key", "example.org"], b"neither a full fingerprint"),
+        (["--key"], b"expected one argument"),
+        (["--header-policy", "loud"], b"invalid choice"),
+        (["--require=yes"], b"ignored explicit argument"),
+        (["--req"], b"unrecognized arguments"),
+        (["--frobnicate"], b"unrecognized arguments"),
+        (["file.eml"], b"unrecognized arguments"),
+    ],
+)
+def test_wrong_options_get_one_clear_line(options: list[str], complaint: bytes, enrolled: Server) -> None:
+    done = enrolled.filter(MESSAGE, *options)
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert complaint in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"USER": ""},
+        {"USER": "../bob"},
+        {"USER": "alice\nbob"},
+        {"USER": "a" * 1_000},
+        {"HOME": ""},
+        {"HOME": "relative"},
+        {"HOME": "/home/alice/../bob"},
+        {"RECIPIENT": "a" * 100_000},
+        {"SENDER": "a\x1bb@example.org"},
+    ],
+    ids=repr,
+)
+def test_environment_that_dovecot_could_not_have_set_is_refused(environment: dict[str, str], enrolled: Server) -> None:
+    done = enrolled.filter(MESSAGE, environment=environment)
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_options_override_the_environment(enrolled: Server, alice: Owner) -> None:
+    wrong = {"USER": "nobody", "HOME": "/nonexistent"}
+    stored = enrolled.filter(MESSAGE, "--user", ALICE, "--home", str(enrolled.home), environment=wrong).stdout
+    assert decrypt(stored, alice) == MESSAGE
+
+
+@pytest.fixture(scope="module")
+def bad_keys() -> "dict[str, bytes]":
+    """Public keys that must not be encrypted to, by what is wrong with them."""
+    from lab import keys
+
+    made: dict[str, bytes] = {}
+    with keys.owner() as owner:
+        owner.make_key(ALICE, made_at="20200101T000000!", expires="1y")
+        made["expired on 2020-12-31"] = owner.public(ALICE)
+    with keys.owner() as owner:
+        owner.revoke(owner.make_key(ALICE))
+        made["was revoked"] = owner.public(ALICE)
+    with keys.owner() as owner:
+        owner.gpg("--quick-gen-key", f"<{ALICE}>", "ed25519", "sign", "never")
+        made["cannot encrypt"] = owner.public(ALICE)
+    with keys.owner() as owner:
+        owner.gpg("--quick-gen-key", f"<{ALICE}>", "ed25519", "sign", "never")
+        owner.gpg("--quick-add-key", fingerprint_of(owner), "rsa1024", "encr", "never")
+        made["has 1024 bits"] = owner.public(ALICE)
+    return made
+
+
+@pytest.mark.parametrize("fault", ["expired on 2020-12-31", "was revoked", "cannot encrypt", "has 1024 bits"])
+@pytest.mark.parametrize("keyring", [".cryptomail", ".gnupg"])
+def test_owner_with_no_usable_key_gets_a_temporary_failure(
+    fault: str, keyring: str, server: Server, bad_keys: dict[str, bytes]
+) -> None:
+    server.give(bad_keys[fault], keyring)
+    done = server.filter(MESSAGE)
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert fault.encode() in done.stderr
+    assert b"<1@example.com>" in done.stderr
+
+
+def test_unusable_key_beside_a_usable_one_does_no_harm(
+    enrolled: Server, alice: Owner, bad_keys: dict[str, bytes]
+) -> None:
+    for public in bad_keys.values():
+        enrolled.give(public)
+    assert decrypt(enrolled.filter(MESSAGE).stdout, alice) == MESSAGE
+
+
+def test_disabled_key_is_not_used(enrolled: Server) -> None:
+    home = str(enrolled.home / ".cryptomail")
+    edit = ["gpg", "--homedir", home, "--batch", "--command-fd", "0", "--edit-key", ALICE]
+    subprocess.run(edit, input=b"disable\nsave\n", check=True, capture_output=True)
+    done = enrolled.filter(MESSAGE)
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert b"is disabled" in done.stderr
+
+
+def test_administrator_may_let_problems_pass(server: Server, bad_keys: dict[str, bytes]) -> None:
+    server.config.write_text('size_limit = 100\n[on]\nunusable_key = "pass"\ntoo_large = "pass"\n')
+    server.give(bad_keys["was revoked"])
+    assert server.filter(MESSAGE).stdout == MESSAGE
+    assert server.filter(MESSAGE * 100).stdout == MESSAGE * 100
+
+
+def test_administrator_may_refuse_what_has_no_key_and_what_is_too_large(server: Server, alice: Owner) -> None:
+    server.config.write_text('size_limit = 100\n[on]\nno_key = "refuse"\n')
+    assert server.filter(MESSAGE).returncode == 75
+    server.give(alice.public(ALICE))
+    done = server.filter(MESSAGE * 100)
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert b"size_limit" in done.stderr
+
+
+def test_what_a_script_requires_an_administrator_cannot_wave_through(
+    server: Server, bad_keys: dict[str, bytes]
+) -> None:
+    server.config.write_text('[on]\nunusable_key = "pass"\n')
+    server.give(bad_keys["was revoked"])
+    assert server.filter(MESSAGE, "--require").returncode == 75
+
+
+@pytest.mark.parametrize("content", [b"not toml", b"unknown = 1\n", b"\xff", b'header_policy = "loud"\n'])
+def test_wrong_configuration_stops_the_filter(content: bytes, enrolled: Server) -> None:
+    enrolled.config.write_bytes(content)
+    done = enrolled.filter(MESSAGE)
+    assert (done.returncode, done.stdout) == (78, b"")
+    assert b"config.toml" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_configuration_that_is_named_must_exist(enrolled: Server) -> None:
+    assert enrolled.filter(MESSAGE, "--config", "/nonexistent.toml").returncode == 78
+
+
+def test_corrupt_keyring_is_a_failure_and_not_a_missing_key(enrolled: Server) -> None:
+    (enrolled.home / ".cryptomail" / "pubring.kbx").write_bytes(b"garbage " * 100)
+    done = enrolled.filter(MESSAGE)
+    assert (done.returncode, done.stdout) == (75, b"")
+
+
+def test_nothing_is_written_into_the_keyring(enrolled: Server) -> None:
+    keyring = enrolled.home / ".cryptomail"
+    before = {path.name: path.stat().st_mtime_ns for path in keyring.iterdir()}
+    assert enrolled.filter(MESSAGE).returncode == 0
+    assert {path.name: path.stat().st_mtime_ns for path in keyring.iterdir()} == before
+
+
+def test_owners_gpg_conf_cannot_turn_anything_on(enrolled: Server, alice: Owner) -> None:
+    (enrolled.home / ".cryptomail" / "gpg.conf").write_text("no-such-option\n")
+    assert decrypt(enrolled.filter(MESSAGE).stdout, alice) == MESSAGE
+
+
+FAKE_GPG = {
+    "is missing": None,
+    "crashes": "kill -SEGV $$",
+    "fails": "cat > /dev/null; exit 2",
+    "prints nothing": "cat > /dev/null",
+    "prints the message": "printf '[GNUPG:] BEGIN_ENCRYPTION\\n[GNUPG:] END_ENCRYPTION\\n' >&2; cat",
+    "prints garbage": "cat > /dev/null; printf '[GNUPG:] END_ENCRYPTION\\n' >&2; head -c 1000 /dev/zero",
+    "hangs": "sleep 60",
+}
+
+
+@pytest.mark.parametrize("fault", FAKE_GPG)
+def test_gpg_that_misbehaves_is_never_believed(fault: str, enrolled: Server, tmp_path: Path) -> None:
+    """Listing works, so that the encryption is what fails."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    script = FAKE_GPG[fault]
+    if script is not None:
+        gpg = programs / "gpg"
+        gpg.write_text(
+            f'#!/bin/sh\nPATH=/usr/bin:/bin\ncase "$*" in *--encrypt*) {script} ;; *) exec /usr/bin/gpg "$@" ;; esac\n'
+        )
+        gpg.chmod(0o755)
+    enrolled.config.write_text("time_limit = 2\n")
+    started = time.monotonic()
+    done = enrolled.filter(b"Subject: s\r\n\r\n" + CANARY, environment={"PATH": str(programs)})
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert CANARY not in done.stderr
+    assert done.stderr.count(b"\n") == 1
+    assert time.monotonic() - started < 10
+
+
+def test_filter_that_is_told_to_stop_fails_instead_of_dying_of_the_signal(enrolled: Server) -> None:
+    code = "import sys; from sieve_filter.cli import main; sys.exit(main())"
+    environment = {"USER": ALICE, "HOME": str(enrolled.home)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "filter"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdin is not None
+    process.stdin.write(MESSAGE)
+    process.stdin.flush()
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (75, b"")
+    assert b"SIGTERM" in stderr
+
+
+def test_output_that_cannot_be_written_is_a_failure(enrolled: Server) -> None:
+    code = "import sys; from sieve_filter.cli import main; sys.exit(main())"
+    environment = {"USER": ALICE, "HOME": str(enrolled.home)}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "filter"], input=MESSAGE, stdout=full, stderr=subprocess.PIPE, env=environment
+        )
+    assert done.returncode == 74
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_no_plaintext_is_left_in_any_file(enrolled: Server, tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    message = b"Subject: s\r\n\r\n" + CANARY * 100_000
+    assert enrolled.filter(message, environment={"TMPDIR": str(temporary)}).returncode == 0
+    assert not list(temporary.iterdir())
+    files = [path for path in enrolled.home.rglob("*") if stat.S_ISREG(path.stat().st_mode)]
+    assert not [path for path in files if CANARY in path.read_bytes()]
+
+
+def test_header_is_what_a_mail_list_needs(enrolled: Server) -> None:
+    stored = split(enrolled.filter(MESSAGE).stdout)
+    assert [field.name for field in stored.fields] == [
+        b"from",
+        b"subject",
+        b"message-id",
+        b"mime-version",
+        b"x-cryptomail",
+        b"content-type",
+    ]
