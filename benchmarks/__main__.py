@@ -15,7 +15,7 @@ FILTER = "import sys; from sieve_filter.extprogram import main; sys.exit(main('/
 
 def main() -> None:
     """Time one `cryptomail filter` of a message of SIZE octets against one `gpg --encrypt` of the same bytes."""
-    with TemporaryDirectory(prefix="bench-", dir="/tmp") as home:  # noqa: S108  # gpg-agent's socket has a short path
+    with TemporaryDirectory(prefix="bench-", dir="/tmp") as home:  # gpg-agent's socket has a short path
         keyring = Path(home, ".cryptomail")
         keyring.mkdir(mode=0o700)
         gpg = ["gpg", "--homedir", str(keyring), "--batch", "--quiet"]

@@ -14,7 +14,7 @@ _FIELDS = st.sampled_from(
         b"Date: yesterday",
         b"MIME-Version: 1.0",
         b"Content-Type: text/plain; charset=utf-8",
-        b"CONTENT-type:\r\n\tmultipart/mixed;\r\n boundary=\"b\"",
+        b'CONTENT-type:\r\n\tmultipart/mixed;\r\n boundary="b"',
         b"Content-Type: multipart/encrypted; boundary=b",
         b"Content-Type: (a comment) text/html",
         b"Content-Type:",
@@ -35,7 +35,14 @@ _LINE_ENDS = st.sampled_from([b"\r\n"] * 6 + [b"\n", b"\n", b"\r", b"\r\r\n", b"
 _BODIES = st.one_of(
     st.binary(max_size=300),
     st.sampled_from(
-        [b"", b"text", b"text\r\n", b"--b\r\n\r\npart\r\n--b--\r\n", b"-----BEGIN PGP MESSAGE-----\r\nHi!", b".\r\n.\r\n"]
+        [
+            b"",
+            b"text",
+            b"text\r\n",
+            b"--b\r\n\r\npart\r\n--b--\r\n",
+            b"-----BEGIN PGP MESSAGE-----\r\nHi!",
+            b".\r\n.\r\n",
+        ]
     ),
 )
 _HEADERS = st.lists(st.tuples(_FIELDS, _LINE_ENDS).map(b"".join), max_size=8).map(b"".join)

@@ -15,7 +15,7 @@ POLICY_CASES = [
     ("baseline", b"From: Alice <alice@example.org>", True),
     ("shy", b"Subject: s", b"[...]"),
     ("shy", b"From: Alice <alice@example.org>", b"alice@example.org"),
-    ("shy", b"To: A <a@example.org>, \"B, C\" <b@example.org>", b"a@example.org, b@example.org"),
+    ("shy", b'To: A <a@example.org>, "B, C" <b@example.org>', b"a@example.org, b@example.org"),
     ("shy", b"Cc: undisclosed-recipients:;", False),
     ("shy", b"From: \xff\xfe <x@example.org>", b"x@example.org"),
     ("shy", b"Date: Mon, 1 Jan 2024 01:00:00 +0200", b"Sun, 31 Dec 2023 23:00:00 +0000"),

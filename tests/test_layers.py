@@ -8,12 +8,14 @@ import sieve_filter
 PACKAGE = Path(sieve_filter.__file__).parent
 
 # Each module may import those above it, and none below.
-ORDER = """
-    errors limits message cms mime packets structure shape hcp pgpmime owner listing gpg keyring config delivery
-    execmode extprogram decryption report cli __main__
-""".split()
-
-PURE = "errors limits message cms mime packets structure shape hcp pgpmime owner listing".split()
+PURE = [
+    *("errors", "limits", "message", "cms", "mime", "packets", "structure", "shape"),
+    *("hcp", "pgpmime", "owner", "listing"),
+]
+ORDER = [
+    *PURE,
+    *("gpg", "keyring", "config", "delivery", "execmode", "extprogram", "decryption", "report", "cli", "__main__"),
+]
 IMPURE = {"os", "pathlib", "subprocess", "socket", "sys", "signal", "tempfile", "threading"}
 
 

@@ -59,13 +59,13 @@ def mallory() -> Iterator[keys.Owner]:
         yield owner
 
 
-@pytest.fixture()
+@pytest.fixture
 def server(tmp_path: Path) -> Server:
     """A server that knows nobody's key yet."""
     return Server(tmp_path)
 
 
-@pytest.fixture()
+@pytest.fixture
 def enrolled(server: Server, alice: keys.Owner) -> Server:
     """A server that has Alice's public key."""
     server.give(alice.public(ALICE))
