@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import resource
 import signal
 import sys
 from collections.abc import Callable, Container, Mapping
@@ -73,6 +74,7 @@ def run(
     `config.load`. Nothing is written before the whole result stands.
     """
     message = split(b"")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file, Python's or gpg's, would hold the message
     try:
         for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _give_up)

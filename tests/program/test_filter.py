@@ -313,18 +313,23 @@ FAKE_GPG = {
 }
 
 
+def install_gpg(directory: Path, script: str) -> Path:
+    """A directory with a gpg that does `script` when it is to encrypt, and is the real one else."""
+    programs = directory / "programs"
+    programs.mkdir()
+    gpg = programs / "gpg"
+    gpg.write_text(
+        f'#!/bin/sh\nPATH=/usr/bin:/bin\ncase "$*" in *--encrypt*) {script} ;; *) exec /usr/bin/gpg "$@" ;; esac\n'
+    )
+    gpg.chmod(0o755)
+    return programs
+
+
 @pytest.mark.parametrize("fault", FAKE_GPG)
 def test_gpg_that_misbehaves_is_never_believed(fault: str, enrolled: Server, tmp_path: Path) -> None:
     """Listing works, so that the encryption is what fails."""
-    programs = tmp_path / "programs"
-    programs.mkdir()
     script = FAKE_GPG[fault]
-    if script is not None:
-        gpg = programs / "gpg"
-        gpg.write_text(
-            f'#!/bin/sh\nPATH=/usr/bin:/bin\ncase "$*" in *--encrypt*) {script} ;; *) exec /usr/bin/gpg "$@" ;; esac\n'
-        )
-        gpg.chmod(0o755)
+    programs = tmp_path if script is None else install_gpg(tmp_path, script)
     enrolled.config.write_text("time_limit = 2\n")
     started = time.monotonic()
     done = enrolled.filter(b"Subject: s\r\n\r\n" + CANARY, environment={"PATH": str(programs)})
@@ -363,6 +368,12 @@ def test_output_that_cannot_be_written_is_a_failure(enrolled: Server) -> None:
         )
     assert done.returncode == 74
     assert done.stderr.count(b"\n") == 1
+
+
+def test_program_that_crashes_leaves_no_core_file(enrolled: Server, tmp_path: Path) -> None:
+    programs = install_gpg(tmp_path, f"ulimit -c > {tmp_path}/limit")
+    enrolled.filter(MESSAGE, environment={"PATH": str(programs)})
+    assert (tmp_path / "limit").read_text() == "0\n"
 
 
 def test_no_plaintext_is_left_in_any_file(enrolled: Server, tmp_path: Path) -> None:
