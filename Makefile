@@ -1,0 +1,108 @@
+# Installs cryptomail, and runs its tests, checks and lab. `make help` lists what there is.
+
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+# Debian's own: the mail user must be able to reach the interpreter, and one in root's home it cannot.
+PYTHON ?= /usr/bin/python3
+LAB ?=
+MODE ?= filter
+
+# Where Debian keeps dovecot, which an ordinary user's PATH leaves out.
+SBIN_PATH := $(PATH):/usr/sbin:/sbin
+# 2.3 or 2.4.
+DOVECOT_VERSION ?= $(shell PATH=$(SBIN_PATH) dovecot --version 2>/dev/null | cut -d. -f1,2)
+export PATH := $(SBIN_PATH)
+
+LIB := $(PREFIX)/lib/cryptomail
+SHARE := $(PREFIX)/share/cryptomail
+MAN := $(PREFIX)/share/man
+FILTER_BIN_DIR := $(LIB)/filter-bin
+CONFIG := $(SYSCONFDIR)/cryptomail/config.toml
+SNIPPET := $(SYSCONFDIR)/dovecot/conf.d/99-cryptomail.conf
+# Copies of the configuration files as last installed, to know an edited one by.
+INSTALLED := $(SHARE)/installed
+
+CONFFILE := $(PYTHON) -I dovecot/conffile.py
+GLOBAL_SCRIPTS := $(wildcard sieve/*.sieve)
+MAN_PAGES := $(wildcard man/*.[1-9])
+CODE := sieve_filter lab tests benchmarks dovecot
+DEV := .venv/bin/python -m
+
+.PHONY: help
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/:.* ## /\t/' | expand -t 14
+
+.PHONY: install
+install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is honoured)
+	@test -d "dovecot/conf.d/$(DOVECOT_VERSION)" -a -n "$(DOVECOT_VERSION)" || { \
+	    echo "This needs Dovecot 2.3 or 2.4 (found: '$(DOVECOT_VERSION)'):" \
+	    "apt-get install dovecot-core dovecot-lmtpd dovecot-sieve gnupg" >&2; exit 1; }
+	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" LIB="$(LIB)" sh dovecot/install-venv.sh
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(FILTER_BIN_DIR)" "$(DESTDIR)$(SHARE)/sieve/user"
+	sed 's|@MODULE@|cli|; s|@VENV@|$(LIB)/venv|; s|@CONFIG@|$(CONFIG)|' dovecot/program.in \
+	    > "$(DESTDIR)$(PREFIX)/bin/cryptomail"
+	sed 's|@MODULE@|extprogram|; s|@VENV@|$(LIB)/venv|; s|@CONFIG@|$(CONFIG)|' dovecot/program.in \
+	    > "$(DESTDIR)$(FILTER_BIN_DIR)/cryptomail"
+	chmod 755 "$(DESTDIR)$(PREFIX)/bin/cryptomail" "$(DESTDIR)$(FILTER_BIN_DIR)/cryptomail"
+	install -m 644 $(GLOBAL_SCRIPTS) "$(DESTDIR)$(SHARE)/sieve"
+	install -m 644 sieve/user/*.sieve "$(DESTDIR)$(SHARE)/sieve/user"
+	install -m 644 dovecot/sievec/$(DOVECOT_VERSION).conf "$(DESTDIR)$(SHARE)/sievec.conf"
+# A compiled script holds its path, and Dovecot does not use one that was compiled somewhere else.
+ifeq ($(DESTDIR),)
+	for script in $(GLOBAL_SCRIPTS); do sievec -c "$(SHARE)/sievec.conf" "$(SHARE)/$$script" || exit; done
+	chmod 644 "$(SHARE)"/sieve/*.svbin
+else
+	@echo "When this is in its place, compile the scripts: sievec -c $(SHARE)/sievec.conf $(SHARE)/sieve"
+endif
+	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" \
+	    "$(FILTER_BIN_DIR)" "$(SHARE)/sieve/before.sieve" \
+	    | $(CONFFILE) install "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf"
+ifneq ($(wildcard config.toml.example),)
+	$(CONFFILE) install "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml" < config.toml.example
+endif
+	for page in $(MAN_PAGES); do \
+	    install -D -m 644 $$page "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}" || exit; done
+
+.PHONY: uninstall
+uninstall: ## Take it away again; mail, keys and edited configuration stay
+	$(CONFFILE) remove "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf"
+	$(CONFFILE) remove "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml"
+	rmdir "$(DESTDIR)$(SYSCONFDIR)/cryptomail" 2>/dev/null || true
+	rm -rf "$(DESTDIR)$(LIB)" "$(DESTDIR)$(SHARE)" "$(DESTDIR)$(PREFIX)/bin/cryptomail"
+	for page in $(MAN_PAGES); do rm -f "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}"; done
+
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(DEV) pip install --quiet --editable '.[dev]'
+	touch $@
+
+.PHONY: venv
+venv: .venv/installed ## Make the development environment, .venv
+
+.PHONY: test
+test: venv ## Run all tests; nothing is installed on the system
+	$(DEV) pytest -n auto
+
+.PHONY: check
+check: venv ## Run the linter, the formatter's check and the type checker
+	$(DEV) ruff check $(CODE)
+	$(DEV) ruff format --check $(CODE)
+	$(DEV) mypy sieve_filter lab tests benchmarks
+	$(DEV) mypy dovecot
+
+.PHONY: bench
+bench: venv ## Time the filter against bare gpg
+	@$(DEV) benchmarks
+
+.PHONY: lab
+lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=filter|off
+	@$(PYTHON) -m lab start --mode $(MODE) $(LAB)
+
+.PHONY: lab-stop
+lab-stop: ## Stop the private Dovecot in LAB=directory
+	@$(PYTHON) -m lab stop $(LAB)
+
+.PHONY: demo
+demo: ## Show it at work on this machine (installs missing Debian packages)
+	@$(PYTHON) -m lab demo

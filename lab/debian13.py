@@ -1,0 +1,73 @@
+"""A lab in a tree of Debian 13, for its Dovecot 2.4: built once with debootstrap, entered with chroot."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.client import Lab
+from lab.server import PACKAGES, REPOSITORY, LabError
+
+TREE = REPOSITORY / "build" / "debian13"
+DEFAULT_MIRROR = "http://deb.debian.org/debian"
+# What a copy of the repository does without.
+_NOT_COPIED = shutil.ignore_patterns("build", ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info")
+
+
+@contextmanager
+def lab(mode: str = "filter") -> Iterator[Lab]:
+    """A running lab with Dovecot 2.4, until the block ends."""
+    _build()
+    with tempfile.TemporaryDirectory(prefix="lab-", dir=TREE / "tmp") as outside:
+        work = Path(outside)
+        work.chmod(0o755)
+        inside = f"/tmp/{work.name}"  # noqa: S108  # the tree's own, which only root enters
+        shutil.copytree(REPOSITORY, work / "repository", ignore=_NOT_COPIED)
+        # The tree has no pip configuration and maybe no way out: what `make install` needs is fetched here.
+        pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", f"{work}/wheels"]
+        subprocess.run([*pip, "setuptools", f"{work}/repository"], check=True)
+        environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": f"{inside}/wheels",
+        }
+        chroot = ["chroot", str(TREE), "env", f"--chdir={inside}/repository", "python3", "-m", "lab"]
+        subprocess.run([*chroot, "start", "--mode", mode, f"{inside}/lab"], check=True, env=environment)
+        try:
+            yield Lab.load(work / "lab", TREE)
+        finally:
+            subprocess.run([*chroot, "stop", f"{inside}/lab"], check=True, env=environment)
+
+
+def _build() -> None:
+    """Make the tree, unless it is there: it takes its name only when it is complete."""
+    if TREE.exists():
+        return
+    if os.getuid() != 0:
+        raise LabError("a Debian 13 tree is built and entered by root only")
+    if shutil.which("debootstrap") is None:
+        raise LabError("something is missing: apt-get install --no-install-recommends debootstrap")
+    TREE.parent.mkdir(exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix="debian13-", dir=TREE.parent))
+    unfinished.chmod(0o755)
+    include = ",".join([*PACKAGES.split(), "python3"])
+    command = ["debootstrap", "--variant=minbase", f"--include={include}", "trixie", str(unfinished), _mirror()]
+    try:
+        subprocess.run(command, check=True)
+        unfinished.rename(TREE)
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
+
+
+def _mirror() -> str:
+    """The Debian mirror of this machine's own apt sources, in either of their two forms."""
+    files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    text = "\n".join(file.read_text() for file in files if file.suffix in (".list", ".sources") and file.exists())
+    found = re.search(r"^(?:URIs:|deb(?: \[.*?\])?)\s+(\S+/debian/?)(?:\s|$)", text, re.MULTILINE)
+    return found[1] if found else DEFAULT_MIRROR

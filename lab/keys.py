@@ -1,0 +1,76 @@
+"""OpenPGP keys for a lab: a secret one in its owner's hands, the public half on the server."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.client import Lab
+
+
+class Owner:
+    """The GnuPG home of somebody who reads mail; nothing of it is on the server."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def gpg(self, *arguments: str, data: bytes = b"") -> bytes:
+        """Run gpg with this home. Out: what it printed."""
+        command = ["gpg", "--homedir", str(self.home), "--batch", "--quiet", "--passphrase", "", *arguments]
+        return subprocess.run(command, input=data, check=True, capture_output=True).stdout
+
+    def make_key(self, address: str, *, made_at: str = "", expires: str = "never") -> str:
+        """A new key for that address; `made_at` sets gpg's clock. Out: its fingerprint."""
+        clock = ["--faked-system-time", made_at] if made_at else []
+        self.gpg(*clock, "--quick-gen-key", f"<{address}>", "future-default", "default", expires)
+        listing = self.gpg("--with-colons", "--list-keys", f"<{address}>").decode()
+        return next(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr:"))
+
+    def revoke(self, fingerprint: str) -> None:
+        """Use the revocation certificate that gpg wrote when it made the key."""
+        certificate = (self.home / "openpgp-revocs.d" / f"{fingerprint}.rev").read_bytes()
+        # gpg puts a colon before the armor, lest somebody import it by mistake.
+        self.gpg("--import", data=certificate.replace(b":-----BEGIN", b"-----BEGIN"))
+
+    def public(self, address: str) -> bytes:
+        return self.gpg("--export", f"<{address}>")
+
+
+@contextmanager
+def owner() -> Iterator[Owner]:
+    """An owner with an empty GnuPG home, until the block ends; in /tmp, for a gpg-agent's socket has a short path."""
+    home = Path(tempfile.mkdtemp(prefix="owner-", dir="/tmp"))
+    try:
+        yield Owner(home)
+    finally:
+        _end_agent(home)
+        shutil.rmtree(home)
+
+
+def give(lab: Lab, user: str, public: bytes, keyring: str = ".cryptomail") -> None:
+    """Put public keys into a GnuPG home in the user's home on the server, as the mail user."""
+    mail_gid = pwd.getpwuid(lab.mail_uid).pw_gid
+    homedir = lab.home(user) / keyring
+    for directory in (homedir.parent, homedir):
+        if not directory.exists():
+            directory.mkdir(mode=0o700)
+            os.chown(directory, lab.mail_uid, mail_gid)
+    as_root = os.getuid() == 0
+    subprocess.run(
+        ["gpg", "--homedir", homedir, "--batch", "--quiet", "--no-autostart", "--import"],
+        input=public,
+        check=True,
+        capture_output=True,
+        cwd="/",
+        user=lab.mail_uid if as_root else None,
+        group=mail_gid if as_root else None,
+        extra_groups=[] if as_root else None,
+    )
+
+
+def _end_agent(home: Path) -> None:
+    subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True, capture_output=True)
