@@ -240,7 +240,7 @@ def test_unusable_key_beside_a_usable_one_does_no_harm(
 
 def test_disabled_key_is_not_used(enrolled: Server) -> None:
     home = str(enrolled.home / ".cryptomail")
-    edit = ["gpg", "--homedir", home, "--batch", "--command-fd", "0", "--edit-key", ALICE]
+    edit = ["gpg", "--homedir", home, "--batch", "--no-autostart", "--command-fd", "0", "--edit-key", ALICE]
     subprocess.run(edit, input=b"disable\nsave\n", check=True, capture_output=True)
     done = enrolled.filter(MESSAGE)
     assert (done.returncode, done.stdout) == (75, b"")

@@ -1,0 +1,161 @@
+"""The labs, and people who have a mailbox in one."""
+
+import itertools
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from lab import client, debian13, keys, server
+from lab.client import Lab
+
+OpenLab = Callable[[str], AbstractContextManager[Lab]]
+NewPerson = Callable[..., "Person"]
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def _lab_with_23(mode: str) -> Iterator[Lab]:
+    directory = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
+    try:
+        server.start(directory, mode)
+        try:
+            yield Lab.load(directory)
+        finally:
+            server.stop(directory)
+    finally:
+        shutil.rmtree(directory)
+
+
+DOVECOTS: dict[str, OpenLab] = {"dovecot23": _lab_with_23, "dovecot24": debian13.lab}
+
+
+@pytest.fixture(scope="session", params=DOVECOTS)
+def open_lab(request: pytest.FixtureRequest) -> OpenLab:
+    if request.param == "dovecot24" and os.getuid() != 0:
+        pytest.skip("only root can enter a Debian 13 tree")
+    return DOVECOTS[request.param]
+
+
+@pytest.fixture(scope="session")
+def lab(open_lab: OpenLab) -> Iterator[Lab]:
+    """A Dovecot as `make install` leaves it: the global script encrypts all mail."""
+    with open_lab("filter") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def lab_off(open_lab: OpenLab) -> Iterator[Lab]:
+    """A Dovecot without the global script: nothing is encrypted but by users' own scripts."""
+    with open_lab("off") as running:
+        yield running
+
+
+@pytest.fixture
+def canary() -> str:
+    """A word that occurs nowhere else; it stands for what must not be stored in clear."""
+    return f"canary-{secrets.token_hex(12)}"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a mailbox in a lab, and a GnuPG home of their own."""
+
+    lab: Lab
+    gpg: keys.Owner
+    user: str = field(default_factory=lambda: f"user{next(_numbers)}")
+
+    @property
+    def address(self) -> str:
+        return self.lab.address(self.user)
+
+    def set_up_key(self, **options: str) -> str:
+        """A new key, its public half on the server. Out: the fingerprint."""
+        fingerprint = self.gpg.make_key(self.address, **options)
+        self.give_key()
+        return fingerprint
+
+    def give_key(self) -> None:
+        keys.give(self.lab, self.user, self.gpg.public(self.address))
+
+    def received(self) -> list[bytes]:
+        return self.lab.stored(self.user)
+
+    def read(self, stored: bytes) -> bytes:
+        """The message as it was before it was encrypted."""
+        command = [sys.executable, "-m", "sieve_filter", "decrypt"]
+        environment = {**os.environ, "GNUPGHOME": str(self.gpg.home)}
+        return subprocess.run(command, input=stored, env=environment, check=True, stdout=subprocess.PIPE).stdout
+
+    def ciphertext(self, text: bytes) -> bytes:
+        """A PGP/MIME message (RFC 3156) to this person, as a mail client makes it."""
+        options = ["--armor", "--trust-model", "always", "--encrypt", "-r", f"<{self.address}>"]
+        armored = self.gpg.gpg(*options, data=text).replace(b"\n", b"\r\n")
+        return b"\r\n".join(
+            (
+                b"From: sender@example.com",
+                b"Subject: hello",
+                b"MIME-Version: 1.0",
+                b'Content-Type: multipart/encrypted; protocol="application/pgp-encrypted"; boundary=part',
+                b"",
+                b"--part",
+                b"Content-Type: application/pgp-encrypted",
+                b"",
+                b"Version: 1",
+                b"",
+                b"--part",
+                b"Content-Type: application/octet-stream",
+                b"",
+                armored + b"--part--",
+                b"",
+            )
+        )
+
+
+@pytest.fixture
+def new_person(new_owner: Callable[[], keys.Owner]) -> NewPerson:
+    return lambda lab: Person(lab, new_owner())
+
+
+def message(canary: str, *fields: str) -> bytes:
+    """A message with these header fields too; its body holds the canary and bytes that are no text."""
+    head = ["From: sender@example.com", "Subject: hello", *fields, "", ""]
+    return "\r\n".join(head).encode() + f"{canary}\r\n.a line with a dot\r\n".encode() + b"8-bit: \xff\xfe\r\n"
+
+
+def deliver(person: Person, sent: bytes, sender: str = "sender@example.com") -> int:
+    """Deliver over LMTP. Out: the code of the answer."""
+    [reply] = client.lmtp(person.lab, sent, [person.address], sender)
+    return reply.code
+
+
+def assert_encrypted_to(person: Person, stored: bytes, sent: bytes, canary: str) -> None:
+    """Nothing of the body can be seen, and the owner reads every byte that was sent."""
+    assert canary.encode() not in stored
+    assert b"\nX-Cryptomail: encrypted-at-delivery\n" in stored
+    assert person.read(stored).endswith(sent)
+
+
+def assert_unchanged(stored: bytes, sent: bytes) -> None:
+    """Dovecot's own fields on top, then the message as it was sent; a maildir has LF for CRLF."""
+    assert stored.endswith(sent.replace(b"\r\n", b"\n"))
+
+
+def assert_nowhere_in_clear(lab: Lab, canary: str) -> None:
+    """No file of the lab holds the canary: no mailbox, no temporary file, no log."""
+    files = [file for file in lab.directory.rglob("*") if file.is_file() and not file.is_symlink()]
+    assert [file for file in files if canary.encode() in file.read_bytes()] == []
+
+
+def require(program: str, package: str) -> None:
+    """Fail, and say what to do, where a program is missing."""
+    if shutil.which(program) is None:
+        pytest.fail(f"{program} is missing: apt-get install --no-install-recommends {package}")

@@ -1,0 +1,228 @@
+"""The global script, sieve/before.sieve, as `make install` sets it up: what it promises to owners and to senders."""
+
+import imaplib
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lab import client, managesieve
+from lab.client import Lab
+from tests.e2e.conftest import (
+    NewPerson,
+    assert_encrypted_to,
+    assert_nowhere_in_clear,
+    assert_unchanged,
+    deliver,
+    message,
+)
+
+TEMPORARY_FAILURE = 451
+EX_TEMPFAIL = 75
+
+
+@contextmanager
+def without_the_program(lab: Lab) -> Iterator[None]:
+    lab.filter.chmod(0)
+    try:
+        yield
+    finally:
+        lab.filter.chmod(0o755)
+
+
+@contextmanager
+def global_script(lab: Lab, name: str) -> Iterator[None]:
+    """Another global script in place of before.sieve."""
+    snippet = lab.directory / "etc/dovecot/conf.d/99-cryptomail.conf"
+    text = snippet.read_text()
+    reload = lab.command("doveadm", "-c", lab.inside(lab.directory / "dovecot.conf"), "reload")
+    try:
+        snippet.write_text(text.replace("before.sieve", name))
+        subprocess.run(reload, check=True)
+        time.sleep(1)  # Dovecot answers before it has told its processes
+        yield
+    finally:
+        snippet.write_text(text)
+        subprocess.run(reload, check=True)
+        time.sleep(1)
+
+
+def test_lmtp_stores_a_message_encrypted_and_its_owner_reads_every_byte(
+    lab: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    sent = message(canary)
+    assert deliver(person, sent) == 250
+    [stored] = person.received()
+    assert_encrypted_to(person, stored, sent, canary)
+    assert_nowhere_in_clear(lab, canary)
+
+
+def test_dovecot_does_not_compile_the_script_for_every_message(lab: Lab, new_person: NewPerson, canary: str) -> None:
+    logged = len(lab.log.read_bytes())
+    assert deliver(new_person(lab), message(canary)) == 250
+    assert b"binary" not in lab.log.read_bytes()[logged:]
+
+
+def test_lda_stores_a_message_encrypted_too(lab: Lab, new_person: NewPerson, canary: str) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    sent = message(canary)
+    assert client.lda(lab, sent, person.user) == 0
+    [stored] = person.received()
+    assert_encrypted_to(person, stored, sent, canary)
+    assert_nowhere_in_clear(lab, canary)
+
+
+def test_a_mail_client_gets_over_imap_what_is_on_disk(lab: Lab, new_person: NewPerson, canary: str) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    sent = message(canary)
+    deliver(person, sent)
+    [fetched] = client.imap(lab, person.user)
+    assert fetched.replace(b"\r\n", b"\n") == person.received()[0]
+    assert person.read(fetched).endswith(sent)
+
+
+def test_each_of_several_recipients_gets_a_message_that_only_they_can_read(
+    lab: Lab, new_person: NewPerson, canary: str
+) -> None:
+    people = [new_person(lab) for _ in range(3)]
+    for person in people:
+        person.set_up_key()
+    sent = message(canary)
+    replies = client.lmtp(lab, sent, [person.address for person in people])
+    assert [reply.code for reply in replies] == [250, 250, 250]
+    for person, other in zip(people, people[1:] + people[:1], strict=True):
+        [stored] = person.received()
+        assert_encrypted_to(person, stored, sent, canary)
+        with pytest.raises(subprocess.CalledProcessError):
+            other.read(stored)
+
+
+def test_one_recipient_s_failure_does_not_touch_the_others(lab: Lab, new_person: NewPerson, canary: str) -> None:
+    well, broken, keyless = new_person(lab), new_person(lab), new_person(lab)
+    well.set_up_key()
+    broken.gpg.revoke(broken.set_up_key())
+    broken.give_key()
+    sent = message(canary)
+    replies = client.lmtp(lab, sent, [well.address, broken.address, keyless.address])
+    assert [reply.code for reply in replies] == [250, TEMPORARY_FAILURE, 250]
+    assert_encrypted_to(well, well.received()[0], sent, canary)
+    assert broken.received() == []
+    assert_unchanged(keyless.received()[0], sent)
+
+
+def test_a_detail_address_is_its_owner_s(lab: Lab, new_person: NewPerson, canary: str) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    sent = message(canary)
+    [reply] = client.lmtp(lab, sent, [lab.address(f"{person.user}+shopping")])
+    assert reply.code == 250
+    assert_encrypted_to(person, person.received()[0], sent, canary)
+
+
+def test_a_bounce_which_has_no_sender_is_encrypted(lab: Lab, new_person: NewPerson, canary: str) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    sent = message(canary)
+    assert deliver(person, sent, sender="") == 250
+    assert_encrypted_to(person, person.received()[0], sent, canary)
+
+
+def test_the_message_of_a_user_without_a_key_is_not_touched(lab: Lab, new_person: NewPerson, canary: str) -> None:
+    person = new_person(lab)
+    sent = message(canary)
+    assert deliver(person, sent) == 250
+    assert_unchanged(person.received()[0], sent)
+
+
+def test_a_message_that_is_encrypted_already_is_not_touched(lab: Lab, new_person: NewPerson, canary: str) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    sent = person.ciphertext(canary.encode())
+    assert deliver(person, sent) == 250
+    assert_unchanged(person.received()[0], sent)
+
+
+def test_with_an_expired_key_the_sender_is_told_to_try_again_and_nothing_is_stored(
+    lab: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person = new_person(lab)
+    person.set_up_key(made_at="20200101T000000", expires="20210101T000000")
+    assert deliver(person, message(canary)) == TEMPORARY_FAILURE
+    assert client.lda(lab, message(canary), person.user) == EX_TEMPFAIL
+    assert person.received() == []
+    assert_nowhere_in_clear(lab, canary)
+
+
+def test_with_a_revoked_key_the_sender_is_told_to_try_again_and_nothing_is_stored(
+    lab: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person = new_person(lab)
+    person.gpg.revoke(person.set_up_key())
+    person.give_key()
+    assert deliver(person, message(canary)) == TEMPORARY_FAILURE
+    assert person.received() == []
+    assert_nowhere_in_clear(lab, canary)
+
+
+def test_without_the_program_the_sender_is_told_to_try_again_and_nothing_is_stored(
+    lab: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    with without_the_program(lab):
+        assert deliver(person, message(canary)) == TEMPORARY_FAILURE
+        assert client.lda(lab, message(canary), person.user) == EX_TEMPFAIL
+    assert person.received() == []
+    assert_nowhere_in_clear(lab, canary)
+
+
+def test_what_was_refused_is_stored_encrypted_when_the_sender_tries_again(
+    lab: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    sent = message(canary)
+    with without_the_program(lab):
+        assert deliver(person, sent) == TEMPORARY_FAILURE
+    assert deliver(person, sent) == 250
+    [stored] = person.received()
+    assert_encrypted_to(person, stored, sent, canary)
+
+
+def test_the_user_s_own_script_sorts_the_encrypted_message(lab: Lab, new_person: NewPerson, canary: str) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    managesieve.upload(lab, person.user, b'require ["fileinto", "mailbox"]; fileinto :create "sorted";')
+    sent = message(canary)
+    assert deliver(person, sent) == 250
+    [stored] = person.received()
+    assert len(client.imap(lab, person.user, "sorted")) == 1
+    assert_encrypted_to(person, stored, sent, canary)
+
+
+def test_the_fail_open_script_delivers_what_it_cannot_encrypt(lab: Lab, new_person: NewPerson, canary: str) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    managesieve.upload(lab, person.user, b'require ["fileinto", "mailbox"]; fileinto :create "sorted";')
+    sent = message(canary)
+    with global_script(lab, "before-fail-open.sieve"):
+        with without_the_program(lab):
+            assert deliver(person, sent) == 250
+        assert_unchanged(person.received()[0], sent)
+        assert len(client.imap(lab, person.user, "sorted")) == 1
+        assert deliver(person, sent) == 250
+    encrypted = [stored for stored in person.received() if canary.encode() not in stored]
+    assert_encrypted_to(person, encrypted[0], sent, canary)
+
+
+def test_users_do_not_see_the_namespace_of_the_temporary_failure(lab: Lab, new_person: NewPerson) -> None:
+    with imaplib.IMAP4(*lab.imap) as connection:
+        connection.login(new_person(lab).address, lab.password)
+        assert "tempfail" not in str(connection.list())
+        assert "tempfail" not in str(connection.namespace())

@@ -1,0 +1,169 @@
+"""`make install` and `make uninstall`, into a staging directory; and the lab of an ordinary user."""
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import keys, server
+from lab.client import Lab
+from lab.server import REPOSITORY
+from tests.e2e.conftest import Person, assert_encrypted_to, deliver, message
+
+SNIPPET = "etc/dovecot/conf.d/99-cryptomail.conf"
+SETTINGS = "etc/cryptomail/config.toml"
+
+
+def make(target: str, staging: Path, **variables: str) -> str:
+    """Run make. Out: what it printed."""
+    server.require_packages()
+    options = [f"{name}={value}" for name, value in {"DESTDIR": str(staging), **variables}.items()]
+    command = ["make", "--silent", target, *options]
+    return subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def files_below(directory: Path) -> set[str]:
+    return {str(file.relative_to(directory)) for file in directory.rglob("*") if not file.is_dir()}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A staging directory after `make install` with a strict umask, as careful administrators have it."""
+    staging = tmp_path_factory.mktemp("staging")
+    before = os.umask(0o077)
+    try:
+        make("install", staging)
+    finally:
+        os.umask(before)
+    return staging
+
+
+@pytest.fixture
+def staging(installed: Path, tmp_path: Path) -> Path:
+    """A copy of `installed` that a test may change."""
+    return shutil.copytree(installed, tmp_path / "staging", symlinks=True)
+
+
+def test_what_is_installed_does_not_know_the_staging_directory(installed: Path) -> None:
+    files = [file for file in installed.rglob("*") if file.is_file() and not file.is_symlink()]
+    assert [file for file in files if str(installed).encode() in file.read_bytes()] == []
+    program = (installed / "usr/local/lib/cryptomail/filter-bin/cryptomail").read_text()
+    assert program.startswith("#!/usr/local/lib/cryptomail/venv/bin/python -I\n")
+    assert '"/etc/cryptomail/config.toml"' in program
+
+
+def test_everybody_can_read_what_is_installed(installed: Path) -> None:
+    closed = [path for path in installed.rglob("*") if not path.is_symlink() and not path.stat().st_mode & 0o004]
+    assert closed == []
+
+
+def test_the_filter_s_directory_holds_one_program(installed: Path) -> None:
+    assert files_below(installed / "usr/local/lib/cryptomail/filter-bin") == {"cryptomail"}
+
+
+def test_uninstalling_leaves_nothing(staging: Path) -> None:
+    make("uninstall", staging)
+    assert files_below(staging) == set()
+
+
+def test_uninstalling_leaves_keys_and_edited_configuration_alone(staging: Path) -> None:
+    keyring = staging / "home/alice/.cryptomail/pubring.kbx"
+    keyring.parent.mkdir(parents=True)
+    keyring.touch()
+    for name in (SNIPPET, SETTINGS):
+        with (staging / name).open("a") as file:
+            file.write("# edited\n")
+    make("uninstall", staging)
+    assert files_below(staging) == {"home/alice/.cryptomail/pubring.kbx", SNIPPET, SETTINGS}
+
+
+def test_installing_again_replaces_what_nobody_edited(staging: Path) -> None:
+    make("install", staging, SYSCONFDIR="/etc", PREFIX="/usr/local")
+    assert not (staging / f"{SNIPPET}.new").exists()
+
+
+def test_installing_again_keeps_what_was_edited_and_says_so(staging: Path) -> None:
+    edited = (staging / SNIPPET).read_text().replace("60s", "90s")
+    (staging / SNIPPET).write_text(edited)
+    said = make("install", staging)
+    assert f"{staging / SNIPPET} was edited and is kept" in said
+    assert (staging / SNIPPET).read_text() == edited
+    assert "60s" in (staging / f"{SNIPPET}.new").read_text()
+
+
+def rendered(tmp_path: Path, configuration: str) -> dict[str, str]:
+    """The plugin settings that Dovecot 2.3 has, with that configuration and our snippet after it."""
+    server.require_packages()
+    file = tmp_path / "dovecot.conf"
+    file.write_text(configuration)
+    render = ["/usr/bin/python3", str(REPOSITORY / "dovecot/render.py"), "2.3", str(file), "/bin-dir", "/our.sieve"]
+    file.write_text(configuration + subprocess.run(render, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    listing = ["doveconf", "-c", str(file), "plugin"]
+    lines = subprocess.run(listing, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    return dict(line.strip().split(" = ", 1) for line in lines if " = " in line)
+
+
+def test_the_snippet_adds_to_an_administrator_s_lists(tmp_path: Path) -> None:
+    settings = rendered(
+        tmp_path,
+        "plugin {\n  sieve_plugins = sieve_imapsieve\n  sieve_extensions = +imapflags\n"
+        "  sieve_before = /theirs.sieve\n  sieve_before2 = /theirs-too.sieve\n}\n",
+    )
+    assert settings["sieve_plugins"] == "sieve_imapsieve sieve_extprograms"
+    assert settings["sieve_extensions"] == "+imapflags +vnd.dovecot.filter"
+    assert settings["sieve_before"] == "/theirs.sieve"
+    assert settings["sieve_before2"] == "/theirs-too.sieve"
+    assert settings["sieve_before3"] == "/our.sieve"
+
+
+def test_the_snippet_does_not_widen_a_list_of_all_allowed_extensions(tmp_path: Path) -> None:
+    settings = rendered(tmp_path, "plugin {\n  sieve_extensions = fileinto reject\n}\n")
+    assert settings["sieve_extensions"] == "fileinto reject vnd.dovecot.filter"
+
+
+def test_rendering_the_snippet_twice_changes_nothing(tmp_path: Path) -> None:
+    once = rendered(tmp_path, "plugin {\n  sieve_before = /theirs.sieve\n}\n")
+    assert rendered(tmp_path, (tmp_path / "dovecot.conf").read_text()) == once
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[tuple[dict[str, object], Path]]:
+    """How subprocess.run becomes an ordinary user, and a directory in which that user has a copy of the repository."""
+    account = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
+    home = Path(tempfile.mkdtemp(prefix="home-", dir="/tmp"))
+    try:
+        ignored = shutil.ignore_patterns("build", ".git", ".venv", ".*_cache", ".hypothesis")
+        shutil.copytree(REPOSITORY, home / "cryptomail", ignore=ignored)
+        home.chmod(0o755)
+        (home / "lab").mkdir()
+        os.chown(home / "lab", account.pw_uid, account.pw_gid)
+        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if os.getuid() == 0 else {}
+        environment = {**os.environ, "HOME": str(home), "PATH": "/usr/bin:/bin"}
+        yield {**identity, "env": environment, "cwd": home / "cryptomail"}, home / "lab"
+    finally:
+        shutil.rmtree(home)
+
+
+def test_an_ordinary_user_can_start_a_lab_deliver_to_it_and_stop_it(
+    ordinary_user: tuple[dict[str, object], Path], new_owner: Callable[[], keys.Owner], canary: str
+) -> None:
+    identity, directory = ordinary_user
+    subprocess.run(["make", "lab", f"LAB={directory}"], check=True, stdout=subprocess.DEVNULL, **identity)  # type: ignore[call-overload]
+    try:
+        description = json.loads((directory / "lab.json").read_text())
+        master = int((directory / "run/master.pid").read_text())
+        assert description["mail_uid"] == Path(f"/proc/{master}").stat().st_uid
+        person = Person(Lab.load(directory), new_owner())
+        person.set_up_key()
+        sent = message(canary)
+        assert deliver(person, sent) == 250
+        assert_encrypted_to(person, person.received()[0], sent, canary)
+    finally:
+        subprocess.run(["make", "lab-stop", f"LAB={directory}"], check=True, stdout=subprocess.DEVNULL, **identity)  # type: ignore[call-overload]
+    assert not (directory / "run/master.pid").exists()
