@@ -3,18 +3,17 @@
 import os
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROUNDS = 40
 SIZE = 10_000
-FILTER = "import sys; from sieve_filter.extprogram import main; sys.exit(main('/nonexistent'))"
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    """Time one `cryptomail filter` of a message of SIZE octets against one `gpg --encrypt` of the same bytes."""
+    """Time the installed filter with a message of SIZE octets against one `gpg --encrypt` of the same bytes."""
     with TemporaryDirectory(prefix="bench-", dir="/tmp") as home:  # gpg-agent's socket has a short path
         keyring = Path(home, ".cryptomail")
         keyring.mkdir(mode=0o700)
@@ -24,10 +23,13 @@ def main() -> None:
         subprocess.run(["gpgconf", "--homedir", keyring, "--kill", "all"], check=True)
         recipient = ["--trust-model", "always", "--armor", "--recipient", "<bench@example.org>"]
         environment = {"USER": "bench@example.org", "HOME": home, "PATH": os.environ["PATH"]}
+        install = ["make", "--silent", "install", f"PREFIX={home}/usr", f"SYSCONFDIR={home}/etc"]
+        subprocess.run(install, cwd=REPOSITORY, check=True)
+        installed = f"{home}/usr/lib/cryptomail"
         commands = {
             "gpg --encrypt": [*gpg, *recipient, "--encrypt"],
-            "python -I -c pass": [sys.executable, "-I", "-c", "pass"],
-            "cryptomail filter": [sys.executable, "-I", "-c", FILTER],
+            "python -I -c pass": [f"{installed}/venv/bin/python", "-I", "-c", "pass"],
+            "cryptomail filter": [f"{installed}/filter-bin/cryptomail"],
         }
         message = b"Subject: benchmark\r\n\r\n" + os.urandom(SIZE // 2).hex().encode() + b"\r\n"
         times: dict[str, list[float]] = {name: [] for name in commands}

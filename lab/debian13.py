@@ -14,7 +14,6 @@ from lab.client import Lab
 from lab.server import PACKAGES, REPOSITORY, LabError
 
 TREE = REPOSITORY / "build" / "debian13"
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 # What a copy of the repository does without.
 _NOT_COPIED = shutil.ignore_patterns("build", ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info")
 
@@ -46,10 +45,10 @@ def lab(mode: str = "filter") -> Iterator[Lab]:
 
 def _build() -> None:
     """Make the tree, unless it is there: it takes its name only when it is complete."""
+    if os.getuid() != 0:
+        raise LabError("only root can build and enter a Debian 13 tree, for Dovecot 2.4: run this as root")
     if TREE.exists():
         return
-    if os.getuid() != 0:
-        raise LabError("a Debian 13 tree is built and entered by root only")
     if shutil.which("debootstrap") is None:
         raise LabError("something is missing: apt-get install --no-install-recommends debootstrap")
     TREE.parent.mkdir(exist_ok=True)
@@ -70,4 +69,6 @@ def _mirror() -> str:
     files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
     text = "\n".join(file.read_text() for file in files if file.suffix in (".list", ".sources") and file.exists())
     found = re.search(r"^(?:URIs:|deb(?: \[.*?\])?)\s+(\S+/debian/?)(?:\s|$)", text, re.MULTILINE)
-    return found[1] if found else DEFAULT_MIRROR
+    if found is None:
+        raise LabError("no Debian mirror in /etc/apt: a Debian 13 tree cannot be built")
+    return found[1]

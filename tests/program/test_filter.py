@@ -370,6 +370,23 @@ def test_output_that_cannot_be_written_is_a_failure(enrolled: Server) -> None:
     assert done.stderr.count(b"\n") == 1
 
 
+HOSTILE = {
+    "nested multiparts": b"--b\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" * 380_000,
+    "100,000 parts": b"--b\r\n\r\nx\r\n" * 100_000,
+    "armor headers": b"-----BEGIN PGP MESSAGE-----\r\n" + b"Comment: x\r\n" * 85_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("kind", ["multipart/mixed", "multipart/encrypted", "text/plain", "(odd multipart/mixed"])
+def test_hostile_structure_is_encrypted_within_seconds(name: str, kind: str, enrolled: Server) -> None:
+    started = time.monotonic()
+    done = enrolled.filter(f"Content-Type: {kind}; boundary=b\r\n\r\n".encode() + HOSTILE[name])
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"X-Cryptomail: encrypted-at-delivery" in done.stdout[:200]
+    assert time.monotonic() - started < 15
+
+
 def test_program_that_crashes_leaves_no_core_file(enrolled: Server, tmp_path: Path) -> None:
     programs = install_gpg(tmp_path, f"ulimit -c > {tmp_path}/limit")
     enrolled.filter(MESSAGE, environment={"PATH": str(programs)})
