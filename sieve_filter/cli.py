@@ -9,29 +9,34 @@ from sieve_filter import __version__, execmode
 from sieve_filter.errors import FileError
 
 CONFIG_FILE = "/etc/cryptomail/config.toml"
+_ENVELOPE = ("user", "home", "recipient", "sender")
+SOCKET = "/run/dovecot/lmtp-sealed"
 
 
-def main(config_file: str = CONFIG_FILE) -> int:
+def main(config_file: str = CONFIG_FILE, socket_path: str = SOCKET) -> int:
     """Run the subcommand that `sys.argv` names. Returns an exit code of sysexits(3)."""
-    return execmode.guarded(lambda: _main(config_file))
+    return execmode.guarded(lambda: _main(config_file, socket_path))
 
 
-def _main(config_file: str) -> int:
-    options = _parser().parse_args()
+def _main(config_file: str, socket_path: str) -> int:
+    options = _parser(socket_path).parse_args()
     code: int = options.run(options, config_file)
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(socket_path: str) -> argparse.ArgumentParser:
     parser = execmode.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
     parser.add_argument("--version", action="version", version=f"cryptomail {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("filter", help="encrypt the message on standard input")
-    execmode.add_options(command)
-    for name in ("user", "home", "recipient", "sender"):
-        command.add_argument(f"--{name}", help=f"use this instead of {name.upper()} from the environment")
+    _add_options(command)
     command.set_defaults(run=_filter)
+
+    command = commands.add_parser("seal", help="encrypt the message on standard input, and deliver it to Dovecot")
+    _add_options(command)
+    command.add_argument("--socket", default=socket_path, metavar="PATH", help="the LMTP service to deliver to")
+    command.set_defaults(run=_seal)
 
     command = commands.add_parser("inspect", help="say what kind of message a file holds")
     command.add_argument("--json", action="store_true", help="write JSON instead of text")
@@ -43,10 +48,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_options(command: argparse.ArgumentParser) -> None:
+    execmode.add_options(command)
+    for name in _ENVELOPE:
+        command.add_argument(f"--{name}", help=f"use this instead of {name.upper()} from the environment")
+
+
+def _environment(options: argparse.Namespace) -> dict[str, str]:
+    given = {name.upper(): getattr(options, name) for name in _ENVELOPE}
+    return dict(os.environ) | {name: value for name, value in given.items() if value is not None}
+
+
 def _filter(options: argparse.Namespace, config_file: str) -> int:
-    given = {name.upper(): getattr(options, name) for name in ("user", "home", "recipient", "sender")}
-    environment = dict(os.environ) | {name: value for name, value in given.items() if value is not None}
-    return execmode.run(options, environment, config_file)
+    return execmode.run(options, _environment(options), config_file, execmode.pass_on)
+
+
+def _seal(options: argparse.Namespace, config_file: str) -> int:
+    environment = _environment(options)
+    return execmode.run(options, environment, config_file, execmode.seal(options.socket, environment))
 
 
 def _inspect(options: argparse.Namespace, _config_file: str) -> int:

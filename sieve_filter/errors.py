@@ -43,6 +43,10 @@ class EncryptionError(RefusedError):
     """GnuPG failed, or what it wrote is not the ciphertext that was asked for."""
 
 
+class DeliveryError(RefusedError):
+    """Dovecot does not take the encrypted message."""
+
+
 class TooLargeError(RefusedError):
     """The message is larger than the administrator's limit."""
 

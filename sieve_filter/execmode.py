@@ -66,12 +66,13 @@ def run(
     options: argparse.Namespace,
     environment: Mapping[str, str],
     config_file: str,
+    finish: Callable[[Delivery], bytes],
     trusted_owners: Container[int] | None = None,
 ) -> int:
-    """Filter the message on standard input to standard output. Returns the exit code: 0 only if all was written.
+    """Encrypt the message on standard input, and write what `finish` makes of it to standard output.
 
-    `config_file` is the installed configuration, used where `options` name none; `trusted_owners` is for
-    `config.load`. Nothing is written before the whole result stands.
+    Returns the exit code: 0 only if all was written. `config_file` is the installed configuration, used where
+    `options` name none; `trusted_owners` is for `config.load`. Nothing is written before the whole result stands.
     """
     message = split(b"")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file, Python's or gpg's, would hold the message
@@ -81,12 +82,30 @@ def run(
         settings = _settings(options.config, config_file, trusted_owners)
         signal.alarm(settings.time_limit)
         message = split(_read())
-        delivery = _filter(message, options, environment, settings)
+        output = finish(_encrypt_for_owner(message, options, environment, settings))
         signal.alarm(0)
-        write(delivery.output)
+        write(output)
     except CryptomailError as error:
         return report(error, f"message {_message_id(message)} for {environment.get('USER', 'nobody')!r}: ")
     return os.EX_OK
+
+
+def pass_on(delivery: Delivery) -> bytes:
+    """What `filter` writes: the message, encrypted or as it was."""
+    return delivery.output
+
+
+def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery], bytes]:
+    """What `seal` writes: `sealed` once it has delivered the encrypted message, `pass` where there is nothing to do."""
+    from sieve_filter import lmtp  # filter has no use for it, and pays at each delivery
+
+    def finish(delivery: Delivery) -> bytes:
+        if not delivery.encrypted:
+            return b"pass"
+        lmtp.send(socket_path, lmtp.envelope(environment), lmtp.without_trace(delivery.output))
+        return b"sealed"
+
+    return finish
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -123,7 +142,7 @@ def _settings(named: str | None, installed: str, trusted_owners: Container[int] 
         return Settings()
 
 
-def _filter(
+def _encrypt_for_owner(
     message: Message, options: argparse.Namespace, environment: Mapping[str, str], settings: Settings
 ) -> Delivery:
     wanted = [keyring.parse_wanted(one) for one in options.key]

@@ -1,25 +1,40 @@
-"""What Pigeonhole's extprograms plugin starts: `cryptomail filter`, and nothing else of cryptomail.
+"""What Pigeonhole's extprograms plugin starts, one function for each directory of programs.
 
-Anybody who can upload a Sieve script chooses its arguments. So only the options of `execmode.add_options` are there,
-and a configuration file must belong to root, or to whoever installed this program.
+Anybody who can upload a Sieve script chooses the filter's arguments. So only the options of `execmode.add_options` are
+there, and a configuration file must belong to root, or to whoever installed this program.
 """
 
+import argparse
 import gc
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from sieve_filter import execmode
+from sieve_filter.delivery import Delivery
 
 
-def main(config_file: str) -> int:
-    """Filter standard input to standard output; `config_file` is the installed configuration. Returns an exit code."""
-    gc.disable()  # the process ends with its one message
-    return execmode.guarded(lambda: _main(config_file))
-
-
-def _main(config_file: str) -> int:
+def filter_main(config_file: str) -> int:
+    """`filter "cryptomail" [OPTION...]`: the message in, the message to store out. Returns an exit code."""
     parser = execmode.Parser(prog="cryptomail", description="Encrypts one message.")
     execmode.add_options(parser)
-    options = parser.parse_args(sys.argv[1:])
-    return execmode.run(options, os.environ, config_file, frozenset({0, Path(__file__).stat().st_uid}))
+    return execmode.guarded(lambda: _run(parser.parse_args(sys.argv[1:]), config_file, execmode.pass_on))
+
+
+def execute_main(config_file: str, socket_path: str) -> int:
+    """`execute :pipe :output "verdict" "cryptomail" ["seal", OPTION...]`: the message in, a verdict out.
+
+    `socket_path` is the LMTP service that takes encrypted messages. Returns an exit code.
+    """
+    parser = execmode.Parser(prog="cryptomail", description="Encrypts one message, and delivers it.")
+    seal = parser.add_subparsers(required=True, metavar="COMMAND").add_parser("seal")
+    execmode.add_options(seal)
+    finish = execmode.seal(socket_path, os.environ)
+    return execmode.guarded(lambda: _run(parser.parse_args(sys.argv[1:]), config_file, finish))
+
+
+def _run(options: argparse.Namespace, config_file: str, finish: Callable[[Delivery], bytes]) -> int:
+    gc.disable()  # the process ends with its one message
+    trusted_owners = frozenset({0, Path(__file__).stat().st_uid})
+    return execmode.run(options, os.environ, config_file, finish, trusted_owners)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sieve_filter.errors import UsageError
 
 # RFC 5321 section 4.5.3.1 allows an address 320 octets; Linux allows a path 4,096.
-_MOST = {"USER": 320, "HOME": 4096, "RECIPIENT": 1024, "SENDER": 1024}
+_MOST = {"USER": 320, "HOME": 4096, "RECIPIENT": 1024, "ORIG_RECIPIENT": 1024, "SENDER": 1024}
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

@@ -1,0 +1,68 @@
+"""Hands a message to an LMTP server (RFC 2033) on a Unix socket of this machine."""
+
+import re
+import smtplib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sieve_filter.errors import DeliveryError
+
+_SECONDS = 60  # for one answer; the time for a whole message is its caller's to limit
+_PLAIN_XTEXT = re.compile(rb"[!-*,-<>-~]")
+
+
+class Envelope(NamedTuple):
+    """Who sent it and who gets it; `sender` is empty for a bounce. `original_recipient` is RFC 3461's ORCPT."""
+
+    sender: str
+    recipient: str
+    original_recipient: str
+
+
+def envelope(environment: Mapping[str, str]) -> Envelope:
+    """The envelope that Pigeonhole names in the environment; USER stands in where there is no RECIPIENT."""
+    recipient = environment.get("RECIPIENT") or environment.get("USER", "")
+    return Envelope(environment.get("SENDER", ""), recipient, environment.get("ORIG_RECIPIENT") or recipient)
+
+
+def send(socket_path: str, to: Envelope, message: bytes) -> None:
+    """Deliver `message`, and return when the server has taken it.
+
+    Raises DeliveryError where it does not, for now or for good: it is then for the sender's server to know.
+    """
+    original = f" ORCPT=rfc822;{_xtext(to.original_recipient)}" if to.original_recipient != to.recipient else ""
+    try:
+        # The name is only a greeting; smtplib would ask the DNS for one.
+        server = smtplib.LMTP(socket_path, local_hostname="localhost", timeout=_SECONDS)
+        try:
+            server.command_encoding = "utf-8"
+            _demand(*server.ehlo())  # LHLO
+            _demand(*server.docmd("MAIL", f"FROM:<{to.sender}> BODY=8BITMIME"))
+            _demand(*server.docmd("RCPT", f"TO:<{to.recipient}>{original}"))
+            _demand(*server.data(message))
+            server.putcmd("QUIT")
+        finally:  # smtplib as a context manager would wait for an answer to QUIT, even when the time is over
+            server.close()
+    except (OSError, smtplib.SMTPException, ValueError) as error:
+        raise DeliveryError(f"cannot deliver to {socket_path}: {error}; look at Dovecot's log") from error
+
+
+def without_trace(message: bytes) -> bytes:
+    """`message` without the Return-Path and Delivered-To on top, which each delivery puts there (RFC 5321 section 4.4).
+
+    Without this the second delivery would double them.
+    """
+    on_top = re.compile(rb"(?:(?:Return-Path|Delivered-To):[^\n]*\n(?:[ \t][^\n]*\n)*+)*+", re.IGNORECASE)
+    return message[on_top.match(message).end() :]  # type: ignore[union-attr]  # it matches the empty string too
+
+
+def _demand(code: int, text: bytes) -> None:
+    if code // 100 != 2:
+        reply = text.decode("ascii", "replace").replace("\n", " ")
+        raise DeliveryError(f"Dovecot did not take the encrypted message: {code} {reply}")
+
+
+def _xtext(address: str) -> str:
+    """`address` in the xtext encoding of RFC 3461 section 4."""
+    octets = (bytes([octet]) for octet in address.encode("utf-8", "surrogateescape"))
+    return b"".join(octet if _PLAIN_XTEXT.match(octet) else b"+%02X" % octet[0] for octet in octets).decode("ascii")

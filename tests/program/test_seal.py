@@ -1,0 +1,153 @@
+"""`cryptomail seal`: encrypts a message and delivers it; against a server that answers what a test wants.
+
+Dovecot itself is at the other end in tests/e2e/test_sealing.py; here are the answers that it gives on bad days only.
+"""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedRWPair
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from lab.keys import Owner
+from sieve_filter import lmtp
+from tests.program.conftest import ALICE, Server, run
+from tests.program.test_filter import decrypt
+
+MESSAGE = (
+    b"Return-Path: <b@example.com>\r\nDelivered-To: alice@example.org\r\nReceived: by us\r\n"
+    b"Delivered-To: list@example.net\r\nSubject: hello\r\n\r\nThe text.\r\n"
+)
+GOOD = {b"LHLO": b"250 fake", b"MAIL": b"250 ok", b"RCPT": b"250 ok", b"DATA": b"354 go", b".": b"250 saved"}
+
+
+class Fake:
+    """An LMTP server for one connection: `said` has the commands, `taken` the message, `answers` its replies."""
+
+    def __init__(self, directory: str, answers: dict[bytes, bytes]) -> None:
+        self.path = f"{directory}/lmtp"
+        self.said: list[bytes] = []
+        self.taken = b""
+        self._answers = answers
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        # The client does not wait for the answer to QUIT.
+        with suppress(ConnectionError), connection, connection.makefile("rwb") as stream:
+            stream.write(b"220 fake\r\n")
+            stream.flush()
+            while line := stream.readline():
+                self.said.append(line.rstrip(b"\r\n"))
+                if not self._answer(stream, line.split()[0].upper()):
+                    return
+
+    def _answer(self, stream: BufferedRWPair, command: bytes) -> bool:
+        answer = self._answers.get(command, b"221 bye")
+        if answer:
+            stream.write(answer + b"\r\n")
+            stream.flush()
+        if command == b"DATA" and answer.startswith(b"354"):
+            while (line := stream.readline()) not in (b".\r\n", b""):
+                self.taken += line.removeprefix(b".")
+            return self._answer(stream, b".")
+        return bool(answer)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@contextmanager
+def fake(**changed: bytes) -> Iterator[Fake]:
+    answers = GOOD | {b"." if name == "end" else name.encode(): answer for name, answer in changed.items()}
+    with TemporaryDirectory() as directory:
+        server = Fake(directory, answers)
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+ENVELOPE = {"SENDER": "b@example.com", "RECIPIENT": "alice+x@example.org", "ORIG_RECIPIENT": "other+y@example.org"}
+
+
+def seal(
+    server: Server, socket_path: str, message: bytes = MESSAGE, environment: dict[str, str] = ENVELOPE
+) -> "tuple[int, bytes, bytes]":
+    named = {"USER": ALICE, "HOME": str(server.home)} | environment
+    done = run("seal", "--socket", socket_path, data=message, environment=named, config=server.config)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_message_is_delivered_encrypted_with_the_same_envelope(enrolled: Server, alice: Owner) -> None:
+    with fake() as server:
+        assert seal(enrolled, server.path) == (0, b"sealed", b"")
+    assert server.said[1:4] == [
+        b"MAIL FROM:<b@example.com> BODY=8BITMIME",
+        b"RCPT TO:<alice+x@example.org> ORCPT=rfc822;other+2By@example.org",
+        b"data",
+    ]
+    assert server.taken.startswith(b"Received: by us\r\nDelivered-To: list@example.net\r\nSubject: hello\r\n")
+    assert decrypt(server.taken, alice) == MESSAGE
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"LHLO": b"421 busy"},
+        {"MAIL": b"451 later"},
+        {"RCPT": b"550 no such user"},
+        {"RCPT": b"452 full"},
+        {"DATA": b"554 no"},
+        {"end": b"451 later"},
+        {"end": b"552 5.2.2 quota exceeded"},
+        {"end": b""},
+        {"end": b"250-never ends"},
+        {"DATA": b""},
+    ],
+    ids=repr,
+)
+def test_anything_but_a_yes_is_a_failure(changed: dict[str, bytes], enrolled: Server) -> None:
+    enrolled.config.write_text("time_limit = 5\n")
+    with fake(**changed) as server:
+        code, stdout, stderr = seal(enrolled, server.path)
+    assert (code, stdout) == (75, b"")
+    assert stderr.count(b"\n") == 1
+
+
+def test_missing_service_is_a_failure(enrolled: Server) -> None:
+    code, stdout, stderr = seal(enrolled, "/nonexistent/lmtp")
+    assert (code, stdout) == (75, b"")
+    assert b"/nonexistent/lmtp" in stderr
+
+
+def test_message_of_an_owner_without_a_key_is_passed(server: Server) -> None:
+    assert seal(server, "/nonexistent/lmtp") == (0, b"pass", b"")
+
+
+def test_message_that_is_encrypted_already_is_passed(enrolled: Server) -> None:
+    sealed = enrolled.filter(MESSAGE).stdout
+    assert seal(enrolled, "/nonexistent/lmtp", sealed) == (0, b"pass", b"")
+
+
+@pytest.mark.parametrize("name", ["SENDER", "RECIPIENT", "ORIG_RECIPIENT"])
+def test_no_command_can_be_smuggled_in_by_the_envelope(name: str, enrolled: Server) -> None:
+    with fake() as server:
+        code, stdout, _ = seal(
+            enrolled, server.path, environment=ENVELOPE | {name: "x@example.org>\r\nRCPT TO:<eve@example.org"}
+        )
+    assert (code, stdout) == (64, b"")
+    assert not server.said
+
+
+def test_only_the_fields_of_this_delivery_are_taken_off() -> None:
+    assert lmtp.without_trace(MESSAGE).startswith(b"Received: by us\r\nDelivered-To: list@example.net\r\n")
+    assert lmtp.without_trace(b"Return-Path: <a>\r\n folded\r\nSubject: s\r\n") == b"Subject: s\r\n"
+    assert lmtp.without_trace(b"Subject: s\r\n") == b"Subject: s\r\n"
+    assert lmtp.without_trace(b"") == b""
