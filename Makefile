@@ -6,7 +6,7 @@ DESTDIR ?=
 # Debian's own: the mail user must be able to reach the interpreter, and one in root's home it cannot.
 PYTHON ?= /usr/bin/python3
 LAB ?=
-MODE ?= filter
+MODE ?= sealed
 
 # Where Debian keeps dovecot, which an ordinary user's PATH leaves out.
 SBIN_PATH := $(PATH):/usr/sbin:/sbin
@@ -14,10 +14,16 @@ SBIN_PATH := $(PATH):/usr/sbin:/sbin
 DOVECOT_VERSION ?= $(shell PATH=$(SBIN_PATH) dovecot --version 2>/dev/null | cut -d. -f1,2)
 export PATH := $(SBIN_PATH)
 
+# What the machine's own Dovecot says of a setting.
+setting = $(shell doveconf -c "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" -h $(1) 2>/dev/null)
+# The one user who owns all mail. Empty where each mailbox belongs to a system user: there is no sealing then.
+MAIL_USER ?= $(call setting,mail_uid)
+BASE_DIR ?= $(or $(call setting,base_dir),/run/dovecot)
+TEMP_DIR ?= $(or $(filter-out /tmp,$(call setting,mail_temp_dir)),/dev/shm)
+
 LIB := $(PREFIX)/lib/cryptomail
 SHARE := $(PREFIX)/share/cryptomail
 MAN := $(PREFIX)/share/man
-FILTER_BIN_DIR := $(LIB)/filter-bin
 CONFIG := $(SYSCONFDIR)/cryptomail/config.toml
 SNIPPET := $(SYSCONFDIR)/dovecot/conf.d/99-cryptomail.conf
 # Copies of the configuration files as last installed, to know an edited one by.
@@ -29,6 +35,12 @@ MAN_PAGES := $(wildcard man/*.[1-9])
 CODE := sieve_filter lab tests benchmarks dovecot
 DEV := .venv/bin/python -m
 
+SOCKET := $(BASE_DIR)/lmtp-sealed
+comma := ,
+# A program file: its module, the function in there, that function's arguments, the directory to put it in.
+program = sed 's|@MODULE@|$(1)|; s|@MAIN@|$(2)|g; s|@ARGUMENTS@|$(3)|; s|@VENV@|$(LIB)/venv|' dovecot/program.in \
+	> "$(DESTDIR)$(4)/cryptomail" && chmod 755 "$(DESTDIR)$(4)/cryptomail"
+
 .PHONY: help
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/:.* ## /\t/' | expand -t 14
@@ -39,12 +51,11 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	    echo "This needs Dovecot 2.3 or 2.4 (found: '$(DOVECOT_VERSION)'):" \
 	    "apt-get install dovecot-core dovecot-lmtpd dovecot-sieve gnupg" >&2; exit 1; }
 	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" LIB="$(LIB)" sh dovecot/install-venv.sh
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(FILTER_BIN_DIR)" "$(DESTDIR)$(SHARE)/sieve/user"
-	sed 's|@MODULE@|cli|; s|@VENV@|$(LIB)/venv|; s|@CONFIG@|$(CONFIG)|' dovecot/program.in \
-	    > "$(DESTDIR)$(PREFIX)/bin/cryptomail"
-	sed 's|@MODULE@|extprogram|; s|@VENV@|$(LIB)/venv|; s|@CONFIG@|$(CONFIG)|' dovecot/program.in \
-	    > "$(DESTDIR)$(FILTER_BIN_DIR)/cryptomail"
-	chmod 755 "$(DESTDIR)$(PREFIX)/bin/cryptomail" "$(DESTDIR)$(FILTER_BIN_DIR)/cryptomail"
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(LIB)/filter-bin" "$(DESTDIR)$(LIB)/execute-bin" \
+	    "$(DESTDIR)$(SHARE)/sieve/user"
+	$(call program,cli,main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)",$(PREFIX)/bin)
+	$(call program,extprogram,filter_main,config_file="$(CONFIG)",$(LIB)/filter-bin)
+	$(call program,extprogram,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)",$(LIB)/execute-bin)
 	install -m 644 $(GLOBAL_SCRIPTS) "$(DESTDIR)$(SHARE)/sieve"
 	install -m 644 sieve/user/*.sieve "$(DESTDIR)$(SHARE)/sieve/user"
 	install -m 644 dovecot/sievec/$(DOVECOT_VERSION).conf "$(DESTDIR)$(SHARE)/sievec.conf"
@@ -56,10 +67,13 @@ else
 	@echo "When this is in its place, compile the scripts: sievec -c $(SHARE)/sievec.conf $(SHARE)/sieve"
 endif
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" \
-	    "$(FILTER_BIN_DIR)" "$(SHARE)/sieve/before.sieve" \
+	    "$(LIB)" "$(SHARE)/sieve" "$(TEMP_DIR)" "$(MAIL_USER)" \
 	    | $(CONFFILE) install "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf"
 ifneq ($(wildcard config.toml.example),)
 	$(CONFFILE) install "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml" < config.toml.example
+endif
+ifeq ($(MAIL_USER),)
+	@echo "Installed without sealing: name the one user who owns all mail, if there is one: make install MAIL_USER=vmail"
 endif
 	for page in $(MAN_PAGES); do \
 	    install -D -m 644 $$page "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}" || exit; done
@@ -96,7 +110,7 @@ bench: venv ## Time the filter against bare gpg
 	@$(DEV) benchmarks
 
 .PHONY: lab
-lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=filter|off
+lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=sealed|filter|off
 	@$(PYTHON) -m lab start --mode $(MODE) $(LAB)
 
 .PHONY: lab-stop

@@ -1,8 +1,10 @@
 """Prints Dovecot's snippet for cryptomail, its @PLACEHOLDERS@ filled in; `make install` runs it.
 
-In: Dovecot's version (2.3 or 2.4), the main configuration file, the filter's directory and the script. Out: the text.
+In: Dovecot's version (2.3 or 2.4), its main configuration file, the directories of programs and scripts, the mail user
+(empty where each mailbox belongs to a system user of its own: then the snippet goes without sealing). Out: the text.
 """
 
+import argparse
 import re
 import subprocess
 import sys
@@ -25,39 +27,68 @@ def with_plugin(plugins: str) -> str:
     return plugins if "sieve_extprograms" in plugins.split() else f"{plugins} sieve_extprograms".strip()
 
 
-def with_filter(extensions: str) -> str:
-    """The list of extensions with the filter in it.
+def with_extension(extensions: str, name: str) -> str:
+    """The list of extensions with that one in it.
 
     A list of bare names is the whole list; one with + and - changes the default. A + in the former would turn it into
     the latter, and give users back what the administrator took away.
     """
     words = extensions.split()
-    name = "vnd.dovecot.filter"
     if name in words or f"+{name}" in words:
         return extensions
     whole_list = bool(words) and not any(word.startswith(("+", "-")) for word in words)
     return " ".join([*words, name if whole_list else f"+{name}"])
 
 
-def first_free_before(settings: dict[str, str], script: str) -> str:
-    """The setting that may hold our script: Dovecot reads sieve_before, sieve_before2, ... and stops at a gap."""
-    number = 1
-    while settings.get(name := f"sieve_before{number if number > 1 else ''}", script) != script:
-        number += 1
-    return name
+def before_scripts(settings: dict[str, str], ours: str) -> list[str]:
+    """The administrator's own scripts: Dovecot reads sieve_before, sieve_before2, ... and stops at a gap."""
+    found: list[str] = []
+    while script := settings.get(before_name(len(found))):
+        found.append(script)
+    return [script for script in found if not script.startswith(ours)]
 
 
-def render(version: str, configuration: Path, bin_dir: str, script: str) -> str:
-    values = {"FILTER_BIN_DIR": bin_dir, "SCRIPT": script}
-    if version == "2.3":
-        settings = plugin_settings(configuration)
-        values["SIEVE_PLUGINS"] = with_plugin(settings.get("sieve_plugins", ""))
-        values["SIEVE_EXTENSIONS"] = with_filter(settings.get("sieve_extensions", ""))
-        values["SIEVE_BEFORE"] = first_free_before(settings, script)
-    template = (SNIPPETS / version / "99-cryptomail.conf").read_text()
-    return re.sub(r"@(\w+)@", lambda match: values[match[1]], template)
+def before_name(place: int) -> str:
+    return f"sieve_before{place + 1 if place else ''}"
+
+
+def values_23(settings: dict[str, str], scripts: str, script: str) -> dict[str, str]:
+    """What 2.3 needs to be told because it cannot add to a list."""
+    theirs = before_scripts(settings, scripts)
+    options = [f"-o plugin/{before_name(place)}={value}" for place, value in enumerate([*theirs, ""])]
+    return {
+        "SIEVE_PLUGINS": with_plugin(settings.get("sieve_plugins", "")),
+        "SIEVE_EXTENSIONS": with_extension(settings.get("sieve_extensions", ""), "vnd.dovecot.filter"),
+        "SIEVE_GLOBAL_EXTENSIONS": with_extension(settings.get("sieve_global_extensions", ""), "vnd.dovecot.execute"),
+        "SIEVE_BEFORE": "\n".join(f"  {before_name(place)} = {one}" for place, one in enumerate([script, *theirs])),
+        "WITHOUT_OUR_SCRIPT": " ".join(options),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("version", choices=("2.3", "2.4"))
+    for name in ("configuration", "programs", "scripts", "temp_dir", "mail_user"):
+        parser.add_argument(name)
+    arguments = parser.parse_args()
+
+    sealing = bool(arguments.mail_user)
+    script = f"{arguments.scripts}/{'before' if sealing else 'before-without-sealing'}.sieve"
+    values = {
+        "FILTER_BIN_DIR": f"{arguments.programs}/filter-bin",
+        "EXECUTE_BIN_DIR": f"{arguments.programs}/execute-bin",
+        "SCRIPT": script,
+        "TEMP_DIR": arguments.temp_dir,
+        "MAIL_USER": arguments.mail_user,
+    }
+    if arguments.version == "2.3":
+        values |= values_23(plugin_settings(Path(arguments.configuration)), arguments.scripts, script)
+    directory = SNIPPETS / arguments.version
+    template = (directory / "99-cryptomail.conf").read_text()
+    if sealing:
+        template += (directory / "sealing.conf").read_text()
+    sys.stdout.write(re.sub(r"@(\w+)@", lambda match: values[match[1]], template))
 
 
 if __name__ == "__main__":
-    version, configuration, bin_dir, script = sys.argv[1:]
-    sys.stdout.write(render(version, Path(configuration), bin_dir, script))
+    main()

@@ -19,9 +19,10 @@ _NOT_COPIED = shutil.ignore_patterns("build", ".git", ".venv", ".*_cache", ".hyp
 
 
 @contextmanager
-def lab(mode: str = "filter") -> Iterator[Lab]:
+def lab(mode: str = "sealed") -> Iterator[Lab]:
     """A running lab with Dovecot 2.4, until the block ends."""
     _build()
+    (TREE / "dev/shm").chmod(0o1777)  # as it is where a memory file system is mounted there
     with tempfile.TemporaryDirectory(prefix="lab-", dir=TREE / "tmp") as outside:
         work = Path(outside)
         work.chmod(0o755)

@@ -24,7 +24,7 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="cryptomail-demo-", dir="/tmp"))
     try:
         print("Installing cryptomail into a temporary directory and starting a private Dovecot ...")
-        server.start(directory, "filter")
+        server.start(directory, "sealed")
         try:
             with keys.owner() as alice:
                 return _show(client.Lab.load(directory), alice)

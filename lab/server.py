@@ -60,7 +60,7 @@ def start(directory: Path, mode: str) -> Path:
     require_packages()
     version = _dovecot_version()
     _prepare(directory, account)
-    _install(directory)
+    _install(directory, "" if mode == "filter" else account.pw_name)
     ports = {name: _free_port() for name in ("lmtp", "imap", "managesieve")}
     description = {
         "dovecot": version,
@@ -133,8 +133,9 @@ def _prepare(directory: Path, account: pwd.struct_passwd) -> None:
         os.chown(directory / name, account.pw_uid, account.pw_gid)
 
 
-def _install(directory: Path) -> None:
-    command = ["make", "--silent", "install", f"PREFIX={directory}/usr", f"SYSCONFDIR={directory}/etc"]
+def _install(directory: Path, mail_user: str) -> None:
+    places = [f"PREFIX={directory}/usr", f"SYSCONFDIR={directory}/etc", f"BASE_DIR={directory}/run"]
+    command = ["make", "--silent", "install", *places, f"MAIL_USER={mail_user}"]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     (directory / "log" / "install.log").write_text(done.stdout)
     if done.returncode != 0:

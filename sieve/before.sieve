@@ -1,12 +1,24 @@
-# Encrypts every message to the key of the mailbox's owner, ahead of the owner's own script.
+# Encrypts every message to the key of the mailbox's owner, ahead of the owner's own script, and seals it.
+#
+# The program encrypts the message and delivers the result itself, over a private LMTP service, to the same mailbox;
+# then this delivery, which has the clear text, ends with `discard`. The owner's own script runs in the other one: no
+# error in it can bring the clear text back, for that delivery has none.
 #
 # A message that is encrypted already, or whose owner has no key set up, goes on unchanged. If anything fails, nothing
 # is stored: the sender's server is told to try again later (see the namespace in 99-cryptomail.conf).
 
-require ["vnd.dovecot.filter", "fileinto", "mailbox"];
+require ["vnd.dovecot.execute", "variables", "fileinto", "mailbox"];
 
-# The filter must stand in an `if`: as a command of its own, a failure would go unnoticed and the clear text be stored.
-if not filter "cryptomail" {
+if execute :pipe :output "verdict" "cryptomail" ["seal"] {
+    if string "${verdict}" "sealed" {
+        discard;
+        stop;
+    }
+} else {
+    set "verdict" "failed";
+}
+
+if not string "${verdict}" "pass" {
     fileinto :create "cryptomail-tempfail/x";
     stop;
 }

@@ -23,7 +23,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 def _scope(nodeid: str) -> str:
-    dovecot = re.search(r"\[(dovecot\d+)", nodeid)
+    dovecot = re.search(r"\[(?:.*-)?(dovecot\d+)", nodeid)
     return dovecot[1] if dovecot else nodeid.partition("::")[0]
 
 

@@ -43,10 +43,17 @@ def open_lab(request: pytest.FixtureRequest) -> OpenLab:
     return DOVECOTS[request.param]
 
 
+@pytest.fixture(scope="session", params=["sealed", "filter"])
+def lab(open_lab: OpenLab, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A Dovecot as `make install` leaves it, with sealing and without: the global script encrypts all mail."""
+    with open_lab(request.param) as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
-def lab(open_lab: OpenLab) -> Iterator[Lab]:
-    """A Dovecot as `make install` leaves it: the global script encrypts all mail."""
-    with open_lab("filter") as running:
+def lab_sealed(open_lab: OpenLab) -> Iterator[Lab]:
+    """A Dovecot as `make install` leaves it where one user owns all mail."""
+    with open_lab("sealed") as running:
         yield running
 
 

@@ -1,6 +1,7 @@
-"""The global script, sieve/before.sieve, as `make install` sets it up: what it promises to owners and to senders."""
+"""The global script, sealing and without: what it promises to owners and to senders."""
 
 import imaplib
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -25,11 +26,14 @@ EX_TEMPFAIL = 75
 
 @contextmanager
 def without_the_program(lab: Lab) -> Iterator[None]:
-    lab.filter.chmod(0)
+    programs = list(lab.filter.parent.parent.glob("*-bin/cryptomail"))
+    for program in programs:
+        program.chmod(0)
     try:
         yield
     finally:
-        lab.filter.chmod(0o755)
+        for program in programs:
+            program.chmod(0o755)
 
 
 @contextmanager
@@ -39,7 +43,7 @@ def global_script(lab: Lab, name: str) -> Iterator[None]:
     text = snippet.read_text()
     reload = lab.command("doveadm", "-c", lab.inside(lab.directory / "dovecot.conf"), "reload")
     try:
-        snippet.write_text(text.replace("before.sieve", name))
+        snippet.write_text(re.sub(r"before[a-z-]*\.sieve", name, text))
         subprocess.run(reload, check=True)
         time.sleep(1)  # Dovecot answers before it has told its processes
         yield

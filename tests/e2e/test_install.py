@@ -102,7 +102,16 @@ def rendered(tmp_path: Path, configuration: str) -> dict[str, str]:
     server.require_packages()
     file = tmp_path / "dovecot.conf"
     file.write_text(configuration)
-    render = ["/usr/bin/python3", str(REPOSITORY / "dovecot/render.py"), "2.3", str(file), "/bin-dir", "/our.sieve"]
+    render = [
+        "/usr/bin/python3",
+        str(REPOSITORY / "dovecot/render.py"),
+        "2.3",
+        str(file),
+        "/programs",
+        "/ours",
+        "/dev/shm",
+        "vmail",
+    ]
     file.write_text(configuration + subprocess.run(render, check=True, stdout=subprocess.PIPE, text=True).stdout)
     listing = ["doveconf", "-c", str(file), "plugin"]
     lines = subprocess.run(listing, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
@@ -117,9 +126,16 @@ def test_the_snippet_adds_to_an_administrator_s_lists(tmp_path: Path) -> None:
     )
     assert settings["sieve_plugins"] == "sieve_imapsieve sieve_extprograms"
     assert settings["sieve_extensions"] == "+imapflags +vnd.dovecot.filter"
-    assert settings["sieve_before"] == "/theirs.sieve"
-    assert settings["sieve_before2"] == "/theirs-too.sieve"
-    assert settings["sieve_before3"] == "/our.sieve"
+    assert settings["sieve_before"] == "/ours/before.sieve"
+    assert settings["sieve_before2"] == "/theirs.sieve"
+    assert settings["sieve_before3"] == "/theirs-too.sieve"
+
+
+def test_the_second_delivery_runs_the_administrator_s_scripts_and_not_ours(tmp_path: Path) -> None:
+    configuration = "plugin {\n  sieve_before = /theirs.sieve\n}\n"
+    rendered(tmp_path, configuration)
+    expected = "executable = lmtp -o plugin/sieve_before=/theirs.sieve -o plugin/sieve_before2=\n"
+    assert expected in (tmp_path / "dovecot.conf").read_text()
 
 
 def test_the_snippet_does_not_widen_a_list_of_all_allowed_extensions(tmp_path: Path) -> None:

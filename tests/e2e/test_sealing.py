@@ -1,0 +1,116 @@
+"""Sealed delivery: whatever an owner's own script does, it does it to ciphertext, and as it would without us."""
+
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lab import client, managesieve
+from lab.client import Lab
+from tests.e2e.conftest import (
+    NewPerson,
+    Person,
+    assert_encrypted_to,
+    assert_nowhere_in_clear,
+    deliver,
+    message,
+)
+
+TEMPORARY_FAILURE = 451
+
+# Each of these made Pigeonhole store the message in clear after a filter that had worked.
+BROKEN_SCRIPTS = {
+    "a folder name that cannot be": 'require "fileinto"; fileinto "foo//bar";',
+    "an error on purpose": 'require ["fileinto", "variables", "vnd.dovecot.filter"]; filter "missing";',
+    "a syntax error": "this is no Sieve script",
+    "a folder that does not exist": 'require "fileinto"; fileinto "no such folder";',
+    "a missing program": 'require "vnd.dovecot.filter"; filter "nonexistent";',
+}
+
+
+@contextmanager
+def without_the_service(lab: Lab) -> Iterator[None]:
+    socket = lab.directory / "run/lmtp-sealed"
+    away = socket.with_name("elsewhere")
+    socket.rename(away)
+    try:
+        yield
+    finally:
+        away.rename(socket)
+
+
+@pytest.fixture
+def person(lab_sealed: Lab, new_person: NewPerson) -> Person:
+    made = new_person(lab_sealed)
+    made.set_up_key()
+    return made
+
+
+@pytest.mark.parametrize("script", BROKEN_SCRIPTS.values(), ids=BROKEN_SCRIPTS)
+def test_no_error_in_the_owners_script_brings_the_clear_text_back(person: Person, canary: str, script: str) -> None:
+    home = person.lab.home(person.user)
+    (home / ".dovecot.sieve").write_text(script)  # ManageSieve would refuse some of them
+    os.chown(home / ".dovecot.sieve", person.lab.mail_uid, -1)
+    sent = message(canary)
+    assert deliver(person, sent) == 250
+    [stored] = person.received()
+    assert_encrypted_to(person, stored, sent, canary)
+    assert_nowhere_in_clear(person.lab, canary)
+
+
+def test_the_owners_script_sees_header_fields_and_envelope_as_always(person: Person, canary: str) -> None:
+    script = """
+        require ["fileinto", "mailbox", "envelope", "subaddress", "imap4flags"];
+        if allof (header :is "Subject" "hello", envelope :is "from" "boss@example.com",
+                  envelope :detail :is "to" "detail") {
+            addflag "\\\\Flagged";
+            fileinto :create "seen";
+        }
+    """
+    managesieve.upload(person.lab, person.user, script.encode())
+    sent = message(canary)
+    recipient = person.address.replace("@", "+detail@")
+    [reply] = client.lmtp(person.lab, sent, [recipient], "boss@example.com")
+    assert reply.code == 250
+    assert len(client.imap(person.lab, person.user, "seen")) == 1
+    [stored] = person.received()
+    assert_encrypted_to(person, stored, sent, canary)
+
+
+def test_trace_fields_of_the_delivery_are_not_doubled(person: Person, canary: str) -> None:
+    assert deliver(person, message(canary)) == 250
+    header = person.received()[0].partition(b"\n\n")[0]
+    assert header.count(b"Return-Path:") == 1
+    assert header.count(b"Delivered-To:") == 1
+    assert header.startswith(b"Return-Path: <sender@example.com>\n")
+
+
+def test_what_the_owners_script_discards_stays_discarded(person: Person, canary: str) -> None:
+    managesieve.upload(person.lab, person.user, b"discard;")
+    assert deliver(person, message(canary)) == 250
+    assert person.received() == []
+    assert_nowhere_in_clear(person.lab, canary)
+
+
+def test_without_the_inner_service_the_sender_is_told_to_try_again(person: Person, canary: str) -> None:
+    with without_the_service(person.lab):
+        assert deliver(person, message(canary)) == TEMPORARY_FAILURE
+    assert person.received() == []
+    assert_nowhere_in_clear(person.lab, canary)
+
+
+def test_only_the_mail_user_can_deliver_to_the_inner_service(lab_sealed: Lab) -> None:
+    status = (lab_sealed.directory / "run/lmtp-sealed").stat()
+    assert stat.S_IMODE(status.st_mode) == 0o600
+    assert pwd.getpwuid(status.st_uid).pw_uid == lab_sealed.mail_uid
+
+
+def test_bounce_is_sealed_with_its_empty_sender(person: Person, canary: str) -> None:
+    sent = message(canary)
+    assert deliver(person, sent, sender="") == 250
+    [stored] = person.received()
+    assert stored.startswith(b"Return-Path: <>\n")
+    assert_encrypted_to(person, stored, sent, canary)
