@@ -105,6 +105,11 @@ check: venv ## Run the linter, the formatter's check and the type checker
 	$(DEV) mypy sieve_filter lab tests benchmarks
 	$(DEV) mypy dovecot
 
+.PHONY: fuzz
+fuzz: venv ## Look for bytes that break a promise: SECONDS=60
+	$(DEV) pip install --quiet --editable '.[fuzz]'
+	$(DEV) tests.fuzz $(or $(SECONDS),60)
+
 .PHONY: bench
 bench: venv ## Time the filter against bare gpg
 	@$(DEV) benchmarks

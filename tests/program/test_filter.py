@@ -387,6 +387,21 @@ def test_hostile_structure_is_encrypted_within_seconds(name: str, kind: str, enr
     assert time.monotonic() - started < 15
 
 
+def test_gpg_inherits_nothing_that_it_does_not_need(enrolled: Server, tmp_path: Path) -> None:
+    """Its command line and environment can be read by others; a descriptor too many could be the message."""
+    programs = install_gpg(
+        tmp_path, f'{{ tr "\\0" "\\n" < /proc/$$/environ; ls /proc/$$/fd; echo "$@"; }} > {tmp_path}/seen; exit 2'
+    )
+    environment = {"PATH": str(programs), "SENDER": "b@example.com", "SECRET": CANARY.decode()}
+    enrolled.filter(b"Subject: s\r\n\r\n" + CANARY, environment=environment)
+    seen = (tmp_path / "seen").read_text()
+    names = {line.partition("=")[0] for line in seen.splitlines() if "=" in line and not line.startswith("-")}
+    assert names <= {"PATH", "HOME", "LC_ALL"}
+    descriptors = {int(line) for line in seen.splitlines() if line.isdigit()}
+    assert {number for number in descriptors if number < 10} == {0, 1, 2}  # the others are the shell's own
+    assert CANARY.decode() not in seen
+
+
 def test_program_that_crashes_leaves_no_core_file(enrolled: Server, tmp_path: Path) -> None:
     programs = install_gpg(tmp_path, f"ulimit -c > {tmp_path}/limit")
     enrolled.filter(MESSAGE, environment={"PATH": str(programs)})

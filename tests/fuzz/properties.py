@@ -1,0 +1,60 @@
+"""What must hold for any bytes at all. `make fuzz` looks for bytes that break it; `make test` checks the corpus."""
+
+import os
+
+from sieve_filter import cms, listing, lmtp, mime, owner, packets, pgpmime, shape
+from sieve_filter.errors import UsageError
+from sieve_filter.hcp import POLICIES
+from sieve_filter.message import split
+
+
+def check(data: bytes) -> None:
+    """Raise AssertionError, or anything else, where a promise about `data` is broken."""
+    _message(data)
+    _ciphertext(data)
+    _environment(data)
+
+
+def _message(data: bytes) -> None:
+    message = split(data)
+    assert message.header_end <= message.body_start <= len(data)
+    verdict = shape.classify(message)
+    if verdict.encrypted:
+        # Ciphertext has no room for a word more.
+        assert not shape.classify(split(data + b"\r\nThis can be read.\r\n")).encrypted
+    for policy in POLICIES.values():
+        protected = pgpmime.protect(message, policy)
+        assert pgpmime.restore(protected.inside) == data
+        stored = split(pgpmime.compose(protected, b"-----BEGIN-----\n", b"_b_"))
+        assert [field.value[:19] for field in stored.named(b"content-type")] == [b"multipart/encrypted"]
+        assert pgpmime.marked(stored)
+    pgpmime.restore(data)
+    assert data.endswith(lmtp.without_trace(data))
+
+
+def _ciphertext(data: bytes) -> None:
+    if packets.encrypted_message(data) is not None:
+        assert packets.encrypted_message(data + b"x") is None
+    packets.encrypted_payload(data)
+    if cms.enveloped(data):
+        assert not cms.enveloped(data + b"x")
+    mime.content_type(data)
+    for encoding in (b"base64", b"quoted-printable"):
+        mime.decode(data, encoding)
+
+
+def _environment(data: bytes) -> None:
+    text = os.fsdecode(data)
+    try:
+        found = owner.identify({"USER": text, "HOME": "/home/" + text, "RECIPIENT": text}, {}, "+")
+    except UsageError as error:
+        assert "\n" not in str(error)
+    else:
+        assert "/" not in found.user
+        assert ".." not in owner.expand("%h/%d/%n/%u", found).split("/")
+    try:
+        keys = listing.parse(data)
+    except (ValueError, IndexError):
+        return
+    for key in keys:
+        listing.choose(key, 2048)
