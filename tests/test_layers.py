@@ -14,7 +14,19 @@ PURE = [
 ]
 ORDER = [
     *PURE,
-    *("gpg", "keyring", "config", "delivery", "lmtp", "execmode", "extprogram", "decryption", "report", "cli", "__main__"),
+    *(
+        "gpg",
+        "keyring",
+        "config",
+        "delivery",
+        "lmtp",
+        "execmode",
+        "extprogram",
+        "decryption",
+        "report",
+        "cli",
+        "__main__",
+    ),
 ]
 IMPURE = {"os", "pathlib", "subprocess", "socket", "sys", "signal", "tempfile", "threading"}
 

@@ -134,7 +134,7 @@ def test_the_snippet_adds_to_an_administrator_s_lists(tmp_path: Path) -> None:
 def test_the_second_delivery_runs_the_administrator_s_scripts_and_not_ours(tmp_path: Path) -> None:
     configuration = "plugin {\n  sieve_before = /theirs.sieve\n}\n"
     rendered(tmp_path, configuration)
-    expected = "executable = lmtp -o plugin/sieve_before=/theirs.sieve -o plugin/sieve_before2=\n"
+    expected = "executable = lmtp -o plugin/sieve_before=/theirs.sieve -o plugin/sieve_before2= "
     assert expected in (tmp_path / "dovecot.conf").read_text()
 
 
