@@ -167,11 +167,9 @@ def _read_packet(reader: _Reader) -> tuple[int, memoryview, int]:
         tag = head & 0x3F
         return tag, *_read_chunks(reader, tag in _CONTAINERS)
     tag, length_type = head >> 2 & 0x0F, head & 0x03
-    if length_type == 3:
-        _require(tag == _SED)  # the one container that has an old format
-        size = reader.left
-    else:
-        size = reader.number(1 << length_type)
+    # Type 3 is a packet without a length (section 4.2.2): whatever stands behind it, text included, would be its own.
+    _require(length_type != 3)
+    size = reader.number(1 << length_type)
     return tag, reader.take(size), size
 
 

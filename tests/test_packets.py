@@ -60,7 +60,6 @@ def test_shows_recipients_and_container() -> None:
         pytest.param(packet(10, b"PGP") + CIPHERTEXT, ((KEY_ID,), (3,), False, "SEIPD v1"), id="marker"),
         pytest.param(PKESK + packet(21, bytes(9)) + SEIPD, ((KEY_ID,), (3,), False, "SEIPD v1"), id="padding"),
         pytest.param(old_packet(1, pkesk()) + SEIPD, ((KEY_ID,), (3,), False, "SEIPD v1"), id="old-format"),
-        pytest.param(PKESK + b"\xa7" + bytes(60), ((KEY_ID,), (3,), False, "SED"), id="indeterminate-length"),
         pytest.param(
             PKESK + partial_packet(18, b"\x01" + bytes(511), bytes(1), bytes(3)),
             ((KEY_ID,), (3,), False, "SEIPD v1"),
@@ -132,6 +131,7 @@ def test_an_anonymous_version_6_recipient_is_shown_as_such() -> None:
         pytest.param(PKESK + partial_packet(18, b"\x01" + bytes(255), bytes(99)), id="first-chunk-too-short"),
         pytest.param(partial_packet(1, pkesk(material=mpi(500)), b"") + SEIPD, id="session-key-in-chunks"),
         pytest.param(b"\x87" + pkesk() + SEIPD, id="session-key-of-indeterminate-length"),
+        pytest.param(PKESK + b"\xa7" + b"any text at all, for it has no end", id="data-of-indeterminate-length"),
         pytest.param(PKESK + b"\x52" + SEIPD[1:], id="header-octet-without-its-first-bit"),
     ],
 )
