@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sieve_filter import limits
 from sieve_filter.errors import ConfigError
 from sieve_filter.hcp import POLICIES
 from sieve_filter.keyring import Keyrings
@@ -42,7 +43,10 @@ def load(path: str, trusted_owners: Container[int] | None = None) -> Settings:
             status = os.fstat(file.fileno())
             if trusted_owners is not None and (status.st_uid not in trusted_owners or status.st_mode & 0o022):
                 raise ConfigError(f"{path} is not trusted: it must belong to root, and nobody else may write to it")
-            text = file.read().decode("utf-8")
+            content = file.read(limits.CONFIG_OCTETS + 1)
+            if len(content) > limits.CONFIG_OCTETS:
+                raise ConfigError(f"{path} is too long for a configuration file")
+            text = content.decode("utf-8")
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError) as error:

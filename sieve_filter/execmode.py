@@ -79,6 +79,7 @@ def run(
     try:
         for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _give_up)
+        signal.alarm(Settings().time_limit)
         settings = _settings(options.config, config_file, trusted_owners)
         signal.alarm(settings.time_limit)
         message = split(_read())

@@ -1,4 +1,4 @@
-"""Named limits, each with its source. What exceeds one counts as not encrypted, which is the harmless mistake."""
+"""Named limits, each with its source. A message that exceeds one counts as not encrypted: the harmless mistake."""
 
 # A Content-Type value longer than this is not taken apart. RFC 2045 names no length; RFC 2046 section 5.1.1 gives a
 # boundary 70 octets and RFC 6838 section 4.2 each half of a type 127, so real values have some hundreds.
@@ -39,3 +39,6 @@ STRUCTURE_OCTETS = 300_000_000  # times containers
 STRUCTURE_LINES = 10_000_000  # times containers, of which ten are always counted
 STRUCTURE_DASHED_LINES = 5_000
 STRUCTURE_FIELD_SQUARES = 500_000_000
+
+# The configuration file. A script can name any file that root owns, and would have it read at each delivery.
+CONFIG_OCTETS = 1_000_000

@@ -99,3 +99,8 @@ def test_file_of_a_stranger_is_not_trusted(tmp_path: Path) -> None:
     file.chmod(0o666)
     with pytest.raises(ConfigError, match="is not trusted"):
         load(str(file), {os.getuid()})
+
+
+def test_endless_file_is_not_read_to_its_end() -> None:
+    with pytest.raises(ConfigError, match="too long"):
+        load("/dev/zero")
