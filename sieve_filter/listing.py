@@ -115,10 +115,18 @@ def _subkey(fields: list[bytes]) -> Subkey:
         state=fields[1].decode("ascii"),
         bits=int(fields[2]),
         algorithm=int(fields[3]),
-        created=int(fields[5] or 0),
-        expires=int(fields[6]) if fields[6] else None,
+        created=_time(fields[5]) or 0,
+        expires=_time(fields[6]),
         encrypts=b"e" in fields[11],
     )
+
+
+def _time(field: bytes) -> int | None:
+    """Seconds since 1970, or None where there is no time."""
+    seconds = int(field) if field else None
+    if seconds is not None and not 0 <= seconds < 2**33:  # RFC 9580 sections 3.5, 5.2.3.13: two numbers of 32 bits
+        raise ValueError("a time in the listing is out of range")
+    return seconds
 
 
 def _address(user_id: bytes) -> str | None:
