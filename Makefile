@@ -98,6 +98,10 @@ venv: .venv/installed ## Make the development environment, .venv
 test: venv ## Run all tests; nothing is installed on the system
 	$(DEV) pytest -n auto
 
+.PHONY: faults
+faults: venv ## Cause every fault with many messages, and write docs/faults.md
+	CRYPTOMAIL_FAULTS_LONG=1 $(DEV) pytest -n 2 tests/faults
+
 .PHONY: check
 check: venv ## Run the linter, the formatter's check and the type checker
 	$(DEV) ruff check $(CODE)

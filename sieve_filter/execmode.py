@@ -17,6 +17,7 @@ from sieve_filter.delivery import Delivery, deliver
 from sieve_filter.errors import (
     ConfigError,
     CryptomailError,
+    DeliveryError,
     FileError,
     NoKeyError,
     RefusedError,
@@ -100,9 +101,13 @@ def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery
     """What `seal` writes: `sealed` once it has delivered the encrypted message, `pass` where there is nothing to do."""
     from sieve_filter import lmtp  # filter has no use for it, and pays at each delivery
 
+    caller = os.getppid()
+
     def finish(delivery: Delivery) -> bytes:
         if not delivery.encrypted:
             return b"pass"
+        if os.getppid() != caller:  # it was killed: the sender knows of a failure, and will send the message again
+            raise DeliveryError("Dovecot's delivery process has gone")
         lmtp.send(socket_path, lmtp.envelope(environment), lmtp.without_trace(delivery.output))
         return b"sealed"
 

@@ -31,7 +31,7 @@ def identify(environment: Mapping[str, str], aliases: Mapping[str, tuple[str, ..
     user, home = values["USER"], values["HOME"]
     if not user:
         raise UsageError("USER is not set: set it to the mailbox owner's name, or use --user")
-    if "/" in user or user in (".", ".."):
+    if "/" in user or not {".", ".."}.isdisjoint(user.partition("@")):
         raise UsageError("USER is not a user name: it must not be a path")
     if not home.startswith("/") or ".." in home.split("/"):
         raise UsageError("HOME is not an absolute path: set it to the mailbox owner's home, or use --home")

@@ -7,6 +7,9 @@ from contextlib import ExitStack
 import pytest
 
 from lab import keys
+from tests.faults.table import pytest_terminal_summary
+
+__all__ = ["new_owner", "pytest_terminal_summary", "pytest_xdist_make_scheduler"]
 
 
 @pytest.hookimpl(optionalhook=True)

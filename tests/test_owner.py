@@ -49,6 +49,13 @@ def test_dovecots_variables_are_filled_in() -> None:
     assert expand("/keys/%d/%n/%u/100%%", owner) == "/keys/example.org/alice/alice@example.org/100%"
 
 
+@pytest.mark.parametrize("user", ["..", "..@example.org", "alice@..", ".", "a/b"])
+def test_user_that_leads_to_another_directory_is_refused(user: str) -> None:
+    """`/keys/%d/%n` would lead out of /keys."""
+    with pytest.raises(UsageError, match="must not be a path"):
+        identify(HOME | {"USER": user}, {}, "+")
+
+
 @given(st.dictionaries(st.sampled_from(["USER", "HOME", "RECIPIENT", "SENDER"]), st.text(max_size=30)))
 def test_any_environment_is_understood_or_refused(environment: dict[str, str]) -> None:
     try:

@@ -1,0 +1,22 @@
+"""The labs in which things go wrong."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.client import Lab
+from tests.e2e.conftest import DOVECOTS, NewPerson, OpenLab, new_person
+from tests.faults.dovecot import MODE
+
+__all__ = ["NewPerson", "lab", "new_person", "open_lab"]
+
+
+@pytest.fixture(scope="session")
+def open_lab(request: pytest.FixtureRequest) -> OpenLab:
+    return DOVECOTS[request.param]
+
+
+@pytest.fixture(scope="session")
+def lab(open_lab: OpenLab) -> Iterator[Lab]:
+    with open_lab(MODE) as running:
+        yield running

@@ -1,0 +1,217 @@
+"""Changes a running lab for the time of a test: its files, its settings, its program; and puts all back."""
+
+import json
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from lab.client import Lab
+from lab.server import START_SECONDS, STOP_SECONDS
+
+MODE = "sealed"  # the lab's
+
+# What each version calls a setting.
+SETTINGS = {
+    "2.3": {
+        "exec timeout": "plugin {\n  sieve_execute_exec_timeout = 2s\n}\n",
+        "cpu limit": "plugin {\n  sieve_max_cpu_time = 1s\n}\n",
+        "quota": (
+            "protocol lmtp {\n  mail_plugins = quota sieve\n}\n"
+            "plugin {\n  quota = maildir:User quota\n  quota_rule = *:storage=20K\n  quota_grace = 0\n}\n"
+        ),
+    },
+    "2.4": {
+        "exec timeout": "sieve_execute_exec_timeout = 2s\n",
+        "cpu limit": "sieve_max_cpu_time = 1s\n",
+        "quota": (
+            'mail_plugins {\n  quota = yes\n}\nquota "User quota" {\n  storage_size = 20K\n  storage_grace = 0\n}\n'
+        ),
+    },
+}
+
+
+def program(lab: Lab) -> Path:
+    """The file that the global script calls."""
+    return lab.filter.parent.parent / "execute-bin" / lab.filter.name
+
+
+def config_file(lab: Lab) -> Path:
+    return lab.directory / "etc/cryptomail/config.toml"
+
+
+def workshop(lab: Lab) -> Path:
+    """A directory for what the tests put into the lab; its processes can read it."""
+    directory = lab.directory / "faults"
+    directory.mkdir(mode=0o755, exist_ok=True)
+    return directory
+
+
+def belongs_to_the_mail_user(lab: Lab, path: Path) -> None:
+    if os.getuid() == 0:
+        os.chown(path, lab.mail_uid, pwd.getpwuid(lab.mail_uid).pw_gid)
+
+
+@contextmanager
+def replaced(lab: Lab, file: Path, content: str | bytes | None, mode: int | None = None) -> Iterator[None]:
+    """The file with another content, another mode, or, with neither, not there."""
+    kept = workshop(lab) / f"{file.name}.kept"
+    shutil.copy2(file, kept)
+    status = file.stat()
+    try:
+        if content is None and mode is None:
+            file.unlink()
+        elif content is not None:
+            file.write_bytes(content.encode() if isinstance(content, str) else content)
+        if mode is not None:
+            file.chmod(mode)
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        shutil.copy2(kept, file)
+        os.chown(file, status.st_uid, status.st_gid)
+        kept.unlink()
+
+
+@contextmanager
+def wrapped(lab: Lab, shell: str) -> Iterator[None]:
+    """The program behind a shell script, in which $PROGRAM is the true one.
+
+    With -p, or else dash would take on the real user ID, which under Dovecot 2.4 is root's.
+    """
+    original = workshop(lab) / "cryptomail"
+    shutil.copy2(program(lab), original)
+    script = f"#!/bin/sh -p\nPROGRAM={shlex.quote(lab.inside(original))}\n{shell}\n"
+    with replaced(lab, program(lab), script):
+        yield
+
+
+@contextmanager
+def configured(lab: Lab, settings: str) -> Iterator[None]:
+    """Dovecot with these settings too."""
+    file = lab.directory / "dovecot.conf"
+    with restarting(lab), replaced(lab, file, f"{file.read_text()}\n{settings}"):
+        restart(lab)
+        yield
+
+
+@contextmanager
+def restarting(lab: Lab) -> Iterator[None]:
+    """Restart Dovecot afterwards: it runs with what it was told before, or holds off after a crash."""
+    try:
+        yield
+    finally:
+        restart(lab)
+
+
+def restart(lab: Lab) -> None:
+    """Stop Dovecot if it runs, start it, and wait until it answers."""
+    configuration = lab.inside(lab.directory / "dovecot.conf")
+    pid_file = lab.directory / "run" / "master.pid"
+    subprocess.run(lab.command("/usr/bin/doveadm", "-c", configuration, "stop"), stderr=subprocess.DEVNULL)
+    _wait(lambda: not pid_file.exists(), STOP_SECONDS)
+    with (lab.directory / "log" / "start.log").open("ab") as output:
+        command = lab.command("/usr/sbin/dovecot", "-c", configuration)
+
+        def starts() -> bool:
+            return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output).returncode == 0
+
+        _wait(starts, START_SECONDS)  # processes of the old one, which still deliver, may hold its port
+    _wait(lambda: pid_file.exists() and _answers(lab), START_SECONDS)
+
+
+def _answers(lab: Lab) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(lab.lmtp) == 0
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "Dovecot did not do it in time"
+        time.sleep(0.02)
+
+
+@contextmanager
+def small_disk(lab: Lab, directory: Path, size: str) -> Iterator[None]:
+    """A memory file system of that size in the place of the directory, which may be full or read-only soon."""
+    if os.getuid() != 0:
+        pytest.fail("only root can mount a small file system: run this as root")
+    for new in (directory.parent, directory):
+        if not new.exists():
+            new.mkdir(mode=0o700)
+            belongs_to_the_mail_user(lab, new)
+    options = f"size={size},mode=700,uid={lab.mail_uid},gid={pwd.getpwuid(lab.mail_uid).pw_gid}"
+    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", options, "tmpfs", directory], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["/bin/umount", "--lazy", directory], check=True)
+
+
+def version(lab: Lab) -> str:
+    return str(json.loads((lab.directory / "lab.json").read_text())["dovecot"])
+
+
+def setting(lab: Lab, name: str) -> str:
+    return SETTINGS[version(lab)[:3]][name]
+
+
+@contextmanager
+def false_lmtp_service(lab: Lab, answers: Sequence[bytes]) -> Iterator[None]:
+    """In place of the private service one that gives these answers, one a line, reads on, and hangs up at the end."""
+    path = lab.directory / "run" / "lmtp-sealed"
+    path.unlink()
+    with restarting(lab), socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(16) as pool:
+        listener.bind(str(path))
+        belongs_to_the_mail_user(lab, path)
+        listener.listen()
+        accepting = pool.submit(_accept, listener, answers, pool)
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.result()
+
+
+def _accept(listener: socket.socket, answers: Sequence[bytes], pool: ThreadPoolExecutor) -> None:
+    with suppress(OSError):  # it was shut down
+        while True:
+            pool.submit(_answer, listener.accept()[0], answers)
+
+
+def _answer(connection: socket.socket, answers: Sequence[bytes]) -> None:
+    with connection, connection.makefile("rwb") as stream, suppress(OSError):
+        for answer in answers:
+            stream.write(answer + b"\r\n")
+            stream.flush()
+            if answer.startswith(b"354"):
+                while stream.readline() not in (b".\r\n", b""):
+                    pass
+            else:
+                stream.readline()
+
+
+@contextmanager
+def orphans_ended(lab: Lab) -> Iterator[None]:
+    """End what a faulty program left running: it wrote its process ID into `orphans`."""
+    notes = workshop(lab) / "orphans"
+    notes.mkdir(exist_ok=True)
+    notes.chmod(0o777)
+    try:
+        yield
+    finally:
+        for note in notes.iterdir():
+            with suppress(ProcessLookupError):
+                os.kill(int(note.name), signal.SIGKILL)
+            note.unlink()

@@ -1,0 +1,538 @@
+"""The faults: what goes wrong, how it is made to, and what has to become of the messages."""
+
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import run
+
+from lab import keys
+from lab.client import Lab, Reply
+from tests.e2e.conftest import Person
+from tests.faults import dovecot, sender
+from tests.faults.sender import Sent
+
+DELIVERED, REFUSED, EITHER = "delivered", "refused", "delivered or refused"
+KB, MB = 1_000, 1_000_000
+
+
+@dataclass(frozen=True)
+class Load:
+    """How many messages of how many octets come, over how many connections; `long` is for `make faults`."""
+
+    messages: int = 3
+    connections: int = 3
+    size: int = 20 * KB
+    patience: float = 30
+
+
+Cause = Callable[[Person], AbstractContextManager[None]]
+Deliver = Callable[[Person, Sequence[Sent], Load], None]
+
+
+def deliver(person: Person, messages: Sequence[Sent], load: Load) -> None:
+    sender.deliver(person.lab, person.address, messages, load.connections, load.patience)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`cause` lasts while the messages come. A crash between storing and answering may duplicate a message."""
+
+    sentence: str
+    cause: Cause
+    expected: str
+    load: Load = Load()
+    long_load: Load = Load(messages=12)
+    deliver: Deliver = deliver
+    may_duplicate: bool = False
+
+
+@contextmanager
+def nothing(person: Person) -> Iterator[None]:
+    yield
+
+
+# The owner's own script
+
+
+def script(text: str, *more: Cause) -> Cause:
+    @contextmanager
+    def cause(person: Person) -> Iterator[None]:
+        file = person.lab.home(person.user) / ".dovecot.sieve"
+        file.write_text(text)
+        dovecot.belongs_to_the_mail_user(person.lab, file)
+        with ExitStack() as stack:
+            for other in more:
+                stack.enter_context(other(person))
+            yield
+        file.unlink()
+
+    return cause
+
+
+def sendmail(text: str) -> Cause:
+    return lambda person: dovecot.replaced(person.lab, person.lab.directory / "sendmail", text)
+
+
+@contextmanager
+def redirected_to_its_owner(person: Person) -> Iterator[None]:
+    with script(f'redirect "{person.address}";')(person):
+        yield
+
+
+def deliver_what_comes_back(person: Person, messages: Sequence[Sent], load: Load) -> None:
+    """Deliver, and then, as a mail server does, what Sieve scripts send to this owner, at most 20 times each."""
+    deliver(person, messages, load)
+    for _ in range(20):
+        for file in sorted((person.lab.directory / "outbox").iterdir()):
+            arguments, _, message = file.read_bytes().partition(b"\n\n")
+            if arguments.endswith(f" {person.address}".encode()):
+                again = [Sent(0, re.sub(rb"\r?\n", b"\r\n", message))]
+                sender.deliver(person.lab, person.address, again, 1, load.patience)
+                if again[0].accepted:
+                    file.unlink()
+
+
+def setting(name: str) -> Cause:
+    return lambda person: dovecot.configured(person.lab, dovecot.setting(person.lab, name))
+
+
+# A regular expression with back references that takes long to fail.
+_BURN = 'require ["variables", "regex"];\nset "a" "' + "a" * 40 + '";\n'
+_BURN += 'if string :regex "${a}" "(a*)(a*)\\\\1\\\\2b" { stop; }\n' * 400
+
+PERSONAL = [
+    Fault("the personal script ends in a runtime error", script('require "fileinto"; fileinto "foo//bar";'), EITHER),
+    Fault("the personal script ends in an error of its own", script('require "ihave"; error "no";'), EITHER),
+    Fault("the personal script files into an unknown mailbox", script('require "fileinto"; fileinto "None";'), EITHER),
+    Fault(
+        "the personal script calls a missing program",
+        script('require "vnd.dovecot.filter"; filter "missing";'),
+        EITHER,
+    ),
+    Fault(
+        "the personal script rejects the message and that fails",
+        script('require "reject"; reject "no";', sendmail("#!/bin/sh\nexit 75\n")),
+        EITHER,
+    ),
+    Fault(
+        "the personal script redirects the message and that fails",
+        script('redirect "somebody@example.com";', sendmail("#!/bin/sh\nexit 75\n")),
+        EITHER,
+    ),
+    Fault(
+        "the personal script redirects to its own address",
+        redirected_to_its_owner,
+        EITHER,
+        deliver=deliver_what_comes_back,
+    ),
+    Fault("the personal script does not compile", script("this is not Sieve"), EITHER),
+    Fault("the personal script takes more time than allowed", script(_BURN, setting("cpu limit")), EITHER),
+    Fault(
+        "the personal script takes more actions than allowed",
+        script('require ["fileinto", "mailbox"];\n' + "".join(f'fileinto :create "f{i}";\n' for i in range(40))),
+        EITHER,
+    ),
+]
+
+
+# The keyring
+
+
+def keyring(person: Person) -> Path:
+    return person.lab.home(person.user) / ".cryptomail"
+
+
+@contextmanager
+def without_keyring(person: Person) -> Iterator[None]:
+    aside = keyring(person).rename(keyring(person).with_name("aside"))
+    try:
+        yield
+    finally:
+        shutil.rmtree(keyring(person), ignore_errors=True)
+        aside.rename(keyring(person))
+
+
+def config(text: str) -> Cause:
+    @contextmanager
+    def cause(person: Person) -> Iterator[None]:
+        with dovecot.replaced(person.lab, dovecot.config_file(person.lab), text):
+            yield
+
+    return cause
+
+
+@contextmanager
+def missing_keyring(person: Person) -> Iterator[None]:
+    with config('[on]\nno_key = "refuse"\n')(person), without_keyring(person):
+        yield
+
+
+@contextmanager
+def unreadable_keyring(person: Person) -> Iterator[None]:
+    keyring(person).chmod(0)
+    try:
+        yield
+    finally:
+        keyring(person).chmod(0o700)
+
+
+def keyring_file(change: Callable[[bytes], bytes]) -> Cause:
+    @contextmanager
+    def cause(person: Person) -> Iterator[None]:
+        file = keyring(person) / "pubring.kbx"
+        with dovecot.replaced(person.lab, file, change(file.read_bytes())):
+            yield
+
+    return cause
+
+
+@contextmanager
+def expired_key(person: Person) -> Iterator[None]:
+    with without_keyring(person), keys.owner() as other:
+        other.make_key(person.address, made_at="20200101T000000", expires="20210101T000000")
+        keys.give(person.lab, person.user, other.public(person.address))
+        yield
+
+
+@contextmanager
+def revoked_key(person: Person) -> Iterator[None]:
+    with without_keyring(person), keys.owner() as other:
+        other.revoke(other.make_key(person.address))
+        keys.give(person.lab, person.user, other.public(person.address))
+        yield
+
+
+@contextmanager
+def locked_keyring(person: Person) -> Iterator[None]:
+    """GnuPG's lock: a file with the number and the host of a process, init's, which lives."""
+    for name in ("pubring.kbx.lock", "gnupg_spawn_keyboxd_sentinel.lock", "trustdb.gpg.lock"):
+        lock = keyring(person) / name
+        lock.write_text(f"{1:10}\n{Path('/proc/sys/kernel/hostname').read_text()}")
+        dovecot.belongs_to_the_mail_user(person.lab, lock)
+    try:
+        yield
+    finally:
+        for lock in keyring(person).glob("*.lock"):
+            lock.unlink()
+
+
+KEYRING = [
+    Fault("the keyring is missing where no_key is refuse", missing_keyring, REFUSED),
+    Fault("the keyring is unreadable", unreadable_keyring, REFUSED),
+    Fault("the keyring is garbage", keyring_file(lambda data: b"garbage " * 100), REFUSED),
+    Fault("the keyring lost its second half", keyring_file(lambda data: data[: len(data) // 2]), REFUSED),
+    Fault("all keys are expired", expired_key, REFUSED),
+    Fault("the key is revoked", revoked_key, REFUSED),
+    Fault("the keyring is locked by another gpg", locked_keyring, DELIVERED),
+]
+
+
+# gpg
+
+
+def gpg(encrypts: str, *more: Cause) -> Cause:
+    """A gpg that does this in place of encrypting; its lists are the true one's."""
+
+    @contextmanager
+    def cause(person: Person) -> Iterator[None]:
+        lab = person.lab
+        programs = dovecot.workshop(lab) / "programs"
+        programs.mkdir()
+        fake = programs / "gpg"
+        fake.write_text(
+            f"#!/bin/sh -p\nPATH=/usr/bin:/bin\nLAB={lab.inside(dovecot.workshop(lab))}\n"
+            f'case "$*" in *--encrypt*) {encrypts} ;; *) exec /usr/bin/gpg "$@" ;; esac\n'
+        )
+        fake.chmod(0o755)
+        wrapper = f'PATH={lab.inside(programs)}\nexport PATH\nexec "$PROGRAM" "$@"'
+        with dovecot.orphans_ended(lab), dovecot.wrapped(lab, wrapper), ExitStack() as stack:
+            for other in more:
+                stack.enter_context(other(person))
+            yield
+        shutil.rmtree(programs)
+
+    return cause
+
+
+@contextmanager
+def missing_gpg(person: Person) -> Iterator[None]:
+    with dovecot.wrapped(person.lab, 'PATH=/nonexistent\nexport PATH\nexec "$PROGRAM" "$@"'):
+        yield
+
+
+HANG = ': > "$LAB/orphans/$$"; exec sleep 60'
+
+GPG = [
+    Fault("gpg is missing", missing_gpg, REFUSED),
+    Fault("gpg crashes", gpg("kill -SEGV $$"), REFUSED),
+    Fault("gpg hangs", gpg(HANG, config("time_limit = 3\n")), REFUSED),
+    Fault(
+        "gpg prints garbage",
+        gpg("cat > /dev/null; printf '[GNUPG:] END_ENCRYPTION\\n' >&2; head -c 5000 /dev/urandom"),
+        REFUSED,
+    ),
+    Fault(
+        "gpg prints the message",
+        gpg("printf '[GNUPG:] BEGIN_ENCRYPTION\\n[GNUPG:] END_ENCRYPTION\\n' >&2; cat"),
+        REFUSED,
+    ),
+    Fault("gpg is killed midway", gpg('/usr/bin/gpg "$@" | head -c 4000; kill -KILL $$'), REFUSED),
+    Fault("gpg ends midway without a word", gpg('/usr/bin/gpg "$@" | head -c 4000'), REFUSED),
+]
+
+
+# The program
+
+
+def program(content: str | None, mode: int | None = None) -> Cause:
+    @contextmanager
+    def cause(person: Person) -> Iterator[None]:
+        with dovecot.replaced(person.lab, dovecot.program(person.lab), content, mode):
+            yield
+
+    return cause
+
+
+def wrapper(shell: str) -> Cause:
+    return lambda person: dovecot.wrapped(person.lab, shell)
+
+
+def temporary_directory_of(size: str) -> Cause:
+    """Dovecot's own, for messages too large for its memory."""
+
+    @contextmanager
+    def cause(person: Person) -> Iterator[None]:
+        directory = dovecot.workshop(person.lab) / "tmp"
+        settings = f"mail_temp_dir = {person.lab.inside(directory)}\n"
+        with dovecot.small_disk(person.lab, directory, size):
+            directory.chmod(0o1777)
+            with dovecot.configured(person.lab, settings):
+                yield
+
+    return cause
+
+
+def mail_store_of(size: str, *, read_only: bool = False) -> Cause:
+    @contextmanager
+    def cause(person: Person) -> Iterator[None]:
+        maildir = person.lab.home(person.user) / "Maildir"
+        with dovecot.small_disk(person.lab, maildir, size):
+            if read_only:
+                run(["/bin/mount", "-o", "remount,ro", maildir], check=True)
+            yield
+
+    return cause
+
+
+@contextmanager
+def exec_timeout(person: Person) -> Iterator[None]:
+    with setting("exec timeout")(person), gpg(HANG)(person):
+        yield
+
+
+PROGRAM = [
+    Fault("the program is missing", program(None), REFUSED),
+    Fault("the program is not executable", program(None, 0o644), REFUSED),
+    Fault("the program's interpreter is missing", program("#!/nonexistent/python\n"), REFUSED),
+    Fault("the configuration has a syntax error", config("this is not TOML"), REFUSED),
+    Fault("the program is killed before it reads", wrapper("kill -KILL $$"), REFUSED),
+    Fault("the program is killed midway", gpg('cat > /dev/null; kill -KILL "$PPID"; exit 1'), REFUSED),
+    Fault(
+        "the program is out of memory",
+        wrapper('ulimit -v 60000; exec "$PROGRAM" "$@"'),
+        REFUSED,
+        Load(size=8 * MB),
+        Load(12, size=8 * MB),
+    ),
+    Fault("the program is out of file descriptors", wrapper('ulimit -n 6; exec "$PROGRAM" "$@"'), REFUSED),
+    Fault("the program may start no process", wrapper('ulimit -p 0; exec "$PROGRAM" "$@"'), REFUSED),
+    Fault("the program outlives Dovecot's exec timeout", exec_timeout, REFUSED, Load(patience=6), Load(patience=6)),
+]
+
+
+# The private LMTP service
+
+
+def lmtp_service(*answers: bytes) -> Cause:
+    """One that gives these answers and then hangs up, in place of the private one."""
+    return lambda person: dovecot.false_lmtp_service(person.lab, answers)
+
+
+@contextmanager
+def missing_service(person: Person) -> Iterator[None]:
+    with dovecot.restarting(person.lab):
+        (person.lab.directory / "run" / "lmtp-sealed").unlink()
+        yield
+
+
+@contextmanager
+def silent_service(person: Person) -> Iterator[None]:
+    with config("time_limit = 3\n")(person), lmtp_service(b"220 hello", b"250 yes", b"250-silent")(person):
+        yield
+
+
+def then_wait(person: Person, messages: Sequence[Sent], load: Load) -> None:
+    """Deliver, and leave a program that goes on by itself the time to do harm."""
+    deliver(person, messages, load)
+    time.sleep(4)
+
+
+@contextmanager
+def slow_program(person: Person) -> Iterator[None]:
+    with setting("exec timeout")(person), gpg('sleep 4; exec /usr/bin/gpg "$@"')(person):
+        yield
+
+
+@contextmanager
+def echoing_program(person: Person) -> Iterator[None]:
+    """Dovecot stops reading such a long answer, and waits for its timeout."""
+    with setting("exec timeout")(person), wrapper("exec cat")(person):
+        yield
+
+
+_GREETING = (b"220 hello", b"250 yes", b"250 yes", b"250 yes")
+
+SERVICE = [
+    Fault("the private service is missing", missing_service, REFUSED),
+    Fault("the private service falls silent", silent_service, REFUSED),
+    Fault("the private service hangs up in the greeting", lmtp_service(b"220 hello"), REFUSED),
+    Fault("the private service refuses for now", lmtp_service(*_GREETING, b"354 go", b"451 no"), REFUSED),
+    Fault("the private service refuses for good", lmtp_service(*_GREETING, b"354 go", b"554 no"), REFUSED),
+    Fault("the private service hangs up before it answers", lmtp_service(*_GREETING, b"354 go"), REFUSED),
+    Fault(
+        "the program is killed after its delivery, before its answer",
+        wrapper('"$PROGRAM" "$@" > /dev/null; kill -KILL $$'),
+        REFUSED,
+        may_duplicate=True,
+    ),
+    Fault("the program gives no answer", wrapper("cat > /dev/null"), REFUSED),
+    Fault("the program gives a wrong answer", wrapper("cat > /dev/null; echo maybe"), REFUSED),
+    Fault("the program gives half of its answer", wrapper("cat > /dev/null; printf seal"), REFUSED),
+    Fault("the program answers with the message", echoing_program, REFUSED, Load(patience=6), Load(patience=6)),
+    Fault(
+        "the program is done after Dovecot's exec timeout",
+        slow_program,
+        REFUSED,
+        Load(patience=8),
+        Load(patience=8),
+        then_wait,
+    ),
+]
+
+
+# Dovecot and its machine
+
+
+def settings(text: str) -> Cause:
+    return lambda person: dovecot.configured(person.lab, text)
+
+
+def deliver_until_taken(person: Person, messages: Sequence[Sent], load: Load) -> None:
+    """Deliver, and try again what was refused, as a mail server does (2.4 takes 10 at once for one user)."""
+    for _ in range(30):
+        left = [sent for sent in messages if not sent.accepted]
+        sender.deliver(person.lab, person.address, left, load.connections, load.patience)
+
+
+def hang_up_midway(person: Person, messages: Sequence[Sent], load: Load) -> None:
+    for sent in messages:
+        connection = sender.Connection(person.lab.lmtp, load.patience)
+        connection.break_off(person.address, sent.raw)
+        sent.answer = Reply(sender.BROKEN, "the sender hung up")
+    time.sleep(1)  # a server that stored it all the same would have done so by now
+
+
+def under_load(disturb: Callable[[Lab], None]) -> Deliver:
+    """Deliver, and do that in the meantime."""
+
+    def deliver_disturbed(person: Person, messages: Sequence[Sent], load: Load) -> None:
+        delivering = threading.Thread(target=deliver, args=(person, messages, load))
+        delivering.start()
+        for _ in range(3):
+            time.sleep(0.7)
+            if delivering.is_alive():
+                disturb(person.lab)
+        delivering.join()
+        time.sleep(1)  # an inner delivery that goes on without its outer one is done by now
+
+    return deliver_disturbed
+
+
+def kill_lmtp(lab: Lab) -> None:
+    """Kill the lab's LMTP processes, as a lack of memory would."""
+    master = (lab.directory / "run" / "master.pid").read_text().strip()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, parent = status.read_text().split(" ")[1:4:2]
+            if (name, parent) == ("(lmtp)", master):
+                run(["/bin/kill", f"-{signal.SIGKILL}", status.parts[2]], check=True)
+        except OSError:
+            continue
+
+
+@contextmanager
+def then_restarted(person: Person) -> Iterator[None]:
+    with dovecot.restarting(person.lab):
+        yield
+
+
+_ONE_PROCESS = "".join(f"service {name} {{\n  process_limit = 1\n}}\n" for name in ("lmtp", "lmtp-sealed"))
+_BUSY = Load(messages=40, connections=8)
+_BUSY_LONG = Load(messages=200, connections=8)
+
+SERVER = [
+    Fault("the temporary directory is full", temporary_directory_of("64k"), EITHER, Load(size=MB), Load(12, size=MB)),
+    Fault("the mail store becomes full", mail_store_of("400k"), EITHER, Load(12, size=50 * KB), Load(40, size=50 * KB)),
+    Fault("the mail store is full", mail_store_of("4k"), REFUSED),
+    Fault("the mail store is read-only", mail_store_of("4m", read_only=True), REFUSED),
+    Fault("the mailbox is over quota", setting("quota"), REFUSED),
+    Fault("the sender hangs up in the middle of a message", nothing, REFUSED, deliver=hang_up_midway),
+    Fault(
+        "Dovecot is restarted under load",
+        nothing,
+        EITHER,
+        _BUSY,
+        _BUSY_LONG,
+        under_load(dovecot.restart),
+        may_duplicate=True,
+    ),
+    Fault(
+        "Dovecot's LMTP processes are killed under load",
+        then_restarted,
+        EITHER,
+        _BUSY,
+        _BUSY_LONG,
+        under_load(kill_lmtp),
+        may_duplicate=True,
+    ),
+    Fault(
+        "many messages come at once",
+        nothing,
+        DELIVERED,
+        Load(40, 20, patience=120),
+        Load(200, 20, patience=300),
+        deliver_until_taken,
+    ),
+    Fault(
+        "a very large message comes",
+        nothing,
+        DELIVERED,
+        Load(1, 1, 5 * MB, patience=120),
+        Load(1, 1, 100 * MB, patience=120),
+    ),
+    Fault(
+        "Dovecot may run one process a service",
+        settings(_ONE_PROCESS),
+        DELIVERED,
+        Load(8, 4, patience=60),
+        Load(40, 8, patience=120),
+    ),
+]
+
+FAULTS = [*PERSONAL, *KEYRING, *GPG, *PROGRAM, *SERVICE, *SERVER]

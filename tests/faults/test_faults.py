@@ -1,0 +1,49 @@
+"""The fault matrix: whatever fails, no message is stored in clear, and none is lost."""
+
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from lab.client import Lab
+from tests.e2e.conftest import DOVECOTS, NewPerson
+from tests.faults import search, sender
+from tests.faults.account import account
+from tests.faults.dovecot import version
+from tests.faults.faults import DELIVERED, FAULTS, REFUSED, Fault
+from tests.faults.sender import Canaries
+from tests.faults.table import LONG, Row
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.sentence)
+@pytest.mark.parametrize("open_lab", DOVECOTS, indirect=True, scope="session")
+def test_no_message_leaks_or_is_lost_when(
+    fault: Fault, lab: Lab, new_person: NewPerson, record_property: Callable[[str, object], None]
+) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    load = fault.long_load if LONG in os.environ else fault.load
+    canaries = Canaries.new()
+    since = time.time() - 1
+    messages = canaries.messages(load.messages, load.size)
+    with fault.cause(person):
+        fault.deliver(person, messages, load)
+        leaks = search.leaks(lab, canaries, since)
+        found = account(person, canaries, messages)
+    leaked = set().union(*leaks.values())
+    row = Row(fault.sentence, version(lab), found.delivered, found.refused, len(leaked), found.lost, found.duplicated)
+    record_property("fault", list(row))
+    answers = {str(sent.answer) for sent in messages}
+    assert leaks == {}, answers
+    assert (found.lost, found.damaged) == (0, 0), answers
+    assert found.duplicated == 0 or fault.may_duplicate, answers
+    if fault.expected == DELIVERED:
+        assert found.delivered == len(messages), answers
+    elif fault.expected == REFUSED:
+        assert found.refused == len(messages), answers
+    [again] = canaries.messages(1, 1_000)
+    before = len(person.received())
+    sender.deliver(lab, person.address, [again], 1, load.patience)
+    assert again.accepted, again.answer
+    assert len(person.received()) == before + 1
