@@ -59,6 +59,8 @@ def _build() -> None:
     command = ["debootstrap", "--variant=minbase", f"--include={include}", "trixie", str(unfinished), _mirror()]
     try:
         subprocess.run(command, check=True)
+        # debootstrap mounts it and forgets it; Dovecot does without, and who deletes the tree shall find nothing there.
+        subprocess.run(["umount", unfinished / "proc"], stderr=subprocess.DEVNULL)
         unfinished.rename(TREE)
     except BaseException:
         shutil.rmtree(unfinished)

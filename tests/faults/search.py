@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from lab import debian13
 from lab.client import Lab
 from tests.faults.sender import Canaries
 
@@ -71,7 +72,14 @@ def _contents(lab: Lab, since: float) -> Iterator[tuple[str, bytes]]:
 
 
 def _files_below(place: Path) -> Iterator[Path]:
-    for directory, _, names in os.walk(place):
+    """All but kernel interfaces, which may block whoever reads them, and the Debian 13 tree, which is searched itself."""
+    kernel = Path("/proc").stat().st_dev
+    for directory, inner, names in os.walk(place):
+        inner[:] = [
+            name
+            for name in inner
+            if Path(directory, name) != debian13.TREE and Path(directory, name).lstat().st_dev != kernel
+        ]
         for name in names:
             yield Path(directory, name)
 
