@@ -72,7 +72,7 @@ def _contents(lab: Lab, since: float) -> Iterator[tuple[str, bytes]]:
 
 
 def _files_below(place: Path) -> Iterator[Path]:
-    """All but kernel interfaces, which may block whoever reads them, and the Debian 13 tree, which is searched itself."""
+    """All but kernel interfaces, which may block their reader, and the Debian 13 tree, which has places of its own."""
     kernel = Path("/proc").stat().st_dev
     for directory, inner, names in os.walk(place):
         inner[:] = [
