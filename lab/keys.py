@@ -48,28 +48,21 @@ def owner() -> Iterator[Owner]:
         yield Owner(home)
     finally:
         _end_agent(home)
-        shutil.rmtree(home)
+        shutil.rmtree(home, ignore_errors=True)  # the agent takes its sockets away at the same time
 
 
 def give(lab: Lab, user: str, public: bytes, keyring: str = ".cryptomail") -> None:
-    """Put public keys into a GnuPG home in the user's home on the server, as the mail user."""
+    """Put public keys into a GnuPG home in the user's home on the server; it belongs to the mail user."""
     mail_gid = pwd.getpwuid(lab.mail_uid).pw_gid
     homedir = lab.home(user) / keyring
     for directory in (homedir.parent, homedir):
         if not directory.exists():
             directory.mkdir(mode=0o700)
             os.chown(directory, lab.mail_uid, mail_gid)
-    as_root = os.getuid() == 0
-    subprocess.run(
-        ["gpg", "--homedir", homedir, "--batch", "--quiet", "--no-autostart", "--import"],
-        input=public,
-        check=True,
-        capture_output=True,
-        cwd="/",
-        user=lab.mail_uid if as_root else None,
-        group=mail_gid if as_root else None,
-        extra_groups=[] if as_root else None,
-    )
+    command = ["gpg", "--homedir", homedir, "--batch", "--quiet", "--no-autostart", "--import"]
+    subprocess.run(command, input=public, check=True, capture_output=True)
+    for file in homedir.iterdir():
+        os.chown(file, lab.mail_uid, mail_gid)
 
 
 def _end_agent(home: Path) -> None:
