@@ -59,7 +59,7 @@ def give(lab: Lab, user: str, public: bytes, keyring: str = ".cryptomail") -> No
         if not directory.exists():
             directory.mkdir(mode=0o700)
             os.chown(directory, lab.mail_uid, mail_gid)
-    command = ["gpg", "--homedir", homedir, "--batch", "--quiet", "--no-autostart", "--import"]
+    command = ["gpg", "--homedir", str(homedir), "--batch", "--quiet", "--no-autostart", "--import"]
     subprocess.run(command, input=public, check=True, capture_output=True)
     for file in homedir.iterdir():
         os.chown(file, lab.mail_uid, mail_gid)
