@@ -2,14 +2,14 @@
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import gnupg
 
-from sieve_filter.errors import DecryptionError, EncryptionError, KeyringError
+from sieve_filter.errors import CryptomailError, DecryptionError, EncryptionError, KeyringError
 
 # What every run during a delivery gets. The owner's gpg.conf is not read: `encrypt-to` and its like are for the hand.
 _OPTIONS = (
@@ -68,26 +68,29 @@ def encrypt(data: bytes, homes: Sequence[str], fingerprints: Sequence[str]) -> b
     Raises EncryptionError where gpg fails, or exits well without having said that it encrypted.
     """
     keyrings = [option for home in homes[1:] for option in ("--keyring", _keyring(home))]
-    try:
-        result = _gnupg(homes[0]).encrypt(data, [f"{one}!" for one in fingerprints], extra_args=[*_PACKETS, *keyrings])
-    except (OSError, ValueError) as error:
-        raise EncryptionError(f"cannot run gpg: {error}") from error
-    if not result.ok or result.returncode != 0:
-        raise EncryptionError(f"gpg could not encrypt: {_complaint(result.stderr)}")
-    armored: bytes = result.data
-    return armored
+    recipients = [f"{one}!" for one in fingerprints]
+    return _output(
+        lambda: _gnupg(homes[0]).encrypt(data, recipients, extra_args=[*_PACKETS, *keyrings]),
+        "encrypt",
+        EncryptionError,
+    )
 
 
 def decrypt(armored: bytes) -> bytes:
     """The content of `armored`, by the caller's own gpg, agent and pinentry. Raises DecryptionError."""
+    return _output(lambda: gnupg.GPG().decrypt(armored), "decrypt", DecryptionError)
+
+
+def _output(operation: Callable[[], Any], verb: str, failure: type[CryptomailError]) -> bytes:
+    """What `operation` of python-gnupg wrote. Raises `failure` unless gpg said that it is done and exited well."""
     try:
-        result = gnupg.GPG().decrypt(armored)
+        result = operation()
     except (OSError, ValueError) as error:
-        raise DecryptionError(f"cannot run gpg: {error}") from error
+        raise failure(f"cannot run gpg: {error}") from error
     if not result.ok or result.returncode != 0:
-        raise DecryptionError(f"gpg could not decrypt: {_complaint(result.stderr)}")
-    plain: bytes = result.data
-    return plain
+        raise failure(f"gpg could not {verb}: {_complaint(result.stderr)}")
+    data: bytes = result.data
+    return data
 
 
 @lru_cache(maxsize=64)  # python-gnupg asks gpg for its version each time
