@@ -96,7 +96,7 @@ venv: .venv/installed ## Make the development environment, .venv
 
 .PHONY: test
 test: venv ## Run all tests; nothing is installed on the system
-	$(DEV) pytest -n auto --ignore tests/faults
+	$(DEV) pytest -n auto
 
 .PHONY: faults
 faults: venv ## Cause every fault with many messages, and write docs/faults.md

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import resource
+import select
 import signal
 import sys
 from collections.abc import Callable, Container, Mapping
@@ -101,14 +102,14 @@ def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery
     """What `seal` writes: `sealed` once it has delivered the encrypted message, `pass` where there is nothing to do."""
     from sieve_filter import lmtp  # filter has no use for it, and pays at each delivery
 
-    caller = os.getppid()
+    def check() -> None:
+        if _nobody_reads(1):  # it was killed: the sender knows of a failure, and will send the message again
+            raise DeliveryError("Dovecot's delivery process has gone")
 
     def finish(delivery: Delivery) -> bytes:
         if not delivery.encrypted:
             return b"pass"
-        if os.getppid() != caller:  # it was killed: the sender knows of a failure, and will send the message again
-            raise DeliveryError("Dovecot's delivery process has gone")
-        lmtp.send(socket_path, lmtp.envelope(environment), lmtp.without_trace(delivery.output))
+        lmtp.send(socket_path, lmtp.envelope(environment), lmtp.without_trace(delivery.output), check)
         return b"sealed"
 
     return finish
@@ -175,7 +176,16 @@ def _encrypt_for_owner(
 
 
 def _encrypt(data: bytes, recipients: Recipients) -> bytes:
-    return gpg.encrypt(data, recipients.homes, recipients.fingerprints)
+    armored = bytearray()
+    gpg.encrypt([data], armored.extend, recipients.homes, recipients.fingerprints)
+    return bytes(armored)
+
+
+def _nobody_reads(descriptor: int) -> bool:
+    """Whether the other end of this pipe or socket is closed."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return bool(poll.poll(0))
 
 
 def _give_up(number: int, _frame: FrameType | None) -> NoReturn:

@@ -1,11 +1,13 @@
 """Runs GnuPG, by python-gnupg. The only module that starts a program."""
 
+import io
 import os
+import select
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gnupg
 
@@ -28,21 +30,75 @@ _OPTIONS = (
 # The cipher is named because a key without preferences would get the one that was mandatory then, 3DES.
 _PACKETS = ("--rfc4880", "--cipher-algo", "AES256")
 
+_CHUNK = 65536  # octets: what a pipe of Linux holds
+
+
+Sink = Callable[[bytes], object]
+
+
+class _Conversation(NamedTuple):
+    """What goes into a gpg, and who takes what comes out of it."""
+
+    source: Iterable[bytes]
+    sink: Sink
+
 
 class _GnuPG(gnupg.GPG):  # type: ignore[misc]  # python-gnupg has no types
-    """python-gnupg, with two repairs."""
+    """python-gnupg, but for how it talks to gpg: three threads, whose errors nobody sees, and all output in memory."""
 
-    def _collect_output(self, process: subprocess.Popen[bytes], *arguments: Any, **named: Any) -> Any:
-        """Leave no gpg behind when the time is over (a signal handler raises while this waits)."""
-        try:
-            return super()._collect_output(process, *arguments, **named)
-        except BaseException:
-            process.kill()
-            raise
+    def _collect_output(self, process: subprocess.Popen[bytes], result: Any, *_arguments: Any, **_named: Any) -> Any:
+        output = bytearray()
+        self._converse(process, result, _Conversation((), output.extend))
+        result.data = bytes(output)
+
+    def _handle_io(self, arguments: list[str], conversation: _Conversation, result: Any, *_: Any, **_named: Any) -> Any:
+        self._converse(self._open_subprocess(arguments), result, conversation)
+        return result
+
+    def _converse(self, process: subprocess.Popen[bytes], result: Any, conversation: _Conversation) -> None:
+        """Do the talking. Where it breaks off (a signal handler raises when the time is over), leave no gpg behind."""
+        said = bytearray()
+        with process:
+            try:
+                _pump(process, conversation, said)
+            except BaseException:
+                process.kill()
+                raise
+        result.returncode = process.returncode
+        self._read_response(io.StringIO(said.decode("utf-8", "replace")), result)
 
     def _decode_result(self, result: Any) -> Any:
         """Leave a listing as bytes: python-gnupg ends lines at octet 0x85 too, which UTF-8 user IDs may hold."""
         return result
+
+
+def _pump(process: Any, conversation: _Conversation, said: bytearray) -> None:
+    """Write the source to the process's input, and read both of its outputs, until it has closed them."""
+    target = process.stdin.fileno()
+    os.set_blocking(target, False)
+    poll = select.poll()
+    takers = {process.stdout.fileno(): conversation.sink, process.stderr.fileno(): said.extend}
+    for descriptor in takers:
+        poll.register(descriptor, select.POLLIN)
+    poll.register(target, select.POLLOUT)
+    chunks = iter(conversation.source)
+    rest = memoryview(b"")
+    while takers:
+        for descriptor, _ in poll.poll():
+            if descriptor in takers:
+                data = os.read(descriptor, _CHUNK)
+                if data:
+                    takers[descriptor](data)
+                else:
+                    poll.unregister(descriptor)
+                    del takers[descriptor]
+                continue
+            try:
+                rest = rest or memoryview(next(chunks))
+                rest = rest[os.write(target, rest) :]
+            except (StopIteration, BrokenPipeError):  # where gpg gave up, its exit code tells
+                poll.unregister(target)
+                process.stdin.close()
 
 
 def list_keys(home: str, patterns: Sequence[str] = ()) -> bytes:
@@ -62,15 +118,17 @@ def list_keys(home: str, patterns: Sequence[str] = ()) -> bytes:
     return data
 
 
-def encrypt(data: bytes, homes: Sequence[str], fingerprints: Sequence[str]) -> bytes:
-    """`data` encrypted to exactly the subkeys `fingerprints`, which stand in the GnuPG homes `homes`; armored.
+def encrypt(source: Iterable[bytes], sink: Sink, homes: Sequence[str], fingerprints: Sequence[str]) -> None:
+    """Encrypt `source` to exactly the subkeys `fingerprints`, which stand in the GnuPG homes `homes`.
 
-    Raises EncryptionError where gpg fails, or exits well without having said that it encrypted.
+    The armored message goes to `sink`, in pieces. Raises EncryptionError where gpg fails, or exits well without having
+    said that it encrypted: what it wrote is worth nothing then.
     """
     keyrings = [option for home in homes[1:] for option in ("--keyring", _keyring(home))]
     recipients = [f"{one}!" for one in fingerprints]
-    return _output(
-        lambda: _gnupg(homes[0]).encrypt(data, recipients, extra_args=[*_PACKETS, *keyrings]),
+    conversation = _Conversation(source, sink)
+    _done(
+        lambda: _gnupg(homes[0]).encrypt_file(conversation, recipients, extra_args=[*_PACKETS, *keyrings]),
         "encrypt",
         EncryptionError,
     )
@@ -78,19 +136,19 @@ def encrypt(data: bytes, homes: Sequence[str], fingerprints: Sequence[str]) -> b
 
 def decrypt(armored: bytes) -> bytes:
     """The content of `armored`, by the caller's own gpg, agent and pinentry. Raises DecryptionError."""
-    return _output(lambda: gnupg.GPG().decrypt(armored), "decrypt", DecryptionError)
+    content = bytearray()
+    _done(lambda: _GnuPG().decrypt_file(_Conversation([armored], content.extend)), "decrypt", DecryptionError)
+    return bytes(content)
 
 
-def _output(operation: Callable[[], Any], verb: str, failure: type[CryptomailError]) -> bytes:
-    """What `operation` of python-gnupg wrote. Raises `failure` unless gpg said that it is done and exited well."""
+def _done(operation: Callable[[], Any], verb: str, failure: type[CryptomailError]) -> None:
+    """Do an `operation` of python-gnupg. Raises `failure` unless gpg said that it is done and exited well."""
     try:
         result = operation()
     except (OSError, ValueError) as error:
         raise failure(f"cannot run gpg: {error}") from error
     if not result.ok or result.returncode != 0:
         raise failure(f"gpg could not {verb}: {_complaint(result.stderr)}")
-    data: bytes = result.data
-    return data
 
 
 @lru_cache(maxsize=64)  # python-gnupg asks gpg for its version each time

@@ -2,7 +2,7 @@
 
 import re
 import smtplib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from sieve_filter.errors import DeliveryError
@@ -25,10 +25,11 @@ def envelope(environment: Mapping[str, str]) -> Envelope:
     return Envelope(environment.get("SENDER", ""), recipient, environment.get("ORIG_RECIPIENT") or recipient)
 
 
-def send(socket_path: str, to: Envelope, message: bytes) -> None:
+def send(socket_path: str, to: Envelope, message: bytes, check: Callable[[], None]) -> None:
     """Deliver `message`, and return when the server has taken it.
 
-    Raises DeliveryError where it does not, for now or for good: it is then for the sender's server to know.
+    `check` is called at the last moment at which the delivery can still be broken off, by raising an error. Raises
+    DeliveryError where the server does not take it, for now or for good: it is then for the sender's server to know.
     """
     original = f" ORCPT=rfc822;{_xtext(to.original_recipient)}" if to.original_recipient != to.recipient else ""
     try:
@@ -39,6 +40,7 @@ def send(socket_path: str, to: Envelope, message: bytes) -> None:
             _demand(*server.ehlo())  # LHLO
             _demand(*server.docmd("MAIL", f"FROM:<{to.sender}> BODY=8BITMIME"))
             _demand(*server.docmd("RCPT", f"TO:<{to.recipient}>{original}"))
+            check()
             _demand(*server.data(message))
             server.putcmd("QUIT")
         finally:  # smtplib as a context manager would wait for an answer to QUIT, even when the time is over

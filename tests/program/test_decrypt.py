@@ -40,7 +40,9 @@ def test_any_message_decrypts_to_exactly_what_arrived(
         return find(owner, Keyrings(("%h/.cryptomail",), (), 2048))
 
     def encrypt(data: bytes, to: Recipients) -> bytes:
-        return gpg.encrypt(data, to.homes, to.fingerprints)
+        armored = bytearray()
+        gpg.encrypt([data], armored.extend, to.homes, to.fingerprints)
+        return bytes(armored)
 
     delivery = deliver(split(raw), POLICIES[policy], recipients, encrypt, b"_b_")
     assert delivery.encrypted

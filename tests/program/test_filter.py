@@ -359,6 +359,19 @@ def test_filter_that_is_told_to_stop_fails_instead_of_dying_of_the_signal(enroll
     assert b"SIGTERM" in stderr
 
 
+@pytest.mark.parametrize("kilobytes", [20_000, 30_000, 40_000])
+def test_lack_of_memory_is_noticed_at_once(kilobytes: int, enrolled: Server) -> None:
+    program = f"ulimit -v {kilobytes}; exec {sys.executable} -m sieve_filter filter"
+    environment = {"USER": ALICE, "HOME": str(enrolled.home), "PATH": os.environ["PATH"]}
+    started = time.monotonic()
+    done = subprocess.run(
+        ["sh", "-c", program], input=MESSAGE + b"text\n" * 2_000_000, capture_output=True, env=environment
+    )
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert b"not enough memory" in done.stderr
+    assert time.monotonic() - started < 20
+
+
 def test_output_that_cannot_be_written_is_a_failure(enrolled: Server) -> None:
     code = "import sys; from sieve_filter.cli import main; sys.exit(main())"
     environment = {"USER": ALICE, "HOME": str(enrolled.home)}

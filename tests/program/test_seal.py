@@ -3,7 +3,10 @@
 Dovecot itself is at the other end in tests/e2e/test_sealing.py; here are the answers that it gives on bad days only.
 """
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -125,6 +128,21 @@ def test_missing_service_is_a_failure(enrolled: Server) -> None:
     code, stdout, stderr = seal(enrolled, "/nonexistent/lmtp")
     assert (code, stdout) == (75, b"")
     assert b"/nonexistent/lmtp" in stderr
+
+
+def test_nothing_is_delivered_for_a_caller_who_has_gone(enrolled: Server) -> None:
+    """Its message is with the sender still, and will come again."""
+    code = f"import sys; from sieve_filter.cli import main; sys.exit(main({str(enrolled.config)!r}))"
+    environment = {"USER": ALICE, "HOME": str(enrolled.home)} | ENVELOPE
+    reader, writer = os.pipe()
+    os.close(reader)
+    with fake() as server:
+        command = [sys.executable, "-c", code, "seal", "--socket", server.path]
+        done = subprocess.run(command, input=MESSAGE, stdout=writer, stderr=subprocess.PIPE, env=environment)
+    os.close(writer)
+    assert done.returncode == 75
+    assert b"has gone" in done.stderr
+    assert not server.taken
 
 
 def test_message_of_an_owner_without_a_key_is_passed(server: Server) -> None:
