@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from sieve_filter import __version__, execmode
+from sieve_filter import __version__, execmode, job
 from sieve_filter.errors import FileError
 
 CONFIG_FILE = "/etc/cryptomail/config.toml"
@@ -25,7 +25,7 @@ def _main(config_file: str, socket_path: str) -> int:
 
 
 def _parser(socket_path: str) -> argparse.ArgumentParser:
-    parser = execmode.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
+    parser = job.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
     parser.add_argument("--version", action="version", version=f"cryptomail {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -49,7 +49,7 @@ def _parser(socket_path: str) -> argparse.ArgumentParser:
 
 
 def _add_options(command: argparse.ArgumentParser) -> None:
-    execmode.add_options(command)
+    job.add_options(command)
     for name in _ENVELOPE:
         command.add_argument(f"--{name}", help=f"use this instead of {name.upper()} from the environment")
 

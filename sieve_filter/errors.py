@@ -43,6 +43,10 @@ class EncryptionError(RefusedError):
     """GnuPG failed, or what it wrote is not the ciphertext that was asked for."""
 
 
+class SpoolError(RefusedError):
+    """There is no room for the ciphertext of a large message."""
+
+
 class DeliveryError(RefusedError):
     """Dovecot does not take the encrypted message."""
 

@@ -19,6 +19,9 @@ ARMOR_HEADER_OCTETS = 200
 # Recipients of one message. Each costs a packet of some 100 to 500 octets; mailing-list software sends one at a time.
 OPENPGP_PACKETS = 2_000
 
+# Octets of one session key packet. The largest that are defined have two ciphertexts of ML-KEM, some 1,600.
+OPENPGP_PACKET_OCTETS = 20_000
+
 # Partial-length chunks of one packet (RFC 9580 section 4.2.1.4). GnuPG writes chunks of 8 KiB: this is 8 GiB of it.
 OPENPGP_CHUNKS = 1_000_000
 
@@ -42,3 +45,6 @@ STRUCTURE_FIELD_SQUARES = 500_000_000
 
 # The configuration file. A script can name any file that root owns, and would have it read at each delivery.
 CONFIG_OCTETS = 1_000_000
+
+# A message up to this size is in memory as a whole while it is looked at, in some five copies at most.
+SMALL_OCTETS = 2_000_000

@@ -9,8 +9,8 @@ PACKAGE = Path(sieve_filter.__file__).parent
 
 # Each module may import those above it, and none below.
 PURE = [
-    *("errors", "limits", "message", "cms", "mime", "packets", "structure", "shape"),
-    *("hcp", "pgpmime", "owner", "listing"),
+    *("errors", "limits", "message", "cms", "mime", "armor", "packets", "structure", "shape"),
+    *("hcp", "pgpmime", "incoming", "owner", "listing"),
 ]
 ORDER = [
     *PURE,
@@ -19,6 +19,10 @@ ORDER = [
         "keyring",
         "config",
         "delivery",
+        "sequoia",
+        "engine",
+        "spool",
+        "job",
         "lmtp",
         "execmode",
         "extprogram",
