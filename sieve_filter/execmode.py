@@ -7,15 +7,14 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from sieve_filter import job
+from sieve_filter import errors, job
 from sieve_filter.config import Settings
 from sieve_filter.delivery import Delivery
 from sieve_filter.engine import Engines
-from sieve_filter.errors import CryptomailError, DeliveryError, FileError, RefusedError, TimedOutError
+from sieve_filter.errors import CryptomailError, DeliveryError, FileError, TimedOutError
 from sieve_filter.message import split
 
 _PIECE = 65536  # octets: what a pipe of Linux holds
@@ -73,42 +72,18 @@ def guarded(work: Callable[[], int]) -> int:
     try:
         return work()
     except Exception as error:
-        return report(known(error))
-
-
-def known(error: Exception) -> CryptomailError:
-    """An error that can be reported: the text of an unforeseen one may quote the message, so only its place is told."""
-    if isinstance(error, CryptomailError):
-        return error
-    if isinstance(error, MemoryError):
-        return RefusedError("there is not enough memory")
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else "?"
-    return CryptomailError(f"internal error: {type(error).__name__} at {place}; please report it")
+        return report(errors.known(error))
 
 
 def report(error: CryptomailError, subject: str = "") -> int:
     """Write the one line about `error` to standard error. Returns its exit code."""
-    warn(line(error, subject))
+    warn(errors.line(error, subject))
     return error.code
-
-
-def line(error: CryptomailError, subject: str) -> str:
-    """What a log says about `error`."""
-    return f"{subject}{error}" + ("; nothing was stored, try again later" if isinstance(error, RefusedError) else "")
 
 
 def warn(text: str) -> None:
     """Write one line to standard error."""
-    print(f"cryptomail: {printable(text)}", file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """`text` in ASCII, without line ends or anything else that would do something to a log."""
-    shown = "".join(char if char.isprintable() else "?" for char in text)
-    return shown.encode("ascii", "backslashreplace").decode()
+    print(f"cryptomail: {errors.printable(text)}", file=sys.stderr)
 
 
 def write(data: bytes) -> None:
