@@ -65,3 +65,27 @@ class FileError(CryptomailError):
     """A file, standard input or standard output cannot be read or written."""
 
     code = os.EX_IOERR
+
+
+class RefusedKeyError(CryptomailError):
+    """A certificate cannot be set up: it is none, or a secret key, or nobody could encrypt to it."""
+
+    code = os.EX_DATAERR
+
+
+class UnknownUserError(CryptomailError):
+    """There is no such mailbox owner, or nobody knows where their home directory is."""
+
+    code = os.EX_NOUSER
+
+
+class PlaceError(CryptomailError):
+    """A keyring cannot be written: its place does not exist, or belongs to somebody else."""
+
+    code = os.EX_CANTCREAT
+
+
+class StoppedError(CryptomailError):
+    """The command was stopped by a signal, or a step of it took too long."""
+
+    code = os.EX_TEMPFAIL

@@ -123,12 +123,17 @@ def guarded(work: Callable[[], int]) -> int:
         return report(error)
     except MemoryError:
         return report(RefusedError("there is not enough memory"))
-    except Exception as error:  # the text of an unforeseen error may quote the message: only its place is told
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else "?"
-        return report(CryptomailError(f"internal error: {type(error).__name__} at {place}; please report it"))
+    except Exception as error:
+        return report(unforeseen(error))
+
+
+def unforeseen(error: BaseException) -> CryptomailError:
+    """What is told of an error that nobody thought of: its place only, for its text may quote the message."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else "?"
+    return CryptomailError(f"internal error: {type(error).__name__} at {place}; please report it")
 
 
 def report(error: CryptomailError, subject: str = "") -> int:

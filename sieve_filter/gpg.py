@@ -1,5 +1,6 @@
 """Runs GnuPG, by python-gnupg. The only module that starts a program."""
 
+import copy
 import io
 import os
 import select
@@ -166,3 +167,69 @@ def _complaint(stderr: str) -> str:
     """gpg's own last words, in one line; never content, which gpg does not write there."""
     lines = [line for line in stderr.splitlines() if line.startswith("gpg: ")]
     return lines[-1] if lines else "gpg ended without a word"
+
+
+class Imported(NamedTuple):
+    """What gpg did with certificates: each fingerprint, and whether that key was new; and its last complaint."""
+
+    new: dict[str, bool]
+    changed: frozenset[str]
+    complaint: str
+
+
+def import_keys(home: str, certificates: bytes) -> Imported:
+    """Import binary certificates into the GnuPG home `home`, with the owners' own signatures only.
+
+    Raises KeyringError where gpg cannot be run. What gpg does not take is missing in the result.
+    """
+    arguments = ["--import-options", "import-minimal,import-clean,self-sigs-only", "--import"]
+    result, _ = _visit(home, "import", arguments, certificates)
+    codes = {one["fingerprint"]: int(one["ok"]) for one in result.results if one.get("ok") is not None}
+    return Imported(
+        {fingerprint: bool(code & 1) for fingerprint, code in codes.items()},
+        frozenset(fingerprint for fingerprint, code in codes.items() if code),
+        _complaint(result.stderr),
+    )
+
+
+def list_signatures(home: str) -> bytes:
+    """As `list_keys`, with a record for each signature; for many homes, each visited once."""
+    result, data = _visit(home, "list", ["--list-sigs"])
+    if result.returncode != 0:
+        raise KeyringError(f"cannot list the keys in {home}: {_complaint(result.stderr)}")
+    return data
+
+
+def export_keys(home: str, armor: bool = False) -> bytes:
+    """The certificates in the GnuPG home `home`. Raises KeyringError."""
+    arguments = [*(["--armor"] if armor else []), "--export-options", "export-minimal", "--export"]
+    result, data = _visit(home, "export", arguments)
+    if result.returncode != 0:
+        raise KeyringError(f"cannot export the keys in {home}: {_complaint(result.stderr)}")
+    return data
+
+
+def delete_key(home: str, fingerprint: str) -> None:
+    """Take one certificate out of the GnuPG home `home`. Raises KeyringError."""
+    result, _ = _visit(home, "delete", ["--yes", "--delete-keys", fingerprint])
+    if result.returncode != 0:
+        raise KeyringError(f"cannot remove a key from {home}: {_complaint(result.stderr)}")
+
+
+def _visit(home: str, kind: str, arguments: list[str], source: bytes = b"") -> tuple[Any, bytes]:
+    """Run gpg once with `home`. Out: python-gnupg's result of that kind, and standard output.
+
+    python-gnupg asks gpg for its version for each home, which would double the work for thousands of them: here it
+    does for the first only.
+    """
+    output = bytearray()
+    try:
+        visitor = copy.copy(_gnupg("/"))
+        visitor.gnupghome = home
+        visitor.env = dict(visitor.env) | {"HOME": home}
+        visitor.options = [*visitor.options, "--no-autostart"]  # only a secret key would need an agent
+        result = visitor.result_map[kind](visitor)
+        visitor._handle_io(arguments, _Conversation([source] if source else (), output.extend), result)
+    except (OSError, ValueError) as error:
+        raise KeyringError(f"cannot run gpg: {error}") from error
+    return result, bytes(output)

@@ -56,8 +56,8 @@ def find(owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = ()) -> Recipi
     None where the owner has no key. Raises UnusableKeyError where there are keys but none may be encrypted to,
     NoKeyError where a wanted one is missing, KeyringError where a keyring cannot be read.
     """
-    personal = _existing(keyrings.owner, owner)
-    shared = _existing(keyrings.shared, owner)
+    personal = existing(keyrings.owner, owner)
+    shared = existing(keyrings.shared, owner)
     if wanted:
         return _find_wanted(wanted, [*personal, *shared], keyrings.minimum_bits)
     for home in personal:
@@ -109,7 +109,8 @@ def _list_matching(home: str, wanted: Sequence[str]) -> list[Key]:
     return [key for key in keys if key.addresses & named or key.fingerprint in named]
 
 
-def _existing(templates: Sequence[str], owner: Owner) -> list[str]:
+def existing(templates: Sequence[str], owner: Owner) -> list[str]:
+    """Those of the GnuPG homes `templates` that hold a keyring of `owner`. Raises KeyringError."""
     homes = (expand(template, owner) for template in templates)
     return [home for home in homes if _has_keyring(Path(home))]
 
