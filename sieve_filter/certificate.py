@@ -93,7 +93,7 @@ def fingerprint(packets: bytes) -> str:
 
 
 def _blocks(data: bytes) -> list[bytes | str]:
-    """The binary content of each armored block of `data`, or in words why it has none; or `data`, where it is binary."""
+    """The binary content of each armored block of `data`, or in words why it has none; or `data` where it is binary."""
     # A packet's first octet has its highest bit set (RFC 9580 section 4.2), and no text of an armor has.
     if not data or data[0] & 0x80:
         return [data] if data else []
@@ -183,7 +183,9 @@ def _fingerprint(body: bytes) -> str:
         # SHA-1 is what a version 4 fingerprint is made with; it protects nothing here that GnuPG would not.
         digest = hashlib.sha1(b"\x99" + (len(body) & 0xFFFF).to_bytes(2) + body, usedforsecurity=False).hexdigest()
     else:
-        digest = hashlib.sha256((b"\x9a" if body[:1] == b"\x05" else b"\x9b") + len(body).to_bytes(4) + body).hexdigest()
+        digest = hashlib.sha256(
+            (b"\x9a" if body[:1] == b"\x05" else b"\x9b") + len(body).to_bytes(4) + body
+        ).hexdigest()
     return digest.upper()
 
 

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -111,11 +111,11 @@ def _enrol_one(order: Order, verdicts: dict[Certificate, Vetted | str], minimum_
         why = f"{error.strerror}: {order.keyring}" if isinstance(error, OSError) else str(error)
         yield from (outcome(one.key.fingerprint, REFUSED, why) for one in fine)
         return
-    for one in {one.key.fingerprint: one for one in fine}.values():
-        strange = not one.key.addresses & order.addresses
-        has = ", ".join(sorted(one.key.addresses)) or "no address"
+    for key in {one.key.fingerprint: one.key for one in fine}.values():
+        strange = not key.addresses & order.addresses
+        has = ", ".join(sorted(key.addresses)) or "no address"
         note = f"warning: none of its user IDs has an address of this user's; it has {has}" if strange else ""
-        yield outcome(one.key.fingerprint, statuses[one.key.fingerprint], note)
+        yield outcome(key.fingerprint, statuses[key.fingerprint], note)
 
 
 def _place(keyring: str, vetted: Sequence[Vetted], minimum_bits: int) -> dict[str, str]:
@@ -233,11 +233,12 @@ def _read(directory: int, name: str) -> bytes:
 def _replace(directory: int, keyring: str, name: str, content: bytes) -> None:
     """Write the keyring file beside the old one, and give it the old one's name: a reader sees the one or the other."""
     fresh = f"{name}.cryptomail"
-    opener: Callable[[str, int], int] = lambda path, flags: os.open(  # noqa: E731
-        path, flags | os.O_NOFOLLOW, mode=0o600, dir_fd=directory
-    )
+
+    def opener(path: str, flags: int) -> int:
+        return os.open(path, flags | os.O_NOFOLLOW, mode=0o600, dir_fd=directory)
+
     try:
-        with open(fresh, "wb", opener=opener) as file:  # noqa: PTH123 - relative to a descriptor
+        with open(fresh, "wb", opener=opener) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

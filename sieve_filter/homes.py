@@ -27,23 +27,24 @@ def find(user: str, template: str | None) -> str:
     return doveadm.home_of(user) if template is None else owner.expand(template, named)
 
 
-def everybody(template: str | None) -> Iterator[tuple[str, str]]:
-    """Each user and their home: the directories that fit the template, or all users that Dovecot can tell."""
+def everybody(template: str | None) -> Iterator[str]:
+    """The name of each user: of the directories that fit the template, or of all users that Dovecot can tell."""
     if template is None:
-        for user in doveadm.users():
-            yield user, doveadm.home_of(user)
+        yield from doveadm.users()
         return
-    fits = re.compile(_substitute(template, {**_VARIABLES, "%": "%"}, re.escape, once=True))
+    fits = re.compile(_substitute(template, _VARIABLES, re.escape, once=True))
     # What a glob takes for special in the template's own text stands for itself.
-    pattern = _substitute(template, {"u": "*", "n": "*", "d": "*", "%": "%"}, lambda text: re.sub(r"([*?[])", r"[\1]", text))
+    every = {"u": "*", "n": "*", "d": "*", "%": "%"}
+    pattern = _substitute(template, every, lambda text: re.sub(r"([*?[])", r"[\1]", text))
     for path in sorted(Path("/").glob(pattern.lstrip("/"))):
         match = fits.fullmatch(str(path))
-        if match is None or not path.is_dir() or path.name.startswith("."):
+        if match is None or not path.is_dir():
             continue
         found = match.groupdict()
         user = found.get("u") or (f"{found['n']}@{found['d']}" if found.get("d") else found["n"])
-        if owner.expand(template, _owner(user, "/")) == str(path):
-            yield user, str(path)
+        # Hidden directories are other programs' own; and %u, %n and %d have to agree.
+        if not user.startswith(".") and owner.expand(template, _owner(user, "/")) == str(path):
+            yield user
 
 
 def _owner(user: str, home: str) -> Owner:

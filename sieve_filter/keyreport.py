@@ -146,7 +146,10 @@ def as_json(states: Iterable[OwnerState]) -> str:
 
 def as_prometheus(states: Sequence[OwnerState]) -> str:
     """The states in Prometheus' text format, for node_exporter's textfile collector."""
-    out = ["# HELP cryptomail_key_users Mailbox owners by the state of their keys.", "# TYPE cryptomail_key_users gauge"]
+    out = [
+        "# HELP cryptomail_key_users Mailbox owners by the state of their keys.",
+        "# TYPE cryptomail_key_users gauge",
+    ]
     out += [
         f'cryptomail_key_users{{state="{name.lower()}"}} {sum(one.state == code for one in states)}'
         for code, name in enumerate(NAMES)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sieve_filter import gpg, keybox, limits, listing, packets
 from sieve_filter.certificate import Certificate
 from sieve_filter.errors import EncryptionError, KeyringError, RefusedKeyError, TimedOutError
+from sieve_filter.keybox import Keybox
 from sieve_filter.listing import Key, Subkey
 from sieve_filter.workers import at_most
 
@@ -105,23 +106,23 @@ def _vet_together(batch: Mapping[str, Certificate], minimum_bits: int) -> dict[C
 
 def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> dict[Certificate, Vetted | str]:
     imported = gpg.import_keys(str(home), b"".join(one.packets for one in batch.values()))
-    stored = {}
-    header, blobs = b"", {}
+    stored: dict[str, Key] = {}
+    box = Keybox(b"", {})
     if imported.new:
         stored = {key.fingerprint: key for key in read_listing(home)}
         try:
-            header, blobs = keybox.split((home / KEYBOX).read_bytes())
+            box = keybox.split((home / KEYBOX).read_bytes())
         except (OSError, ValueError) as error:
             raise KeyringError(f"gpg does not keep keys in {KEYBOX} here: {error}") from error
     verdicts: dict[Certificate, Vetted | str] = {}
     for fingerprint, one in batch.items():
         key = stored.get(fingerprint)
-        if key is None or fingerprint not in blobs:
+        if key is None or fingerprint not in box.blobs:
             why = imported.complaint if len(batch) == 1 else "is there a user ID with its own key's signature?"
             verdicts[one] = f"gpg does not take it: {why}"
             continue
         try:
-            verdicts[one] = Vetted(key, judge(key, minimum_bits), header, blobs[fingerprint])
+            verdicts[one] = Vetted(key, judge(key, minimum_bits), box.header, box.blobs[fingerprint])
         except RefusedKeyError as error:
             verdicts[one] = str(error)
     usable = [verdict.subkey for verdict in verdicts.values() if isinstance(verdict, Vetted)]
