@@ -87,7 +87,7 @@ def _keys(folder: Path, count: int) -> list[bytes]:
 
 def _make(folder: Path, start: int) -> None:
     parameters = "".join(PARAMETERS.format(number) for number in range(start, start + TOGETHER))
-    with TemporaryDirectory(prefix="keys-", dir="/tmp") as home:  # noqa: S108 - gpg-agent's socket has a short path
+    with TemporaryDirectory(prefix="keys-", dir="/tmp") as home:  # gpg-agent's socket has a short path
         gpg = ["gpg", "--homedir", home, "--batch", "--quiet"]
         subprocess.run([*gpg, "--gen-key"], input=parameters.encode(), check=True, capture_output=True)
         public = subprocess.run([*gpg, "--export"], check=True, capture_output=True).stdout
