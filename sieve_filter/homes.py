@@ -43,7 +43,9 @@ def everybody(template: str | None) -> Iterator[str]:
         found = match.groupdict()
         user = found.get("u") or (f"{found['n']}@{found['d']}" if found.get("d") else found["n"])
         # Hidden directories are other programs' own; and %u, %n and %d have to agree.
-        if not user.startswith(".") and owner.expand(template, _owner(user, "/")) == str(path):
+        if not any(value.startswith(".") for value in found.values()) and owner.expand(
+            template, _owner(user, "/")
+        ) == str(path):
             yield user
 
 
