@@ -31,6 +31,9 @@ _OPTIONS = (
 # The cipher is named because a key without preferences would get the one that was mandatory then, 3DES.
 _PACKETS = ("--rfc4880", "--cipher-algo", "AES256")
 
+# What is not imported: other people's signatures, and the owner's own that newer ones replace.
+_CLEANING = "import-minimal,import-clean,self-sigs-only"
+
 _CHUNK = 65536  # octets: what a pipe of Linux holds
 
 
@@ -182,7 +185,9 @@ def import_keys(home: str, certificates: bytes) -> Imported:
 
     Raises KeyringError where gpg cannot be run. What gpg does not take is missing in the result.
     """
-    arguments = ["--import-options", "import-minimal,import-clean,self-sigs-only", "--import"]
+    # GnuPG 2.4 takes user IDs that nobody signed, unless told: anybody could give a key anybody's address, and an expired
+    # key, whose end stands in that signature, a new life.
+    arguments = ["--no-allow-non-selfsigned-uid", "--import-options", _CLEANING, "--import"]
     result, _ = _visit(home, "import", arguments, certificates)
     codes = {one["fingerprint"]: int(one["ok"]) for one in result.results if one.get("ok") is not None}
     return Imported(
