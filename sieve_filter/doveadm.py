@@ -10,8 +10,10 @@ _NO_SUCH_USER = 67  # EX_NOUSER: what doveadm ends with then
 
 def home_of(user: str) -> str:
     """The home directory of `user`. Raises UnknownUserError."""
-    home = _ask(["user", "-f", "home", user], user).strip()
-    if not home.startswith("/"):
+    if set("*?") & set(user):  # doveadm would take it for a mask, and name other people's homes
+        raise UnknownUserError(f"there can be no user {user}")
+    home = _ask(["user", "-f", "home", "--", user], user).removesuffix("\n")
+    if not home.startswith("/") or "\n" in home:
         raise UnknownUserError(f"Dovecot knows no home of {user}: mend its userdb, or use --home-template")
     return home
 

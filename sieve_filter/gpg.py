@@ -185,8 +185,8 @@ def import_keys(home: str, certificates: bytes) -> Imported:
 
     Raises KeyringError where gpg cannot be run. What gpg does not take is missing in the result.
     """
-    # GnuPG 2.4 takes user IDs that nobody signed, unless told: anybody could give a key anybody's address, and an expired
-    # key, whose end stands in that signature, a new life.
+    # GnuPG 2.4 takes user IDs that nobody signed, unless told: anybody could give a key anybody's address, and an
+    # expired key, whose end stands in that signature, a new life.
     arguments = ["--no-allow-non-selfsigned-uid", "--import-options", _CLEANING, "--import"]
     result, _ = _visit(home, "import", arguments, certificates)
     codes = {one["fingerprint"]: int(one["ok"]) for one in result.results if one.get("ok") is not None}
