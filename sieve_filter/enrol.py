@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sieve_filter import gpg, keybox, limits, quarantine
 from sieve_filter.certificate import Certificate
-from sieve_filter.errors import CryptomailError, NoKeyError, PlaceError, RefusedKeyError, TimedOutError
+from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
 from sieve_filter.quarantine import KEYBOX, Vetted
 from sieve_filter.workers import at_most
 
@@ -58,7 +58,7 @@ def enrol(orders: Sequence[Order], minimum_bits: int) -> list[Outcome]:
 def remove(keyring: str, fingerprint: str) -> int:
     """Take a certificate out of a keyring. Out: how many it still has.
 
-    Raises NoKeyError where it is not in there, PlaceError and KeyringError.
+    Raises RefusedKeyError where it is not in there, PlaceError and KeyringError.
     """
     with _locked(Path(keyring), make=False) as directory:
         name, content = _stored(directory, keyring)
@@ -66,7 +66,7 @@ def remove(keyring: str, fingerprint: str) -> int:
             (home / name).write_bytes(content)
             before = quarantine.read_listing(home)
             if fingerprint not in [key.fingerprint for key in before]:
-                raise NoKeyError(f"there is no key {fingerprint} in {keyring}")
+                raise RefusedKeyError(f"there is no key {fingerprint} in {keyring}")
             gpg.delete_key(str(home), fingerprint)
             left = [key.fingerprint for key in quarantine.read_listing(home)]
             if left != [key.fingerprint for key in before if key.fingerprint != fingerprint]:
@@ -181,7 +181,7 @@ def _locked(keyring: Path, make: bool) -> Iterator[int]:
             keyring.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory = os.open(keyring, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
-        raise NoKeyError(f"there is no keyring {keyring}") from None
+        raise RefusedKeyError(f"there is no keyring {keyring}") from None
     except OSError as error:
         link = "it is a link, not a directory" if keyring.is_symlink() else error.strerror
         raise PlaceError(f"cannot use {keyring} as a keyring: {link}; check who owns it and what it is in") from error

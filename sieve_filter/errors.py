@@ -68,7 +68,7 @@ class FileError(CryptomailError):
 
 
 class RefusedKeyError(CryptomailError):
-    """A certificate cannot be set up: it is none, or a secret key, or nobody could encrypt to it."""
+    """A key cannot be set up: it is none, or a secret one, or nobody could encrypt to it. Or it is not there."""
 
     code = os.EX_DATAERR
 

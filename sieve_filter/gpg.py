@@ -205,10 +205,9 @@ def list_signatures(home: str) -> bytes:
     return data
 
 
-def export_keys(home: str, armor: bool = False) -> bytes:
-    """The certificates in the GnuPG home `home`. Raises KeyringError."""
-    arguments = [*(["--armor"] if armor else []), "--export-options", "export-minimal", "--export"]
-    result, data = _visit(home, "export", arguments)
+def export_keys(home: str) -> bytes:
+    """The certificates in the GnuPG home `home`, binary. Raises KeyringError."""
+    result, data = _visit(home, "export", ["--export-options", "export-minimal", "--export"])
     if result.returncode != 0:
         raise KeyringError(f"cannot export the keys in {home}: {_complaint(result.stderr)}")
     return data

@@ -391,7 +391,7 @@ def _export(options: argparse.Namespace, site: _Site) -> int:
         whose = site.owner(options.user)
         (found,) = _as_owner(whose, lambda: survey.export([whose], keyrings))
         if not found:
-            raise NoKeyError(f"{whose.user} has no key in {site.keyring(whose)}")
+            raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}")
         execmode.write(_armored(b"".join(found.values())))
         return os.EX_OK
     written = 0

@@ -43,10 +43,11 @@ def try_out(owner: Owner, keyrings: Keyrings) -> tuple[str, ...]:
 
     Raises what a delivery would.
     """
-    recipients = keyring.find(owner, keyrings)
-    if recipients is None:
-        return ()
-    gpg.encrypt([b"trial\n"], lambda _: None, recipients.homes, recipients.fingerprints)
+    with at_most(limits.QUARANTINE_SECONDS):
+        recipients = keyring.find(owner, keyrings)
+        if recipients is None:
+            return ()
+        gpg.encrypt([b"trial\n"], lambda _: None, recipients.homes, recipients.fingerprints)
     return recipients.fingerprints
 
 
@@ -68,7 +69,8 @@ def _look(owner: Owner, keyrings: Keyrings) -> Found:
 
 def _export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
     for home in keyring.existing(keyrings.owner, owner):
-        reading = certificate.read(gpg.export_keys(home))
+        with at_most(limits.QUARANTINE_SECONDS):
+            reading = certificate.read(gpg.export_keys(home))
         if reading.problems and reading.certificates:
             raise KeyringError(f"cannot read what gpg exports from {home}: {reading.problems[0]}")
         if reading.certificates:

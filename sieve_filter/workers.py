@@ -40,6 +40,10 @@ def identity_of(home: str) -> Identity:
             place = place.parent
         except OSError as error:
             raise PlaceError(f"cannot look at {place}: {error.strerror}; run this as root") from error
+    for link in (place, *place.parents):
+        # An owner must not get keys into another's home, or root's, by a link on the way to their own.
+        if link.is_symlink() and link.lstat().st_uid not in (0, status.st_uid):
+            raise PlaceError(f"{link} is a link to what belongs to somebody else: mend it, or the path")
     if place != Path(home) and status.st_uid == 0:
         raise PlaceError(f"there is no directory {home}, and {place} belongs to root: make it, or mend the path")
     if os.geteuid() not in (0, status.st_uid):

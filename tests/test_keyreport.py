@@ -1,8 +1,11 @@
 """What is said about owners' keys."""
 
 import json
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sieve_filter import keyreport
 from sieve_filter.keyreport import CRITICAL, OK, UNKNOWN, WARNING, OwnerState, Rules
@@ -96,3 +99,13 @@ def test_machines_get_the_same() -> None:
     text = keyreport.as_prometheus([judged._replace(user='a"b\\c')])
     assert f'cryptomail_key_expires_seconds{{user="a\\"b\\\\c",fingerprint="{PRIMARY}"}} {NOW + 86400}\n' in text + "\n"
     assert 'cryptomail_key_users{state="warning"} 1' in text
+
+
+@given(
+    st.lists(st.sampled_from([b"pub", b"sub", b"fpr", b"uid", b"sig", b":", b"1", b"\xff", b"\n", b"18x"])).map(
+        b"".join
+    )
+)
+def test_any_octets_are_judged_or_refused(colons: bytes) -> None:
+    with suppress(ValueError, IndexError):
+        state(colons)
