@@ -143,6 +143,7 @@ def _import(options: argparse.Namespace, site: _Site) -> int:
         for _, done in workers.each(chunks, work):
             outcomes += done
             advance(len(done))
+    os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
     return _tell_outcomes(outcomes, options.json)
 
 
@@ -363,6 +364,7 @@ def _remove(options: argparse.Namespace, site: _Site) -> int:
     whose = site.owner(options.user)
     keyring = site.keyring(whose)
     left = _as_owner(whose, lambda: enrol.remove(keyring, fingerprint))
+    os.sync()
     rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
     _write(f"removed {fingerprint} from {keyring}; {rest}")
     return os.EX_OK
