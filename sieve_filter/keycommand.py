@@ -478,10 +478,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             _write("\n".join("\t".join(" ".join(cell.split()) for cell in row) for row in rows))
         return
     from rich.console import Console  # takes longer to load than a message to filter
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*head)
+    table = Table(*(Column(name, overflow="fold") for name in head))  # a fingerprint is worth nothing in part
     for row in rows:
         table.add_row(*(Text(_printable(cell)) for cell in row))  # as text: square brackets in a user ID are no markup
     Console().print(table)

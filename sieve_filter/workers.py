@@ -118,7 +118,13 @@ def at_most(seconds: int) -> Iterator[None]:
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     if number == signal.SIGALRM:
         raise TimedOutError("it took too long")
+    for one in (signal.SIGTERM, signal.SIGINT):  # a second one must not stop the tidying up
+        signal.signal(one, _pass_over)
     raise StoppedError(f"stopped by {signal.Signals(number).name}; what was done so far stays")
+
+
+def _pass_over(_number: int, _frame: FrameType | None) -> None:
+    """Ignore a signal. With SIG_IGN, Python would complain of one that had come just before."""
 
 
 def _run(identity: Identity, work: Work, chunk: Sequence[Any], sender: Connection) -> None:

@@ -385,7 +385,10 @@ def test_gpg_that_fails_changes_nothing(site: Site, alice: Owner, tmp_path: Path
     assert site.stored() == []
 
 
-def test_command_that_is_stopped_leaves_nothing_behind(site: Site, alice: Owner, tmp_path: Path) -> None:
+@pytest.mark.parametrize("terminal", [False, True])
+def test_command_that_is_stopped_leaves_nothing_behind(
+    terminal: bool, site: Site, alice: Owner, tmp_path: Path
+) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     program = programs / "gpg"
@@ -397,18 +400,21 @@ def test_command_that_is_stopped_leaves_nothing_behind(site: Site, alice: Owner,
     code = "import sys; from sieve_filter.cli import main; sys.exit(main('/nonexistent'))"
     command = [sys.executable, "-c", code, "keys", "import", "--home-template", site.template, "--user", ALICE, "-"]
     environment = {"PATH": f"{programs}:/usr/bin:/bin"}
-    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, env=environment) as process:
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, env=environment, start_new_session=True) as process:
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.write(alice.public(ALICE))
         process.stdin.close()
         while not started.exists():
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
+        if terminal:
+            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: all processes of the command get it
+        else:
+            process.send_signal(signal.SIGTERM)
         error = process.stderr.read()
         process.wait(20)
     assert process.returncode == 75
-    assert error.startswith(b"cryptomail: stopped by SIGTERM")
+    assert error.startswith(b"cryptomail: stopped by SIG" + (b"INT" if terminal else b"TERM"))
     assert error.count(b"\n") == 1
     assert site.stored() == []
 
