@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sieve_filter import certificate, config, enrol, execmode, homes, keyreport, limits, owner, survey, wkd, workers
+from sieve_filter import certificate, config, enrol, execmode, homes, keyreport, limits, owner, parallel, survey, wkd
 from sieve_filter.certificate import Certificate, Reading
 from sieve_filter.config import REFUSE, Settings
 from sieve_filter.enrol import REFUSED, Order, Outcome
@@ -27,7 +27,7 @@ from sieve_filter.errors import (
 )
 from sieve_filter.keyreport import OwnerState, Rules
 from sieve_filter.owner import Owner
-from sieve_filter.workers import Identity
+from sieve_filter.parallel import Identity
 
 _SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
@@ -107,7 +107,7 @@ def _action(
 
 
 def _run(action: Callable[[argparse.Namespace, _Site], int], options: argparse.Namespace, config_file: str) -> int:
-    workers.stop_on_signals()
+    parallel.stop_on_signals()
     everybody = getattr(options, "all", None)
     if bool(options.user) == bool(everybody):
         raise UsageError(f"keys {options.action}: name --user, or --all" if hasattr(options, "all") else "name --user")
@@ -140,7 +140,7 @@ def _import(options: argparse.Namespace, site: _Site) -> int:
     chunks = _chunks(_orders(orders, site, places, outcomes, named=options.all != "-"), _weight)
     work = functools.partial(enrol.enrol, minimum_bits=site.settings.keyrings.minimum_bits)
     with _progress(total, options.json) as advance:
-        for _, done in workers.each(chunks, work):
+        for _, done in parallel.each(chunks, work):
             outcomes += done
             advance(len(done))
     os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
@@ -240,7 +240,7 @@ def _orders(
         try:
             if places.setdefault(keyring, whose.user) != whose.user:
                 raise RefusedKeyError(f"its keyring would be that of {places[keyring]}: mend keyrings.owner")
-            identity = workers.identity_of(whose.home)
+            identity = parallel.identity_of(whose.home)
         except CryptomailError as error:
             refused.extend(Outcome(whose.user, keyring, one.fingerprint, REFUSED, str(error)) for one in certificates)
         else:
@@ -291,7 +291,7 @@ def _everybody(site: _Site) -> Iterator[tuple[Identity, Owner] | OwnerState]:
 def _one(user: str, site: _Site) -> tuple[Identity, Owner] | OwnerState:
     try:
         whose = site.owner(user)
-        return workers.identity_of(whose.home), whose
+        return parallel.identity_of(whose.home), whose
     except CryptomailError as error:
         return keyreport.unknown(user, str(error))
 
@@ -310,7 +310,7 @@ def _states(options: argparse.Namespace, site: _Site, warn_days: int = 30) -> li
                 yield one
 
     work = functools.partial(survey.look, keyrings=settings.keyrings)
-    for _, founds in workers.each(_chunks(owners(), lambda _: 1), work):
+    for _, founds in parallel.each(_chunks(owners(), lambda _: 1), work):
         for found in founds:
             if found.error:
                 states.append(keyreport.unreadable(found.user, found.home, found.error))
@@ -400,7 +400,7 @@ def _export(options: argparse.Namespace, site: _Site) -> int:
     domains: set[str] = set()
     work = functools.partial(survey.export, keyrings=keyrings)
     owners = (one for one in _everybody(site) if not isinstance(one, OwnerState))
-    for chunk, exports in workers.each(_chunks(owners, lambda _: 1), work):
+    for chunk, exports in parallel.each(_chunks(owners, lambda _: 1), work):
         for whose, found in zip(chunk, exports, strict=True):
             # Section 3.1 of the draft: a file holds keys with that address only.
             fits = [one for one in found.values() if whose.user.lower() in _addresses(one)]
@@ -441,7 +441,7 @@ _T = TypeVar("_T")
 
 def _as_owner(whose: Owner, work: Callable[[], _T]) -> _T:
     """Do `work` in a process that has that owner's rights and no others."""
-    ((_, (result,)),) = workers.each([(workers.identity_of(whose.home), (None,))], lambda _: [work()])
+    ((_, (result,)),) = parallel.each([(parallel.identity_of(whose.home), (None,))], lambda _: [work()])
     done: _T = result
     return done
 

@@ -13,7 +13,7 @@ from sieve_filter.certificate import Certificate
 from sieve_filter.errors import EncryptionError, KeyringError, RefusedKeyError, TimedOutError
 from sieve_filter.keybox import Keybox
 from sieve_filter.listing import Key, Subkey
-from sieve_filter.workers import at_most
+from sieve_filter.parallel import at_most
 
 KEYBOX = "pubring.kbx"
 

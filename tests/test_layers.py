@@ -24,7 +24,7 @@ ORDER = [
         "extprogram",
         "decryption",
         "report",
-        *("doveadm", "homes", "workers", "quarantine", "enrol", "survey", "keycommand"),
+        *("doveadm", "homes", "parallel", "quarantine", "enrol", "survey", "keycommand"),
         "cli",
         "__main__",
     ),

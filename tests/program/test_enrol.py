@@ -11,11 +11,11 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import certificate, enrol, gpg, limits, quarantine, workers
+from sieve_filter import certificate, enrol, gpg, limits, parallel, quarantine
 from sieve_filter.certificate import Certificate
 from sieve_filter.errors import CryptomailError, EncryptionError, PlaceError, TimedOutError
+from sieve_filter.parallel import Identity
 from sieve_filter.quarantine import Vetted
-from sieve_filter.workers import Identity
 from tests.program.test_keys import NOBODY
 
 ME = Identity(os.geteuid(), os.getegid())
@@ -32,7 +32,7 @@ def certificates() -> Iterator[tuple[Certificate, ...]]:
 
 @pytest.fixture(autouse=True)
 def _signals() -> None:
-    workers.stop_on_signals()
+    parallel.stop_on_signals()
 
 
 def test_one_certificate_that_gpg_cannot_stand_does_not_take_others_with_it(
@@ -155,17 +155,17 @@ def test_work_of_a_process_that_fails_or_dies_is_told_in_one_line() -> None:
 
     for work, line in ((fail, "internal error: ZeroDivisionError"), (die, "a process of this command died")):
         with pytest.raises(CryptomailError, match=line):
-            list(workers.each([(ME, [1])], work))
+            list(parallel.each([(ME, [1])], work))
 
 
 def test_every_chunk_is_worked_on_once() -> None:
     chunks = [(ME, [number, number]) for number in range(9)]
-    results = list(workers.each(chunks, lambda chunk: [sum(chunk)]))
+    results = list(parallel.each(chunks, lambda chunk: [sum(chunk)]))
     assert sorted(result for _, (result,) in results) == [2 * number for number in range(9)]
 
 
 def test_time_limit_is_kept() -> None:
-    with pytest.raises(TimedOutError), workers.at_most(1):
+    with pytest.raises(TimedOutError), parallel.at_most(1):
         time.sleep(5)
 
 
@@ -174,7 +174,7 @@ def test_work_is_done_with_the_owners_rights_for_good() -> None:
     def who(_chunk: object) -> list[tuple[int, ...]]:
         return [(*os.getresuid(), *os.getresgid(), *os.getgroups())]
 
-    ((_, (ids,)),) = workers.each([(Identity(NOBODY, NOBODY), [1])], who)
+    ((_, (ids,)),) = parallel.each([(Identity(NOBODY, NOBODY), [1])], who)
     assert set(ids) == {NOBODY}
 
 
@@ -189,5 +189,5 @@ def test_link_of_an_owners_to_another_home_is_refused() -> None:
         os.chown(alice / "mail", NOBODY, NOBODY, follow_symlinks=False)
         for home in (alice / "mail", alice / "mail/deeper"):
             with pytest.raises(PlaceError, match="belongs to somebody else"):
-                workers.identity_of(str(home))
-        assert workers.identity_of(str(bob)).uid == NOBODY - 1
+                parallel.identity_of(str(home))
+        assert parallel.identity_of(str(bob)).uid == NOBODY - 1
