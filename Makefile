@@ -2,6 +2,7 @@
 
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
+LOCALSTATEDIR ?= /var
 DESTDIR ?=
 # Debian's own: the mail user must be able to reach the interpreter, and one in root's home it cannot.
 PYTHON ?= /usr/bin/python3
@@ -36,10 +37,12 @@ CODE := sieve_filter lab tests benchmarks dovecot
 DEV := .venv/bin/python -m
 
 SOCKET := $(BASE_DIR)/lmtp-sealed
+# Dovecot 2.3 does not make directories for its sockets below its BASE_DIR, which is gone after a restart.
+SOCKETS := $(LOCALSTATEDIR)/lib/cryptomail
 comma := ,
-# A program file: its module, the function in there, that function's arguments, the directory to put it in.
+# A program file: its module, the function in there, that function's arguments, the file.
 program = sed 's|@MODULE@|$(1)|; s|@MAIN@|$(2)|g; s|@ARGUMENTS@|$(3)|; s|@VENV@|$(LIB)/venv|' dovecot/program.in \
-	> "$(DESTDIR)$(4)/cryptomail" && chmod 755 "$(DESTDIR)$(4)/cryptomail"
+	> "$(DESTDIR)$(4)" && chmod 755 "$(DESTDIR)$(4)"
 
 .PHONY: help
 help: ## Say what there is
@@ -53,9 +56,11 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" LIB="$(LIB)" sh dovecot/install-venv.sh
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(LIB)/filter-bin" "$(DESTDIR)$(LIB)/execute-bin" \
 	    "$(DESTDIR)$(SHARE)/sieve/user"
-	$(call program,cli,main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)",$(PREFIX)/bin)
-	$(call program,extprogram,filter_main,config_file="$(CONFIG)",$(LIB)/filter-bin)
-	$(call program,extprogram,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)",$(LIB)/execute-bin)
+	$(call program,cli,main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)",$(PREFIX)/bin/cryptomail)
+	$(call program,extprogram,filter_main,config_file="$(CONFIG)",$(LIB)/filter-bin/cryptomail)
+	$(call program,extprogram,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)",$(LIB)/execute-bin/cryptomail)
+	$(call program,workers,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail",$(LIB)/worker)
+	install -d "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute"
 	install -m 644 $(GLOBAL_SCRIPTS) "$(DESTDIR)$(SHARE)/sieve"
 	install -m 644 sieve/user/*.sieve "$(DESTDIR)$(SHARE)/sieve/user"
 	install -m 644 dovecot/sievec/$(DOVECOT_VERSION).conf "$(DESTDIR)$(SHARE)/sievec.conf"
@@ -67,7 +72,7 @@ else
 	@echo "When this is in its place, compile the scripts: sievec -c $(SHARE)/sievec.conf $(SHARE)/sieve"
 endif
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" \
-	    "$(LIB)" "$(SHARE)/sieve" "$(TEMP_DIR)" "$(MAIL_USER)" \
+	    "$(LIB)" "$(SHARE)/sieve" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(MAIL_USER)" \
 	    | $(CONFFILE) install "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf"
 ifneq ($(wildcard config.toml.example),)
 	$(CONFFILE) install "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml" < config.toml.example
@@ -83,7 +88,7 @@ uninstall: ## Take it away again; mail, keys and edited configuration stay
 	$(CONFFILE) remove "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf"
 	$(CONFFILE) remove "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml"
 	rmdir "$(DESTDIR)$(SYSCONFDIR)/cryptomail" 2>/dev/null || true
-	rm -rf "$(DESTDIR)$(LIB)" "$(DESTDIR)$(SHARE)" "$(DESTDIR)$(PREFIX)/bin/cryptomail"
+	rm -rf "$(DESTDIR)$(LIB)" "$(DESTDIR)$(SOCKETS)" "$(DESTDIR)$(SHARE)" "$(DESTDIR)$(PREFIX)/bin/cryptomail"
 	for page in $(MAN_PAGES); do rm -f "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}"; done
 
 .venv/installed: setup.cfg pyproject.toml
@@ -119,7 +124,7 @@ bench: venv ## Time the filter against bare gpg
 	@$(DEV) benchmarks
 
 .PHONY: lab
-lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=sealed|filter|off
+lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=sealed|executed|filter|off
 	@$(PYTHON) -m lab start --mode $(MODE) $(LAB)
 
 .PHONY: lab-stop

@@ -1,10 +1,12 @@
 """Prints Dovecot's snippet for cryptomail, its @PLACEHOLDERS@ filled in; `make install` runs it.
 
-In: Dovecot's version (2.3 or 2.4), its main configuration file, the directories of programs and scripts, the mail user
-(empty where each mailbox belongs to a system user of its own: then the snippet goes without sealing). Out: the text.
+In: Dovecot's version (2.3 or 2.4) and main configuration file; the directories of programs, scripts and temporary
+files; Dovecot's base_dir, and the directory of our sockets; the mail user (empty where each mailbox belongs to a system
+user of its own: then the snippet goes without sealing and without a worker). Out: the text.
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -68,7 +70,7 @@ def values_23(settings: dict[str, str], scripts: str, script: str) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("version", choices=("2.3", "2.4"))
-    for name in ("configuration", "programs", "scripts", "temp_dir", "mail_user"):
+    for name in ("configuration", "programs", "scripts", "temp_dir", "base_dir", "sockets", "mail_user"):
         parser.add_argument(name)
     arguments = parser.parse_args()
 
@@ -79,6 +81,9 @@ def main() -> None:
         "EXECUTE_BIN_DIR": f"{arguments.programs}/execute-bin",
         "SCRIPT": script,
         "TEMP_DIR": arguments.temp_dir,
+        "SOCKETS": arguments.sockets,
+        "SOCKETS_FROM_BASE_DIR": os.path.relpath(arguments.sockets, os.path.realpath(arguments.base_dir)),
+        "WORKER": f"{arguments.programs}/worker",
         "MAIL_USER": arguments.mail_user,
     }
     if arguments.version == "2.3":
@@ -86,7 +91,7 @@ def main() -> None:
     directory = SNIPPETS / arguments.version
     template = (directory / "99-cryptomail.conf").read_text()
     if sealing:
-        template += (directory / "sealing.conf").read_text()
+        template += "".join((directory / name).read_text() for name in ("sealing.conf", "worker.conf"))
     sys.stdout.write(re.sub(r"@(\w+)@", lambda match: values[match[1]], template))
 
 

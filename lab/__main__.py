@@ -12,7 +12,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("start", help="start a Dovecot and print where it is")
-    start.add_argument("--mode", choices=("sealed", "filter", "off"), default="sealed")
+    start.add_argument("--mode", choices=server.MODES, default="sealed")
     start.add_argument("directory", nargs="?", type=Path, help="default: a new directory in /tmp")
     stop = commands.add_parser("stop", help="stop the Dovecot in that directory")
     stop.add_argument("directory", type=Path)

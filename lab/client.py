@@ -55,6 +55,11 @@ class Lab:
             log=root / data["log"].lstrip("/"),
         )
 
+    @property
+    def sockets(self) -> Path:
+        """Where the workers listen."""
+        return self.directory / "var/lib/cryptomail"
+
     def address(self, user: str) -> str:
         return f"{user}@{self.domain}"
 

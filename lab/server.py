@@ -48,6 +48,18 @@ service managesieve-login {{
 }}
 """
 
+# What a mode needs besides the files that are shipped, by Dovecot's version.
+_MODES = {
+    "sealed": {"2.3": "", "2.4": ""},
+    "executed": {
+        "2.3": "plugin {\n  sieve_filter_socket_dir =\n  sieve_execute_socket_dir =\n}",
+        "2.4": "sieve_filter_socket_dir =\nsieve_execute_socket_dir =",
+    },
+    "filter": {"2.3": "", "2.4": ""},
+    "off": {"2.3": "plugin {\n  sieve_before =\n}", "2.4": "sieve_script cryptomail {\n  type = none\n}"},
+}
+MODES = tuple(_MODES)
+
 
 class LabError(Exception):
     """What keeps the lab from starting, in one line for a person."""
@@ -135,6 +147,7 @@ def _prepare(directory: Path, account: pwd.struct_passwd) -> None:
 
 def _install(directory: Path, mail_user: str) -> None:
     places = [f"PREFIX={directory}/usr", f"SYSCONFDIR={directory}/etc", f"BASE_DIR={directory}/run"]
+    places.append(f"LOCALSTATEDIR={directory}/var")
     command = ["make", "--silent", "install", *places, f"MAIL_USER={mail_user}"]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     (directory / "log" / "install.log").write_text(done.stdout)
@@ -154,7 +167,7 @@ def _configure(
         "uid": account.pw_uid,
         "gid": account.pw_gid,
         "identity": _identity(account),
-        "mode": _without_global_script(version) if description["mode"] == "off" else "",
+        "mode": _MODES[str(description["mode"])][version],
         **{f"{name}_port": port for name, port in ports.items()},
     }
     template = string.Template((REPOSITORY / "lab" / f"dovecot-{version}.conf").read_text())
@@ -168,12 +181,6 @@ def _identity(account: pwd.struct_passwd) -> str:
     if os.getuid() == 0:
         return "# Started as root: Dovecot's own users, and the mail's."
     return _ORDINARY_USER.format(user=account.pw_name, group=grp.getgrgid(account.pw_gid).gr_name)
-
-
-def _without_global_script(version: str) -> str:
-    if version == "2.3":
-        return "plugin {\n  sieve_before =\n}"
-    return "sieve_script cryptomail {\n  type = none\n}"
 
 
 def _free_port() -> int:

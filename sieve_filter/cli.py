@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from sieve_filter import __version__, execmode
+from sieve_filter import __version__, execmode, job
 from sieve_filter.errors import FileError
 
 CONFIG_FILE = "/etc/cryptomail/config.toml"
@@ -25,7 +25,7 @@ def _main(config_file: str, socket_path: str) -> int:
 
 
 def _parser(socket_path: str) -> argparse.ArgumentParser:
-    parser = execmode.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
+    parser = job.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
     parser.add_argument("--version", action="version", version=f"cryptomail {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -37,6 +37,13 @@ def _parser(socket_path: str) -> argparse.ArgumentParser:
     _add_options(command)
     command.add_argument("--socket", default=socket_path, metavar="PATH", help="the LMTP service to deliver to")
     command.set_defaults(run=_seal)
+
+    command = commands.add_parser("worker", help="filter and seal for those who connect to a socket, as Dovecot does")
+    command.add_argument("--listen", action="append", default=[], metavar="PATH", help="filter on this socket")
+    command.add_argument("--listen-execute", action="append", default=[], metavar="PATH", help="seal on this socket")
+    command.add_argument("--socket", default=socket_path, metavar="PATH", help="the LMTP service to deliver to")
+    command.add_argument("--processes", type=int, default=os.cpu_count(), metavar="N", help="how many serve at a time")
+    command.set_defaults(run=_worker)
 
     command = commands.add_parser("inspect", help="say what kind of message a file holds")
     command.add_argument("--json", action="store_true", help="write JSON instead of text")
@@ -55,7 +62,7 @@ def _parser(socket_path: str) -> argparse.ArgumentParser:
 
 
 def _add_options(command: argparse.ArgumentParser) -> None:
-    execmode.add_options(command)
+    job.add_options(command)
     for name in _ENVELOPE:
         command.add_argument(f"--{name}", help=f"use this instead of {name.upper()} from the environment")
 
@@ -72,6 +79,14 @@ def _filter(options: argparse.Namespace, config_file: str) -> int:
 def _seal(options: argparse.Namespace, config_file: str) -> int:
     environment = _environment(options)
     return execmode.run(options, environment, config_file, execmode.seal(options.socket, environment))
+
+
+def _worker(options: argparse.Namespace, config_file: str) -> int:
+    from sieve_filter import worker, workers
+
+    listeners = [workers.listen(path) for path in (*options.listen, *options.listen_execute)] or workers.inherited()
+    service = worker.Service(config_file, options.socket, frozenset(options.listen_execute))
+    return workers.alone(listeners, service, options.processes)
 
 
 def _inspect(options: argparse.Namespace, _config_file: str) -> int:

@@ -12,6 +12,7 @@ from sieve_filter.hcp import POLICIES
 from sieve_filter.keyring import Keyrings
 
 PASS, REFUSE = "pass", "refuse"  # a decision, not a password
+AUTO, GNUPG, SEQUOIA = "auto", "gnupg", "sequoia"  # engines
 
 
 class Settings(NamedTuple):
@@ -21,6 +22,8 @@ class Settings(NamedTuple):
     """
 
     header_policy: str = "no_confidentiality"
+    engine: str = AUTO
+    compression: str = "none"
     recipient_delimiter: str = "+"
     size_limit: int = 0
     time_limit: int = 50
@@ -90,6 +93,12 @@ def _is_whole_number(least: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and value >= least
 
 
+def _one_of(*names: str) -> _Rule:
+    return _Rule(
+        lambda value: isinstance(value, str) and value in names, "one of " + ", ".join(f'"{name}"' for name in names)
+    )
+
+
 def _is_homes(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(one, str) and one.startswith(("/", "%h/")) and not re.sub("%[undh%]", "", one).count("%")
@@ -107,10 +116,9 @@ _ALIASES = _Rule(_is_addresses, "a list of addresses")
 
 # Table and name of each setting (the table "" is the top of the file), and what its value has to be.
 _RULES: Mapping[tuple[str, str], _Rule] = {
-    ("", "header_policy"): _Rule(
-        lambda value: isinstance(value, str) and value in POLICIES,
-        "one of " + ", ".join(f'"{name}"' for name in POLICIES),
-    ),
+    ("", "header_policy"): _one_of(*POLICIES),
+    ("", "engine"): _one_of(AUTO, GNUPG, SEQUOIA),
+    ("", "compression"): _one_of("none", "zlib"),
     ("", "recipient_delimiter"): _Rule(
         lambda value: isinstance(value, str) and len(value) <= 1, "one character, or empty for none"
     ),

@@ -1,53 +1,93 @@
-"""The main job: one message in, the bytes to store out. Pure but for the two functions that it is handed."""
+"""The main job: one message in, what to store out. Pure but for what it is handed."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple, Protocol
 
-from sieve_filter import packets, pgpmime, shape, structure
+from sieve_filter import pgpmime, shape, structure
+from sieve_filter.armor import Dearmor
 from sieve_filter.errors import EncryptionError
 from sieve_filter.hcp import Policy
+from sieve_filter.incoming import Incoming
 from sieve_filter.keyring import Recipients
-from sieve_filter.message import Message
+from sieve_filter.packets import Walker
 
+Sink = Callable[[bytes], object]
 Find = Callable[[], Recipients | None]
-Encrypt = Callable[[bytes, Recipients], bytes]
+Encrypt = Callable[[Iterable[bytes], Sink, Recipients], object]
+
+
+class Store(Protocol):
+    """Holds what is written to it, and gives it back in pieces."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
 
 
 class Delivery(NamedTuple):
-    """What may be stored: the `output`, whether it was `encrypted` here, and in one clause why (not)."""
+    """What may be stored: the pieces of the `output`, to be read once; whether it was `encrypted` here, to which
+    subkeys, and in one clause why (not). Of what is encrypted here, the first piece holds the header section.
+    """
 
-    output: bytes
+    output: Iterable[bytes]
     encrypted: bool
     reason: str
+    fingerprints: Sequence[str] = ()
 
 
-def deliver(message: Message, policy: Policy, find: Find, encrypt: Encrypt, boundary: bytes) -> Delivery:
-    """Encrypt `message` unless it is encrypted already, or `find` knows no key.
+def deliver(
+    incoming: Incoming, policy: Policy, find: Find, encrypt: Encrypt, boundary: bytes, store: Store
+) -> Delivery:
+    """Encrypt the message into `store`, unless it is encrypted already, or `find` knows no key.
 
-    Raises what `find` and `encrypt` raise, and EncryptionError where the ciphertext is not what was asked for.
+    Raises what `find`, `encrypt` and `store` raise, and EncryptionError where the ciphertext is not what was asked for.
     """
-    kind = shape.classify(message, structure.read)
-    if kind.encrypted:
-        return Delivery(message.raw, False, kind.reason)
+    message = incoming.message
+    reason = "it is large, and its beginning is not that of an encrypted message"
+    if incoming.whole:
+        kind = shape.classify(message, structure.read)
+        if kind.encrypted:
+            return Delivery(incoming.pieces, False, kind.reason)
+        reason = kind.reason
     recipients = find()
     if recipients is None:
-        return Delivery(message.raw, False, "its owner has no key set up")
+        return Delivery(incoming.pieces, False, "its owner has no key set up")
     protected = pgpmime.protect(message, policy)
-    armored = encrypt(protected.inside, recipients)
-    _verify(armored, recipients.fingerprints)
-    return Delivery(pgpmime.compose(protected, armored, boundary), True, kind.reason)
+    before, behind = pgpmime.frame(protected, boundary)
+    ciphertext = _Ciphertext(store, protected.eol)
+    encrypt(chain([protected.inside], incoming.rest), ciphertext.take, recipients)
+    ciphertext.check(recipients.fingerprints)
+    return Delivery(chain([before], store, [behind]), True, reason, recipients.fingerprints)
 
 
-def _verify(armored: bytes, fingerprints: Sequence[str]) -> None:
-    """Raise EncryptionError unless `armored` is wholly ciphertext, in packets that all clients open, for these keys.
+class _Ciphertext:
+    """Takes what an engine writes: nothing but ciphertext, in packets that all clients open, gets through."""
 
-    `fingerprints` are of version 4 keys: the last 16 digits are the key ID (RFC 9580 section 5.5.4.2).
-    """
-    binary = packets.dearmor(armored)
-    encrypted = None if binary is None else packets.encrypted_message(binary)
-    if encrypted is None:
-        raise EncryptionError("gpg succeeded, but what it wrote is not an encrypted message; check the gpg program")
-    if encrypted.container != "SEIPD v1" or set(encrypted.pkesk_versions) != {3}:
-        raise EncryptionError("gpg wrote packets that older mail clients cannot open; check the gpg program")
-    if sorted(encrypted.key_ids) != sorted(one[-16:] for one in fingerprints) or encrypted.passphrase:
-        raise EncryptionError("gpg encrypted to other keys than it was asked to; check the gpg program")
+    def __init__(self, store: Store, eol: bytes) -> None:
+        self._store = store
+        self._eol = eol
+        self._armor = Dearmor()
+        self._walker = Walker()
+
+    def take(self, armored: bytes) -> None:
+        try:
+            self._walker.feed(self._armor.feed(armored))
+        except ValueError:
+            self._walker.malformed = True
+        if self._walker.malformed:
+            raise EncryptionError("what gpg wrote is not an encrypted message; check the gpg program")
+        self._store.write(armored.replace(b"\n", self._eol))
+
+    def check(self, fingerprints: Sequence[str]) -> None:
+        """Raise EncryptionError unless it all was one message for exactly these keys.
+
+        `fingerprints` are of version 4 keys: the last 16 digits are the key ID (RFC 9580 section 5.5.4.2).
+        """
+        encrypted = self._walker.finish()
+        if encrypted is None or not self._armor.finish():
+            raise EncryptionError("gpg succeeded, but what it wrote is not an encrypted message; check the gpg program")
+        if encrypted.container != "SEIPD v1" or set(encrypted.pkesk_versions) != {3}:
+            raise EncryptionError("gpg wrote packets that older mail clients cannot open; check the gpg program")
+        if sorted(encrypted.key_ids) != sorted(one[-16:] for one in fingerprints) or encrypted.passphrase:
+            raise EncryptionError("gpg encrypted to other keys than it was asked to; check the gpg program")

@@ -43,6 +43,10 @@ class EncryptionError(RefusedError):
     """GnuPG failed, or what it wrote is not the ciphertext that was asked for."""
 
 
+class SpoolError(RefusedError):
+    """There is no room for the ciphertext of a large message."""
+
+
 class DeliveryError(RefusedError):
     """Dovecot does not take the encrypted message."""
 
@@ -89,3 +93,27 @@ class StoppedError(CryptomailError):
     """The command was stopped by a signal, or a step of it took too long."""
 
     code = os.EX_TEMPFAIL
+
+
+def known(error: Exception) -> CryptomailError:
+    """An error that can be reported: the text of an unforeseen one may quote the message, so only its place is told."""
+    if isinstance(error, CryptomailError):
+        return error
+    if isinstance(error, MemoryError):
+        return RefusedError("there is not enough memory")
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace is not None else "?"
+    return CryptomailError(f"internal error: {type(error).__name__} at {place}; please report it")
+
+
+def line(error: CryptomailError, subject: str) -> str:
+    """What a log says about `error`."""
+    return f"{subject}{error}" + ("; nothing was stored, try again later" if isinstance(error, RefusedError) else "")
+
+
+def printable(text: str) -> str:
+    """`text` in ASCII, without line ends or anything else that would do something to a log."""
+    shown = "".join(char if char.isprintable() else "?" for char in text)
+    return shown.encode("ascii", "backslashreplace").decode()

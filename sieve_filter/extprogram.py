@@ -1,6 +1,6 @@
 """What Pigeonhole's extprograms plugin starts, one function for each directory of programs.
 
-Anybody who can upload a Sieve script chooses the filter's arguments. So only the options of `execmode.add_options` are
+Anybody who can upload a Sieve script chooses the filter's arguments. So only the options of `job.add_options` are
 there, and a configuration file must belong to root, or to whoever installed this program.
 """
 
@@ -8,17 +8,17 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from sieve_filter import execmode
+from sieve_filter import execmode, job
 from sieve_filter.delivery import Delivery
 
 
 def filter_main(config_file: str) -> int:
     """`filter "cryptomail" [OPTION...]`: the message in, the message to store out. Returns an exit code."""
-    parser = execmode.Parser(prog="cryptomail", description="Encrypts one message.")
-    execmode.add_options(parser)
+    parser = job.Parser(prog="cryptomail", description="Encrypts one message.")
+    job.add_options(parser)
     return execmode.guarded(lambda: _run(parser.parse_args(sys.argv[1:]), config_file, execmode.pass_on))
 
 
@@ -27,9 +27,9 @@ def execute_main(config_file: str, socket_path: str) -> int:
 
     `socket_path` is the LMTP service that takes encrypted messages. Returns an exit code.
     """
-    parser = execmode.Parser(prog="cryptomail", description="Encrypts one message, and delivers it.")
+    parser = job.Parser(prog="cryptomail", description="Encrypts one message, and delivers it.")
     seal = parser.add_subparsers(required=True, metavar="COMMAND").add_parser("seal")
-    execmode.add_options(seal)
+    job.add_options(seal)
     finish = execmode.seal(socket_path, os.environ)
     return execmode.guarded(lambda: _run(parser.parse_args(sys.argv[1:]), config_file, finish))
 
@@ -41,7 +41,7 @@ def _drop_privileges() -> None:
     os.setresuid(user, user, user)
 
 
-def _run(options: argparse.Namespace, config_file: str, finish: Callable[[Delivery], bytes]) -> int:
+def _run(options: argparse.Namespace, config_file: str, finish: Callable[[Delivery], Iterable[bytes]]) -> int:
     _drop_privileges()
     gc.disable()  # the process ends with its one message
     trusted_owners = frozenset({0, Path(__file__).stat().st_uid})

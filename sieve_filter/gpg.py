@@ -1,11 +1,11 @@
 """Runs GnuPG, by python-gnupg. The only module that starts a program."""
 
-import copy
 import io
 import os
 import select
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,20 +122,36 @@ def list_keys(home: str, patterns: Sequence[str] = ()) -> bytes:
     return data
 
 
-def encrypt(source: Iterable[bytes], sink: Sink, homes: Sequence[str], fingerprints: Sequence[str]) -> None:
+def encrypt(
+    source: Iterable[bytes], sink: Sink, homes: Sequence[str], fingerprints: Sequence[str], compression: str
+) -> None:
     """Encrypt `source` to exactly the subkeys `fingerprints`, which stand in the GnuPG homes `homes`.
 
-    The armored message goes to `sink`, in pieces. Raises EncryptionError where gpg fails, or exits well without having
-    said that it encrypted: what it wrote is worth nothing then.
+    The armored message goes to `sink`, in pieces. `compression` is an algorithm's name: none, zip or zlib. Raises
+    EncryptionError where gpg fails, or exits well without having said that it encrypted: what it wrote is worth nothing
+    then.
     """
     keyrings = [option for home in homes[1:] for option in ("--keyring", _keyring(home))]
     recipients = [f"{one}!" for one in fingerprints]
+    options = [*_PACKETS, "--compress-algo", compression, *keyrings]
     conversation = _Conversation(source, sink)
     _done(
-        lambda: _gnupg(homes[0]).encrypt_file(conversation, recipients, extra_args=[*_PACKETS, *keyrings]),
+        lambda: _gnupg(homes[0]).encrypt_file(conversation, recipients, extra_args=options),
         "encrypt",
         EncryptionError,
     )
+
+
+def export(home: str, fingerprint: str) -> bytes:
+    """The certificate of the subkey with that fingerprint, in binary, with no other subkey and no foreign signature.
+
+    Raises KeyringError.
+    """
+    try:
+        result = _gnupg(home).export_keys(f"{fingerprint}!", armor=False, minimal=True)
+    except (OSError, ValueError) as error:
+        raise KeyringError(f"cannot export key {fingerprint} from {home}: {error}") from error
+    return bytes(result)
 
 
 def decrypt(armored: bytes) -> bytes:
@@ -155,10 +171,17 @@ def _done(operation: Callable[[], Any], verb: str, failure: type[CryptomailError
         raise failure(f"gpg could not {verb}: {_complaint(result.stderr)}")
 
 
-@lru_cache(maxsize=64)  # python-gnupg asks gpg for its version each time
 def _gnupg(home: str) -> _GnuPG:
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, "LC_ALL": "C.UTF-8"}
-    return _GnuPG(gnupghome=home, options=list(_OPTIONS), env=environment)
+    one = copy(_first())
+    one.gnupghome = home
+    one.env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, "LC_ALL": "C.UTF-8"}
+    return one
+
+
+@lru_cache(maxsize=1)
+def _first() -> _GnuPG:
+    """The one that the others are copies of: python-gnupg asks gpg for its version each time."""
+    return _GnuPG(options=list(_OPTIONS))
 
 
 def _keyring(home: str) -> str:
@@ -221,16 +244,10 @@ def delete_key(home: str, fingerprint: str) -> None:
 
 
 def _visit(home: str, kind: str, arguments: list[str], source: bytes = b"") -> tuple[Any, bytes]:
-    """Run gpg once with `home`. Out: python-gnupg's result of that kind, and standard output.
-
-    python-gnupg asks gpg for its version for each home, which would double the work for thousands of them: here it
-    does for the first only.
-    """
+    """Run gpg once with `home`. Out: python-gnupg's result of that kind, and standard output. Raises KeyringError."""
     output = bytearray()
     try:
-        visitor = copy.copy(_gnupg("/"))
-        visitor.gnupghome = home
-        visitor.env = dict(visitor.env) | {"HOME": home}
+        visitor = _gnupg(home)
         visitor.options = [*visitor.options, "--no-autostart"]  # only a secret key would need an agent
         result = visitor.result_map[kind](visitor)
         visitor._handle_io(arguments, _Conversation([source] if source else (), output.extend), result)

@@ -179,7 +179,7 @@ def as_prometheus(states: Sequence[OwnerState]) -> str:
 def _judge_key(key: Key, hashed: Mapping[str, bytes], rules: Rules) -> tuple[KeyState, int, str]:
     """A key, the level of what is wrong with it, and that in words."""
     primary = key.subkeys[0]
-    chosen = listing.choose(key, rules.minimum_bits)
+    chosen = listing.choose(key, rules.minimum_bits, rules.now)
     if isinstance(chosen, str):
         return _state(key, None, primary.expires, chosen), WARNING, f"{chosen}; it is not used"
     expires = min((end for end in (primary.expires, chosen.expires) if end is not None), default=None)

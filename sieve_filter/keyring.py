@@ -1,8 +1,10 @@
 """Finds the keys that an owner's messages are encrypted to, in the owner's own keyrings and nowhere else."""
 
+import os
 import re
+import time
 from collections.abc import Sequence
-from pathlib import Path
+from functools import lru_cache
 from typing import NamedTuple
 
 from sieve_filter import gpg, listing
@@ -12,6 +14,11 @@ from sieve_filter.owner import Owner, expand
 
 # A keyring of GnuPG 2.1 and later, of 2.0 and earlier, and of keyboxd (2.3 and later).
 _KEYRING_FILES = ("pubring.kbx", "pubring.gpg", "public-keys.d/pubring.db")
+# What else a listing depends on: what keyboxd has not put into its file yet, and which keys are disabled.
+_OTHER_FILES = ("public-keys.d/pubring.db-wal", "trustdb.gpg")
+
+# Listings kept in memory, some 2 KB each.
+_LISTINGS = 2_000
 
 # A whole fingerprint, v4 or v6. A key ID is not enough: somebody else's key can be made to have the same one.
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
@@ -30,11 +37,21 @@ class Keyrings(NamedTuple):
     minimum_bits: int
 
 
+# What a keyring's files show when they are changed: each one's inode, size, and time of change in nanoseconds.
+Version = tuple[tuple[int, int, int] | None, ...]
+
+
 class Recipients(NamedTuple):
-    """What to encrypt to: fingerprints of encryption subkeys, and the GnuPG homes that hold them."""
+    """What to encrypt to: fingerprints of encryption subkeys, the GnuPG homes that hold them, and their versions."""
 
     homes: tuple[str, ...]
     fingerprints: tuple[str, ...]
+    versions: tuple[Version, ...]
+
+
+class _Home(NamedTuple):
+    path: str
+    version: Version
 
 
 def parse_wanted(text: str) -> str:
@@ -56,75 +73,86 @@ def find(owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = ()) -> Recipi
     None where the owner has no key. Raises UnusableKeyError where there are keys but none may be encrypted to,
     NoKeyError where a wanted one is missing, KeyringError where a keyring cannot be read.
     """
-    personal = existing(keyrings.owner, owner)
-    shared = existing(keyrings.shared, owner)
+    personal = _existing(keyrings.owner, owner)
+    shared = _existing(keyrings.shared, owner)
     if wanted:
         return _find_wanted(wanted, [*personal, *shared], keyrings.minimum_bits)
     for home in personal:
         if keys := _list(home):
             return _usable(home, keys, keyrings.minimum_bits)
     for home in shared:
-        if keys := _list_matching(home, sorted(owner.addresses)):
-            return _usable(home, keys, keyrings.minimum_bits)
+        if matching := _list_matching(home, sorted(owner.addresses)):
+            return _usable(home, matching, keyrings.minimum_bits)
     return None
 
 
-def _find_wanted(wanted: Sequence[str], homes: Sequence[str], minimum_bits: int) -> Recipients:
+def existing(templates: Sequence[str], owner: Owner) -> list[str]:
+    """Those of the GnuPG homes `templates` that hold a keyring of `owner`. Raises KeyringError."""
+    return [home.path for home in _existing(templates, owner)]
+
+
+def _find_wanted(wanted: Sequence[str], homes: Sequence[_Home], minimum_bits: int) -> Recipients:
     found: list[Recipients] = []
     for one in wanted:
         matches = ((home, keys) for home in homes if (keys := _list_matching(home, [one])))
-        home, keys = next(matches, ("", []))
-        if not keys:
-            places = " or ".join(homes) or "the owner's keyrings: there are none"
+        home, keys = next(matches, (None, []))
+        if home is None:
+            places = " or ".join(home.path for home in homes) or "the owner's keyrings: there are none"
             raise NoKeyError(f"no key {one} in {places}: import it there")
         found.append(_usable(home, keys, minimum_bits))
     return Recipients(
         tuple(dict.fromkeys(home for recipients in found for home in recipients.homes)),
         tuple(dict.fromkeys(one for recipients in found for one in recipients.fingerprints)),
+        tuple(dict.fromkeys(version for recipients in found for version in recipients.versions)),
     )
 
 
-def _usable(home: str, keys: Sequence[Key], minimum_bits: int) -> Recipients:
-    choices = [(key, listing.choose(key, minimum_bits)) for key in keys]
+def _usable(home: _Home, keys: Sequence[Key], minimum_bits: int) -> Recipients:
+    now = int(time.time())  # a listing may be from yesterday
+    choices = [(key, listing.choose(key, minimum_bits, now)) for key in keys]
     fingerprints = [choice.fingerprint for _, choice in choices if not isinstance(choice, str)]
     if not fingerprints:
         reasons = "; ".join(f"key {key.fingerprint} {reason}" for key, reason in choices)
-        raise UnusableKeyError(f"no usable key in {home}: {reasons}; renew or replace it")
-    return Recipients((home,), tuple(fingerprints))
+        raise UnusableKeyError(f"no usable key in {home.path}: {reasons}; renew or replace it")
+    return Recipients((home.path,), tuple(fingerprints), (home.version,))
 
 
-def _list(home: str, patterns: Sequence[str] = ()) -> list[Key]:
+@lru_cache(maxsize=_LISTINGS)
+def _list(home: _Home, patterns: tuple[str, ...] = ()) -> tuple[Key, ...]:
     try:
-        return listing.parse(gpg.list_keys(home, patterns))
+        return tuple(listing.parse(gpg.list_keys(home.path, patterns)))
     except (ValueError, IndexError) as error:
-        raise KeyringError(f"cannot read gpg's listing of {home}: {error}") from error
+        raise KeyringError(f"cannot read gpg's listing of {home.path}: {error}") from error
 
 
-def _list_matching(home: str, wanted: Sequence[str]) -> list[Key]:
+def _list_matching(home: _Home, wanted: Sequence[str]) -> list[Key]:
     """The keys in `home` with a wanted fingerprint or address. gpg narrows the search; the comparison is ours."""
     if not wanted:
         return []
-    keys = _list(home, [f"<{one}>" if "@" in one else one for one in wanted])
+    keys = _list(home, tuple(f"<{one}>" if "@" in one else one for one in wanted))
     named = set(wanted)
     return [key for key in keys if key.addresses & named or key.fingerprint in named]
 
 
-def existing(templates: Sequence[str], owner: Owner) -> list[str]:
-    """Those of the GnuPG homes `templates` that hold a keyring of `owner`. Raises KeyringError."""
-    homes = (expand(template, owner) for template in templates)
-    return [home for home in homes if _has_keyring(Path(home))]
+def _existing(templates: Sequence[str], owner: Owner) -> list[_Home]:
+    homes = (_home(expand(template, owner)) for template in templates)
+    return [home for home in homes if home is not None]
 
 
-def _has_keyring(home: Path) -> bool:
-    """Whether `home` holds a keyring. One that cannot be looked at is an error: it is not "no key"."""
+def _home(path: str) -> _Home | None:
+    """The GnuPG home at `path`, if there is a keyring in it. One that cannot be looked at is an error, not "no key"."""
     try:
-        return any(_is_there(home / name) for name in _KEYRING_FILES)
+        keyrings = [_version(f"{path}/{name}") for name in _KEYRING_FILES]
+        if not any(version is not None and version[1] > 0 for version in keyrings):
+            return None
+        return _Home(path, (*keyrings, *(_version(f"{path}/{name}") for name in _OTHER_FILES)))
     except OSError as error:
-        raise KeyringError(f"cannot look into {home}: {error.strerror}; check its owner and mode") from error
+        raise KeyringError(f"cannot look into {path}: {error.strerror}; check its owner and mode") from error
 
 
-def _is_there(path: Path) -> bool:
+def _version(path: str) -> tuple[int, int, int] | None:
     try:
-        return path.stat().st_size > 0
+        status = os.stat(path)  # noqa: PTH116  # for each message; a Path costs as much again
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -19,6 +19,9 @@ ARMOR_HEADER_OCTETS = 200
 # Recipients of one message. Each costs a packet of some 100 to 500 octets; mailing-list software sends one at a time.
 OPENPGP_PACKETS = 2_000
 
+# Octets of one session key packet. The largest that are defined have two ciphertexts of ML-KEM, some 1,600.
+OPENPGP_PACKET_OCTETS = 20_000
+
 # Partial-length chunks of one packet (RFC 9580 section 4.2.1.4). GnuPG writes chunks of 8 KiB: this is 8 GiB of it.
 OPENPGP_CHUNKS = 1_000_000
 
@@ -61,3 +64,6 @@ CERTIFICATES_AT_ONCE = 100
 # Seconds for these, for one that is looked at alone, and for a keyring. A thousand signatures of the slowest kind need
 # two.
 QUARANTINE_SECONDS = 30
+
+# A message up to this size is in memory as a whole while it is looked at, in some five copies at most.
+SMALL_OCTETS = 2_000_000

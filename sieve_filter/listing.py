@@ -76,11 +76,13 @@ def _extend(key: Key, kind: bytes, fields: list[bytes]) -> Key:
     return key if address is None else key._replace(addresses=key.addresses | {address})
 
 
-def choose(key: Key, minimum_bits: int) -> Subkey | str:
+def choose(key: Key, minimum_bits: int, now: int) -> Subkey | str:
     """The subkey of `key` to encrypt to: GnuPG's own choice, the newest. Else, in words, why there is none.
 
-    `minimum_bits` is the least length of an RSA or ElGamal key.
+    `minimum_bits` is the least length of an RSA or ElGamal key; `now`, in seconds since 1970, may be long after GnuPG
+    wrote the listing.
     """
+    key = key._replace(subkeys=tuple(_aged(subkey, now) for subkey in key.subkeys))
     primary = key.subkeys[0]
     if key.disabled:
         return _STATES["d"]
@@ -96,6 +98,11 @@ def choose(key: Key, minimum_bits: int) -> Subkey | str:
     if newest.algorithm in _BITS_COUNT and newest.bits < minimum_bits:
         return f"has {newest.bits} bits, fewer than the {minimum_bits} that minimum_bits asks for"
     return newest
+
+
+def _aged(subkey: Subkey, now: int) -> Subkey:
+    expired = subkey.expires is not None and subkey.expires <= now and subkey.state not in _STATES
+    return subkey._replace(state="e") if expired else subkey
 
 
 def _age(subkey: Subkey) -> int:

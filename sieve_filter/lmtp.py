@@ -2,12 +2,15 @@
 
 import re
 import smtplib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
+from sieve_filter.delivery import Delivery
 from sieve_filter.errors import DeliveryError
 
 _SECONDS = 60  # for one answer; the time for a whole message is its caller's to limit
+_DOT = re.compile(rb"\n\.")
 _PLAIN_XTEXT = re.compile(rb"[!-*,-<>-~]")
 
 
@@ -25,8 +28,26 @@ def envelope(environment: Mapping[str, str]) -> Envelope:
     return Envelope(environment.get("SENDER", ""), recipient, environment.get("ORIG_RECIPIENT") or recipient)
 
 
-def send(socket_path: str, to: Envelope, message: bytes, check: Callable[[], None]) -> None:
-    """Deliver `message`, and return when the server has taken it.
+def seal(
+    delivery: Delivery, socket_path: str, environment: Mapping[str, str], check: Callable[[], None]
+) -> Iterator[bytes]:
+    """Deliver what was encrypted, with the envelope in `environment`. Out: `sealed`, or `pass` where nothing was.
+
+    `check`: see `send`. Raises DeliveryError.
+    """
+    pieces = iter(delivery.output)
+    if delivery.encrypted:
+        header = without_trace(next(pieces))
+        send(socket_path, envelope(environment), chain([header], pieces), check)
+        yield b"sealed"
+    else:
+        for _ in pieces:  # Dovecot wants to be rid of the whole message
+            pass
+        yield b"pass"
+
+
+def send(socket_path: str, to: Envelope, message: Iterable[bytes], check: Callable[[], None]) -> None:
+    """Deliver `message`, in pieces, the last of which ends a line, and return when the server has taken it.
 
     `check` is called at the last moment at which the delivery can still be broken off, by raising an error. Raises
     DeliveryError where the server does not take it, for now or for good: it is then for the sender's server to know.
@@ -37,16 +58,29 @@ def send(socket_path: str, to: Envelope, message: bytes, check: Callable[[], Non
         server = smtplib.LMTP(socket_path, local_hostname="localhost", timeout=_SECONDS)
         try:
             server.command_encoding = "utf-8"
-            _demand(*server.ehlo())  # LHLO
-            _demand(*server.docmd("MAIL", f"FROM:<{to.sender}> BODY=8BITMIME"))
-            _demand(*server.docmd("RCPT", f"TO:<{to.recipient}>{original}"))
+            _demand(2, *server.ehlo())  # LHLO
+            _demand(2, *server.docmd("MAIL", f"FROM:<{to.sender}> BODY=8BITMIME"))
+            _demand(2, *server.docmd("RCPT", f"TO:<{to.recipient}>{original}"))
+            _demand(3, *server.docmd("DATA"))
+            for piece in _dot_stuffed(message):
+                server.send(piece)
             check()
-            _demand(*server.data(message))
+            server.send(b".\r\n")
+            _demand(2, *server.getreply())
             server.putcmd("QUIT")
         finally:  # smtplib as a context manager would wait for an answer to QUIT, even when the time is over
             server.close()
     except (OSError, smtplib.SMTPException, ValueError) as error:
         raise DeliveryError(f"cannot deliver to {socket_path}: {error}; look at Dovecot's log") from error
+
+
+def _dot_stuffed(message: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces with a dot more at the beginning of each line that begins with one (RFC 5321 section 4.5.2)."""
+    before = b"\n"
+    for piece in message:
+        if piece:
+            yield _DOT.sub(b"\n..", before + piece)[1:]
+            before = piece[-1:]
 
 
 def without_trace(message: bytes) -> bytes:
@@ -58,8 +92,8 @@ def without_trace(message: bytes) -> bytes:
     return message[on_top.match(message).end() :]  # type: ignore[union-attr]  # it matches the empty string too
 
 
-def _demand(code: int, text: bytes) -> None:
-    if code // 100 != 2:
+def _demand(kind: int, code: int, text: bytes) -> None:
+    if code // 100 != kind:
         reply = text.decode("ascii", "replace").replace("\n", " ")
         raise DeliveryError(f"Dovecot did not take the encrypted message: {code} {reply}")
 

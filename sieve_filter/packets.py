@@ -1,14 +1,14 @@
 """Recognises an OpenPGP encrypted message (RFC 9580) by walking its packets. Pure: bytes in, values out.
 
-Nothing is decrypted. What is checked is everything that can be seen without a key: the armor, the order and the lengths
-of the packets, and the fields inside them. All of it must add up to the last octet.
+Nothing is decrypted. What is checked is everything that can be seen without a key: the order and the lengths of the
+packets, and the fields inside them. All of it must add up to the last octet.
 """
 
-import re
+from collections.abc import Generator
 from typing import NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.mime import decode_base64
+from sieve_filter.armor import dearmor
 
 ANONYMOUS = "0" * 16  # RFC 9580 section 5.1.8: the recipient's key ID is withheld
 
@@ -39,17 +39,6 @@ _NATIVE_ALGORITHMS = {25: 32, 26: 56, 35: 32 + 1088, 36: 56 + 1568}  # X25519, X
 _S2K_SIZES = {0: 2, 1: 10, 3: 11, 4: 20}  # RFC 9580 section 3.7.1, the type octet included
 _FINGERPRINT_SIZES = {4: 20, 6: 32}
 
-# RFC 9580 section 6.2. A key that is not among its five is text that an encrypted message has no need of.
-_ARMOR_HEAD = re.compile(
-    rb"-----BEGIN PGP MESSAGE-----[ \t\r]*+\n"
-    rb"(?:(?:Version|Comment|Hash|Charset|MessageID):[^\r\n]{0,%d}+[ \t\r]*+\n){0,%d}+"
-    rb"[ \t\r]*+\n" % (limits.ARMOR_HEADER_OCTETS, limits.ARMOR_HEADERS)
-)
-_ARMOR_TAIL = b"-----END PGP MESSAGE-----"
-_ARMOR_CHECKSUM = re.compile(rb"\n=([A-Za-z0-9+/]{4})\Z")
-
-_CRC24_INIT, _CRC24_POLYNOMIAL = 0xB704CE, 0x1864CFB  # RFC 9580 section 6.1.1
-
 
 class EncryptedMessage(NamedTuple):
     """What an encrypted message shows without a key.
@@ -75,36 +64,64 @@ def encrypted_payload(data: bytes) -> EncryptedMessage | None:
     return None if binary is None else encrypted_message(binary)
 
 
-def dearmor(data: bytes) -> bytes | None:
-    """The octets inside an armor (RFC 9580 section 6.2) that is a PGP MESSAGE and, but for white space, all of `data`.
-
-    None for anything else: other text, a header line too many, characters that are not base64, a wrong checksum. A
-    missing checksum is fine (section 6.1).
-    """
-    text = data.strip()
-    head = _ARMOR_HEAD.match(text)
-    if head is None or not text.endswith(b"\n" + _ARMOR_TAIL):
-        return None
-    body = text[head.end() - 1 : -len(_ARMOR_TAIL)].rstrip()
-    checksum = _ARMOR_CHECKSUM.search(body, max(0, len(body) - 6))
-    if checksum is None:
-        return decode_base64(body)
-    content = decode_base64(body[: checksum.start()])
-    if content is None or decode_base64(checksum[1]) != _crc24(content).to_bytes(3):
-        return None
-    return content
-
-
 def encrypted_message(data: bytes) -> EncryptedMessage | None:
     """What the binary packets `data` are encrypted to; None unless they are one encrypted message.
 
     That is (RFC 9580 section 10.3) at least one session key packet, of a version that fits what follows, then one
     encrypted data packet, which ends where `data` ends. Marker and padding packets may stand before it.
     """
-    try:
-        return _read_message(_Reader(memoryview(data)))
-    except _MalformedError:
-        return None
+    walker = Walker()
+    walker.feed(data)
+    return walker.finish()
+
+
+# A step of the walk: how many octets it needs next; less than 0 where it only goes past them.
+_Octets = Generator[int, bytes, bytes]
+
+
+class Walker:
+    """Does what `encrypted_message` does for data that comes in pieces, and holds hardly any of it.
+
+    Once it is `malformed`, nothing that follows can mend it.
+    """
+
+    def __init__(self) -> None:
+        self._walk = _read_message()
+        self._held = b""
+        self._wanted = next(self._walk)
+        self._message: EncryptedMessage | None = None
+        self.malformed = False
+
+    def feed(self, piece: bytes) -> None:
+        """Go on with the next octets."""
+        data = self._held + piece if self._held else piece
+        position = 0
+        wanted = self._wanted
+        try:
+            while not self.malformed and position < len(data):
+                _require(self._message is None)  # else something follows
+                end = position + abs(wanted)
+                if end > len(data):
+                    break
+                octets = data[position:end] if wanted > 0 else b""
+                position = end
+                wanted = self._walk.send(octets)
+                while wanted == 0:
+                    wanted = self._walk.send(b"")
+        except StopIteration as finished:
+            self._message = finished.value
+            self.malformed = position < len(data)
+        except _MalformedError:
+            self.malformed = True
+        if wanted < 0:  # the rest of this piece is gone past already
+            wanted += max(0, len(data) - position)
+            position = len(data)
+        self._held = data[position:]
+        self._wanted = wanted
+
+    def finish(self) -> EncryptedMessage | None:
+        """What the octets were; None unless they were one encrypted message."""
+        return None if self.malformed else self._message
 
 
 class _Reader:
@@ -133,16 +150,16 @@ def _require(condition: bool) -> None:
         raise _MalformedError
 
 
-def _read_message(reader: _Reader) -> EncryptedMessage:
+def _read_message() -> Generator[int, bytes, EncryptedMessage]:
     """Read packets up to the encrypted data, which must be the last."""
     key_ids: list[str] = []
     versions: list[tuple[int, int]] = []
     for _ in range(limits.OPENPGP_PACKETS):
-        tag, start, size = _read_packet(reader)
-        body = _Reader(start)
+        tag, beginning, size = yield from _read_packet()
+        body = _Reader(memoryview(beginning))
         if tag in _CONTAINERS:
             container = _container(tag, body, size)
-            _require(reader.left == 0 and versions != [] and _KEY_VERSIONS[container].issuperset(versions))
+            _require(versions != [] and _KEY_VERSIONS[container].issuperset(versions))
             pkesk_versions = tuple(version for kind, version in versions if kind == _PKESK)
             passphrase = len(pkesk_versions) < len(versions)
             return EncryptedMessage(tuple(key_ids), pkesk_versions, passphrase, container)
@@ -153,51 +170,66 @@ def _read_message(reader: _Reader) -> EncryptedMessage:
         elif tag == _SKESK:
             versions.append((tag, _read_skesk(body)))
         elif tag == _MARKER:
-            _require(bytes(start) == b"PGP")  # RFC 9580 section 5.8
+            _require(beginning == b"PGP")  # RFC 9580 section 5.8
         else:
             _require(tag == _PADDING)  # section 5.14: any octets at all
     raise _MalformedError
 
 
-def _read_packet(reader: _Reader) -> tuple[int, memoryview, int]:
-    """Read a packet (RFC 9580 section 4.2) as its type, the octets of its first chunk, and the octets of them all."""
-    head = reader.number()
+def _read_packet() -> Generator[int, bytes, tuple[int, bytes, int]]:
+    """Read a packet (RFC 9580 section 4.2) as its type, its first octets, and how many it has.
+
+    Session keys and markers are there as a whole: in one that is longer than the limit, octets are missing.
+    """
+    head = yield from _number(1)
     _require(head & 0x80 != 0)
     if head & 0x40:
         tag = head & 0x3F
-        return tag, *_read_chunks(reader, tag in _CONTAINERS)
+        return tag, *(yield from _read_chunks(tag in _CONTAINERS))
     tag, length_type = head >> 2 & 0x0F, head & 0x03
     # Type 3 is a packet without a length (section 4.2.2): whatever stands behind it, text included, would be its own.
     _require(length_type != 3)
-    size = reader.number(1 << length_type)
-    return tag, reader.take(size), size
+    size = yield from _number(1 << length_type)
+    return tag, (yield from _beginning(size)), size
 
 
-def _read_chunks(reader: _Reader, divisible: bool) -> tuple[memoryview, int]:
-    """Read a body with lengths of the new format (RFC 9580 section 4.2.1): its first chunk, and the size of it all."""
-    size, partial = _read_length(reader)
-    first = reader.take(size)
+def _read_chunks(divisible: bool) -> Generator[int, bytes, tuple[bytes, int]]:
+    """Read a body with lengths of the new format (RFC 9580 section 4.2.1): its first octets, and the size of it all."""
+    size, partial = yield from _read_length()
     _require(not partial or (divisible and size >= 512))  # section 4.2.1.4: only data packets are divided
+    beginning = yield from _beginning(size)
     chunks = 0
     while partial:
-        length, partial = _read_length(reader)
-        reader.take(length)
+        length, partial = yield from _read_length()
+        yield -length
         size += length
         chunks += 1
         _require(chunks <= limits.OPENPGP_CHUNKS)
-    return first, size
+    return beginning, size
 
 
-def _read_length(reader: _Reader) -> tuple[int, bool]:
+def _read_length() -> Generator[int, bytes, tuple[int, bool]]:
     """Read one length, and whether it is partial, so that another follows behind its octets."""
-    first = reader.number()
+    first = (yield 1)[0]
     if first < 192:
         return first, False
     if first < 224:
-        return (first - 192 << 8) + reader.number() + 192, False
+        return (first - 192 << 8) + (yield 1)[0] + 192, False
     if first < 255:
         return 1 << (first & 0x1F), True
-    return reader.number(4), False
+    return (yield from _number(4)), False
+
+
+def _beginning(size: int) -> _Octets:
+    """Read `size` octets; out are only as many of them as a session key packet may have."""
+    beginning = yield min(size, limits.OPENPGP_PACKET_OCTETS)
+    if size > limits.OPENPGP_PACKET_OCTETS:
+        yield limits.OPENPGP_PACKET_OCTETS - size
+    return beginning
+
+
+def _number(octets: int) -> Generator[int, bytes, int]:
+    return int.from_bytes((yield octets))
 
 
 def _container(tag: int, body: _Reader, size: int) -> str:
@@ -288,29 +320,3 @@ def _read_s2k(body: _Reader) -> int:
     _require(kind in _S2K_SIZES)
     body.take(_S2K_SIZES[kind] - 1)
     return _S2K_SIZES[kind]
-
-
-def _crc24(data: bytes) -> int:
-    """The armor's checksum (RFC 9580 section 6.1) of `data`.
-
-    It is the remainder of `data`, read as a polynomial over GF(2), after division by the generator. Folding halves the
-    polynomial until it is short: with h for its upper part, h * x**k has the remainder of h * (x**k mod generator). The
-    work is shifts of long integers, fifteen times as fast as a table look-up for each octet.
-    """
-    rest = int.from_bytes(data) << 24 ^ _CRC24_INIT << 8 * len(data)
-    folds = [(16, 1 << 16)]
-    while (width := folds[-1][0] * 2) < rest.bit_length():
-        # Squaring over GF(2) puts a zero between the bits, as if the binary digits were digits in base 4.
-        folds.append((width, _remainder(int(f"{folds[-1][1]:b}", 4))))
-    for width, power in reversed(folds):
-        upper, rest = rest >> width, rest & (1 << width) - 1
-        for bit in range(24):
-            if power >> bit & 1:
-                rest ^= upper << bit
-    return _remainder(rest)
-
-
-def _remainder(polynomial: int) -> int:
-    while (excess := polynomial.bit_length() - 25) >= 0:
-        polynomial ^= _CRC24_POLYNOMIAL << excess
-    return polynomial

@@ -11,8 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from sieve_filter.errors import CryptomailError, PlaceError, StoppedError, TimedOutError
-from sieve_filter.execmode import unforeseen
+from sieve_filter.errors import CryptomailError, PlaceError, StoppedError, TimedOutError, known
 
 
 class Identity(NamedTuple):
@@ -133,10 +132,8 @@ def _run(identity: Identity, work: Work, chunk: Sequence[Any], sender: Connectio
         stop_on_signals()
         _become(identity)
         result = work(chunk)
-    except CryptomailError as error:
-        result = error
-    except BaseException as error:  # the parent tells of it
-        result = unforeseen(error)
+    except Exception as error:  # the parent tells of it
+        result = known(error)
     sender.send(result)
     sender.close()
 

@@ -34,6 +34,8 @@ class Protected(NamedTuple):
 def protect(message: Message, policy: Policy) -> Protected:
     """Divide `message` into what stays readable under `policy` and what is to be encrypted.
 
+    Of a message that is not there as a whole, what follows is to be encrypted behind `inside`.
+
     Outside stand the original's fields in their order, octets untouched, without Content-* (they describe the body),
     without what `policy` hides, and without fields in our own name. Only a line end that is neither CRLF nor LF is
     replaced there: mail clients would disagree on where the header section ends.
@@ -48,13 +50,14 @@ def protect(message: Message, policy: Policy) -> Protected:
     return Protected(outside, _inside(message, outer, hides_subject), message.eol)
 
 
-def compose(protected: Protected, armored: bytes, boundary: bytes) -> bytes:
-    """The message to store: `protected.outside`, then `armored` (the encrypted inside, LF line ends) as PGP/MIME.
+def frame(protected: Protected, boundary: bytes) -> tuple[bytes, bytes]:
+    """What stands before and behind the armor (with `protected.eol` as line ends, the last one too) in a PGP/MIME
+    message with `protected.outside` as its header section.
 
     `boundary` is random, 1 to 70 octets, and holds an underscore: no line of armor has one (RFC 9580 section 6), so
     it cannot occur in the content.
     """
-    lines = (
+    before = (
         MARK + b": " + MARK_VALUE,
         b'Content-Type: multipart/encrypted; protocol="application/pgp-encrypted";',
         b' boundary="' + boundary + b'"',
@@ -70,12 +73,10 @@ def compose(protected: Protected, armored: bytes, boundary: bytes) -> bytes:
         b"Content-Description: OpenPGP encrypted message",
         b'Content-Disposition: inline; filename="encrypted.asc"',
         b"",
-        armored.rstrip(b"\n").replace(b"\n", protected.eol),
-        b"",
-        b"--" + boundary + b"--",
         b"",
     )
-    return protected.outside + protected.eol.join(lines)
+    behind = (b"", b"--" + boundary + b"--", b"")
+    return protected.outside + protected.eol.join(before), protected.eol.join(behind)
 
 
 def marked(message: Message) -> bool:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +64,7 @@ def judge(key: Key, minimum_bits: int) -> Subkey:
     """The subkey of `key` to encrypt to. Raises RefusedKeyError, which says why there is none."""
     if weakness := weak_primary(key, minimum_bits):
         raise RefusedKeyError(weakness)
-    chosen = listing.choose(key, minimum_bits)
+    chosen = listing.choose(key, minimum_bits, int(time.time()))
     if isinstance(chosen, str):
         raise RefusedKeyError(f"it {chosen}")
     return chosen
@@ -84,7 +85,7 @@ def try_out(home: Path, subkeys: Sequence[Subkey]) -> None:
     """Encrypt something to all `subkeys`, as a delivery would. Raises EncryptionError."""
     fingerprints = [subkey.fingerprint for subkey in subkeys]
     ciphertext = bytearray()
-    gpg.encrypt([b"trial\n"], ciphertext.extend, (str(home),), fingerprints)
+    gpg.encrypt([b"trial\n"], ciphertext.extend, (str(home),), fingerprints, "none")
     encrypted = packets.encrypted_payload(bytes(ciphertext))
     if encrypted is None or sorted(encrypted.key_ids) != sorted(one[-16:] for one in fingerprints):
         raise EncryptionError("gpg did not encrypt to the keys that it was told to")

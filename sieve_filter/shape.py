@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from sieve_filter import cms, limits
 from sieve_filter.message import Message, split
-from sieve_filter.mime import ContentType, content_type, decode, split_multipart, transfer_encoding
-from sieve_filter.packets import EncryptedMessage, encrypted_payload
+from sieve_filter.mime import ContentType, content_type, decode, decode_base64, split_multipart, transfer_encoding
+from sieve_filter.packets import EncryptedMessage, Walker, encrypted_payload
 from sieve_filter.structure import Structure, StructureError
 
 # RFC 2045 section 5.2: what a message or part without a Content-Type is.
@@ -80,6 +80,62 @@ def classify(message: Message, reader: Reader | None = None) -> Shape:
         return _shape(message, reader(message.raw).content)
     except StructureError:
         return unknown
+
+
+def may_be_encrypted(beginning: Message) -> bool:
+    """Whether `classify` may call a message encrypted that begins like this; for large ones, which are not kept.
+
+    Where the answer is False, no continuation changes it.
+    """
+    if not beginning.body:  # more header fields may come
+        return True
+    content = _content(beginning)
+    if content is None or content.media_type in _PKCS7 or content.media_type == b"multipart/encrypted":
+        return True
+    if content.media_type == _TEXT.media_type:
+        return _may_begin_encrypted(beginning)
+    return content.media_type == b"multipart/mixed" and _mixed_may_be_encrypted(beginning, content)
+
+
+def _mixed_may_be_encrypted(beginning: Message, content: ContentType) -> bool:
+    """As _multipart_mixed, with nothing to go by but the parts that have begun."""
+    boundary = content.parameters.get(b"boundary")
+    multipart = split_multipart(beginning.body, boundary) if boundary else None
+    if multipart is None:
+        return False
+    if not multipart.parts:
+        return len(multipart.preamble) < limits.CONTENT_TYPE_OCTETS
+    if multipart.closed:
+        return not multipart.epilogue.strip()
+    first, *more = (split(part) for part in multipart.parts)
+    if not more:
+        return _is_control_so_far(first) or (first.separated and _may_begin_encrypted(first))
+    if _is_empty_text(first):
+        return _is_control_so_far(more[0])
+    return _is_control(first) or _encrypted(first) is not None
+
+
+def _is_control_so_far(part: Message) -> bool:
+    """Whether this may become the part that says "Version: 1", or its header section has not ended yet."""
+    if not part.separated:
+        return len(part.raw) < limits.CONTENT_TYPE_OCTETS
+    return _media_type(part) == _CONTROL
+
+
+def _may_begin_encrypted(beginning: Message) -> bool:
+    """Whether a body that begins like this, without its transfer encoding, may be an OpenPGP message."""
+    fields = beginning.named(b"content-transfer-encoding")
+    encoding = transfer_encoding(fields[0].value) if fields else b"7bit"
+    body = beginning.body[: limits.CONTENT_TYPE_OCTETS]
+    if encoding == b"base64":
+        packed = b"".join(body.split())
+        body = decode_base64(packed[: len(packed) // 4 * 4]) or b""
+    text = body.lstrip()
+    if not text or text.startswith((b"-", b"=") if encoding == b"quoted-printable" else b"-"):
+        return True
+    walker = Walker()
+    walker.feed(body)
+    return not walker.malformed
 
 
 def _shape(message: Message, content: ContentType) -> Shape:

@@ -47,7 +47,7 @@ def try_out(owner: Owner, keyrings: Keyrings) -> tuple[str, ...]:
         recipients = keyring.find(owner, keyrings)
         if recipients is None:
             return ()
-        gpg.encrypt([b"trial\n"], lambda _: None, recipients.homes, recipients.fingerprints)
+        gpg.encrypt([b"trial\n"], lambda _: None, recipients.homes, recipients.fingerprints, "none")
     return recipients.fingerprints
 
 

@@ -15,13 +15,16 @@ EXAMPLE = Path(__file__).parent.parent / "config.toml.example"
 
 def test_every_setting_is_read() -> None:
     settings = parse(
-        'header_policy = "shy"\nrecipient_delimiter = ""\nsize_limit = 1\ntime_limit = 2\n'
+        'header_policy = "shy"\nengine = "gnupg"\ncompression = "zlib"\n'
+        'recipient_delimiter = ""\nsize_limit = 1\ntime_limit = 2\n'
         '[keyrings]\nowner = ["/keys/%d/%n"]\nshared = []\nminimum_bits = 3072\n'
         '[on]\nno_key = "refuse"\nunusable_key = "pass"\ntoo_large = "pass"\n'
         '[aliases]\n"a@b" = ["c@d", "e@f"]\n'
     )
     assert settings._asdict() == {
         "header_policy": "shy",
+        "engine": "gnupg",
+        "compression": "zlib",
         "recipient_delimiter": "",
         "size_limit": 1,
         "time_limit": 2,

@@ -9,8 +9,8 @@ PACKAGE = Path(sieve_filter.__file__).parent
 
 # Each module may import those above it, and none below.
 PURE = [
-    *("errors", "limits", "message", "cms", "mime", "packets", "structure", "shape"),
-    *("hcp", "pgpmime", "owner", "listing", "certificate", "keybox", "keyreport", "wkd"),
+    *("errors", "limits", "message", "cms", "mime", "armor", "packets", "structure", "shape"),
+    *("hcp", "pgpmime", "incoming", "owner", "listing", "certificate", "keybox", "keyreport", "wkd"),
 ]
 ORDER = [
     *PURE,
@@ -19,8 +19,16 @@ ORDER = [
         "keyring",
         "config",
         "delivery",
+        "sequoia",
+        "engine",
+        "spool",
+        "job",
         "lmtp",
         "execmode",
+        "scriptprotocol",
+        "master",
+        "worker",
+        "workers",
         "extprogram",
         "decryption",
         "report",

@@ -34,17 +34,20 @@ def sub(fingerprint: str, *, state: str = "u", created: int = 1600000000, expire
     )
 
 
+NOW = 1_800_000_000
+
+
 def test_newest_usable_subkey_is_chosen_as_gpg_does() -> None:
     subs = sub(NEWER, created=1700000000) + sub(SUBKEY)
     (key,) = parse(listing(subs=subs))
-    chosen = choose(key, 2048)
+    chosen = choose(key, 2048, NOW)
     assert not isinstance(chosen, str)
     assert chosen.fingerprint == NEWER
 
 
 def test_bad_newer_subkey_gives_way_to_a_good_older_one() -> None:
     (key,) = parse(listing(subs=sub(NEWER, created=1700000000, state="r") + sub(SUBKEY)))
-    chosen = choose(key, 2048)
+    chosen = choose(key, 2048, NOW)
     assert not isinstance(chosen, str)
     assert chosen.fingerprint == SUBKEY
 
@@ -63,7 +66,7 @@ def test_bad_newer_subkey_gives_way_to_a_good_older_one() -> None:
 )
 def test_reason_is_given_where_a_key_cannot_be_used(colons: bytes, reason: str) -> None:
     (key,) = parse(colons)
-    chosen = choose(key, 2048)
+    chosen = choose(key, 2048, NOW)
     assert isinstance(chosen, str)
     assert reason in chosen
 
@@ -100,3 +103,9 @@ def test_empty_listing_has_no_keys() -> None:
 def test_listing_that_begins_in_the_middle_is_refused() -> None:
     with pytest.raises(ValueError, match="does not begin with a key"):
         parse(b"fpr:::::::::AAAA:\n")
+
+
+def test_key_that_expired_since_it_was_listed_is_not_used() -> None:
+    (key,) = parse(listing(subs=sub(SUBKEY, expires=str(NOW))))
+    assert not isinstance(choose(key, 2048, NOW - 1), str)
+    assert "expired on 2027-01-15" in str(choose(key, 2048, NOW))

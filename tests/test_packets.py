@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sieve_filter import limits
-from sieve_filter.packets import ANONYMOUS, EncryptedMessage, dearmor, encrypted_message
+from sieve_filter.armor import dearmor
+from sieve_filter.packets import ANONYMOUS, EncryptedMessage, Walker, encrypted_message
 from tests.samples import (
     ARMORED,
     CIPHERTEXT,
@@ -296,3 +297,16 @@ def test_packets_take_linear_time(data: bytes) -> None:
     start = time.perf_counter()
     assert encrypted_message(data) is None
     assert time.perf_counter() - start < 3
+
+
+@given(st.lists(st.integers(1, 400), max_size=20))
+def test_message_may_come_in_pieces(sizes: list[int]) -> None:
+    rest = PKESK + SKESK_V4 + partial_packet(18, b"\x01" + bytes(511), bytes(600))
+    expected = encrypted_message(rest)
+    assert expected is not None
+    walker = Walker()
+    for size in sizes:
+        walker.feed(rest[:size])
+        rest = rest[size:]
+    walker.feed(rest)
+    assert walker.finish() == expected

@@ -22,7 +22,9 @@ def protect(raw: bytes, policy: str = "no_confidentiality") -> pgpmime.Protected
 
 
 def compose(raw: bytes, policy: str = "no_confidentiality") -> bytes:
-    return pgpmime.compose(protect(raw, policy), ARMOR, b"_b_")
+    protected = protect(raw, policy)
+    before, behind = pgpmime.frame(protected, b"_b_")
+    return before + ARMOR.replace(b"\n", protected.eol) + behind
 
 
 @given(any_message, policies)

@@ -110,6 +110,8 @@ def rendered(tmp_path: Path, configuration: str) -> dict[str, str]:
         "/programs",
         "/ours",
         "/dev/shm",
+        "/run/dovecot",
+        "/var/lib/cryptomail",
         "vmail",
     ]
     file.write_text(configuration + subprocess.run(render, check=True, stdout=subprocess.PIPE, text=True).stdout)

@@ -73,15 +73,14 @@ def _contents(lab: Lab, since: float) -> Iterator[tuple[str, bytes]]:
 
 def _files_below(place: Path) -> Iterator[Path]:
     """All but kernel interfaces, which may block their reader, and the Debian 13 tree, which has places of its own."""
-    kernel = Path("/proc").stat().st_dev
     for directory, inner, names in os.walk(place):
-        inner[:] = [
-            name
-            for name in inner
-            if Path(directory, name) != debian13.TREE and Path(directory, name).lstat().st_dev != kernel
-        ]
+        inner[:] = [name for name in inner if _is_searched(Path(directory, name))]
         for name in names:
             yield Path(directory, name)
+
+
+def _is_searched(directory: Path) -> bool:
+    return directory != debian13.TREE.parent and not (directory / "self/fd").exists()  # which is so in /proc only
 
 
 def _deleted_but_open() -> Iterator[Path]:

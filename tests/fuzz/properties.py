@@ -20,12 +20,13 @@ def _message(data: bytes) -> None:
     assert message.header_end <= message.body_start <= len(data)
     verdict = shape.classify(message)
     if verdict.encrypted:
+        assert all(shape.may_be_encrypted(split(data[:end])) for end in range(message.body_start, len(data), 50))
         # Ciphertext has no room for a word more.
         assert not shape.classify(split(data + b"\r\nThis can be read.\r\n")).encrypted
     for policy in POLICIES.values():
         protected = pgpmime.protect(message, policy)
         assert pgpmime.restore(protected.inside) == data
-        stored = split(pgpmime.compose(protected, b"-----BEGIN-----\n", b"_b_"))
+        stored = split(b"-----BEGIN-----\n".join(pgpmime.frame(protected, b"_b_")))
         assert [field.value[:19] for field in stored.named(b"content-type")] == [b"multipart/encrypted"]
         assert pgpmime.marked(stored)
     pgpmime.restore(data)
@@ -36,6 +37,10 @@ def _ciphertext(data: bytes) -> None:
     if packets.encrypted_message(data) is not None:
         assert packets.encrypted_message(data + b"x") is None
     packets.encrypted_payload(data)
+    walker = packets.Walker()
+    for start in range(0, len(data), 7):
+        walker.feed(data[start : start + 7])
+    assert walker.finish() == packets.encrypted_message(data)
     if cms.enveloped(data):
         assert not cms.enveloped(data + b"x")
     mime.content_type(data)
@@ -57,4 +62,4 @@ def _environment(data: bytes) -> None:
     except (ValueError, IndexError):
         return
     for key in keys:
-        listing.choose(key, 2048)
+        listing.choose(key, 2048, 1_800_000_000)

@@ -1,6 +1,7 @@
 """`cryptomail decrypt`, and the round trip with real gpg for any message at all."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lab.keys import Owner
-from sieve_filter import decryption, gpg
-from sieve_filter.delivery import deliver
+from sieve_filter import decryption, gpg, limits
+from sieve_filter.delivery import Sink, deliver
 from sieve_filter.hcp import POLICIES
+from sieve_filter.incoming import receive
 from sieve_filter.keyring import Keyrings, Recipients, find
-from sieve_filter.message import split
 from sieve_filter.owner import identify
+from sieve_filter.spool import Spool
 from tests.messages import any_message
 from tests.program.conftest import ALICE, Server, run
 
@@ -39,14 +41,13 @@ def test_any_message_decrypts_to_exactly_what_arrived(
     def recipients() -> Recipients | None:
         return find(owner, Keyrings(("%h/.cryptomail",), (), 2048))
 
-    def encrypt(data: bytes, to: Recipients) -> bytes:
-        armored = bytearray()
-        gpg.encrypt([data], armored.extend, to.homes, to.fingerprints)
-        return bytes(armored)
+    def encrypt(source: Iterable[bytes], sink: Sink, to: Recipients) -> None:
+        gpg.encrypt(source, sink, to.homes, to.fingerprints, "zlib")
 
-    delivery = deliver(split(raw), POLICIES[policy], recipients, encrypt, b"_b_")
+    incoming = receive(iter([raw]), limits.SMALL_OCTETS)
+    delivery = deliver(incoming, POLICIES[policy], recipients, encrypt, b"_b_", Spool())
     assert delivery.encrypted
-    assert decryption.decrypt(delivery.output) == raw
+    assert decryption.decrypt(b"".join(delivery.output)) == raw
 
 
 def environment(owner: Owner) -> dict[str, str]:

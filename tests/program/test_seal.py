@@ -28,12 +28,16 @@ GOOD = {b"LHLO": b"250 fake", b"MAIL": b"250 ok", b"RCPT": b"250 ok", b"DATA": b
 
 
 class Fake:
-    """An LMTP server for one connection: `said` has the commands, `taken` the message, `answers` its replies."""
+    """An LMTP server for one connection: `said` has the commands, `taken` the message, `answers` its replies.
+
+    `ended` says whether the message came to its end.
+    """
 
     def __init__(self, directory: str, answers: dict[bytes, bytes]) -> None:
         self.path = f"{directory}/lmtp"
         self.said: list[bytes] = []
         self.taken = b""
+        self.ended = False
         self._answers = answers
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
@@ -59,6 +63,7 @@ class Fake:
         if command == b"DATA" and answer.startswith(b"354"):
             while (line := stream.readline()) not in (b".\r\n", b""):
                 self.taken += line.removeprefix(b".")
+            self.ended = line == b".\r\n"
             return self._answer(stream, b".")
         return bool(answer)
 
@@ -94,7 +99,7 @@ def test_message_is_delivered_encrypted_with_the_same_envelope(enrolled: Server,
     assert server.said[1:4] == [
         b"MAIL FROM:<b@example.com> BODY=8BITMIME",
         b"RCPT TO:<alice+x@example.org> ORCPT=rfc822;other+2By@example.org",
-        b"data",
+        b"DATA",
     ]
     assert server.taken.startswith(b"Received: by us\r\nDelivered-To: list@example.net\r\nSubject: hello\r\n")
     assert decrypt(server.taken, alice) == MESSAGE
@@ -142,7 +147,7 @@ def test_nothing_is_delivered_for_a_caller_who_has_gone(enrolled: Server) -> Non
     os.close(writer)
     assert done.returncode == 75
     assert b"has gone" in done.stderr
-    assert not server.taken
+    assert not server.ended
 
 
 def test_message_of_an_owner_without_a_key_is_passed(server: Server) -> None:

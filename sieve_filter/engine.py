@@ -1,0 +1,53 @@
+"""Chooses what encrypts a message: GnuPG, which can do everything, or Sequoia, which is faster for many small ones."""
+
+from collections.abc import Callable, Iterable
+
+from sieve_filter import gpg, sequoia
+from sieve_filter.config import AUTO, SEQUOIA, Settings
+from sieve_filter.delivery import Sink
+from sieve_filter.errors import ConfigError
+from sieve_filter.keyring import Recipients
+from sieve_filter.sequoia import UnsuitableError
+
+Encrypt = Callable[[Iterable[bytes], Sink, Recipients], object]
+Warn = Callable[[str], object]
+
+
+class Engines:
+    """The engines of one process. `warn` is told once of each key that Sequoia cannot use.
+
+    `lasting` processes take Sequoia where it is installed and nobody chose; for others, starting gpg once is cheaper.
+    """
+
+    def __init__(self, warn: Warn, *, lasting: bool) -> None:
+        self._warn = warn
+        self._lasting = lasting
+        self._unsuitable: set[Recipients] = set()
+
+    def choose(self, settings: Settings, *, large: bool) -> Encrypt:
+        """What encrypts the next message; a `large` one goes through GnuPG, which does not hold it in memory.
+
+        Raises ConfigError where Sequoia is asked for and not installed.
+        """
+
+        def by_gnupg(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> None:
+            gpg.encrypt(source, sink, recipients.homes, recipients.fingerprints, settings.compression)
+
+        def by_sequoia(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> None:
+            if recipients not in self._unsuitable:
+                try:
+                    sink(sequoia.encrypt(source, recipients))
+                    return
+                except UnsuitableError as error:
+                    self._unsuitable.add(recipients)
+                    keys = ", ".join(recipients.fingerprints)
+                    self._warn(f"Sequoia cannot encrypt to {keys}: {error}; GnuPG does it")
+            by_gnupg(source, sink, recipients)
+
+        return by_sequoia if not large and self._wants_sequoia(settings) else by_gnupg
+
+    def _wants_sequoia(self, settings: Settings) -> bool:
+        if settings.engine == SEQUOIA and not sequoia.installed():
+            raise ConfigError('engine is "sequoia", but it is not installed: pip install "cryptomail[sequoia]"')
+        able = self._lasting and settings.compression == "none" and sequoia.installed()
+        return settings.engine == SEQUOIA or (settings.engine == AUTO and able)

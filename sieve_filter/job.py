@@ -1,0 +1,116 @@
+"""One message for one owner: from options, environment and settings to what may be stored."""
+
+import argparse
+import os
+import re
+from collections.abc import Container, Iterator, Mapping
+from itertools import chain
+from typing import Any, NoReturn
+
+from sieve_filter import config, keyring, owner
+from sieve_filter.config import PASS, Settings
+from sieve_filter.delivery import Delivery, deliver
+from sieve_filter.engine import Engines
+from sieve_filter.errors import ConfigError, NoKeyError, TooLargeError, UnusableKeyError, UsageError
+from sieve_filter.hcp import POLICIES
+from sieve_filter.incoming import Incoming, receive
+from sieve_filter.keyring import Recipients
+from sieve_filter.limits import SMALL_OCTETS
+from sieve_filter.message import Message
+from sieve_filter.spool import Spool
+
+# What of a Message-ID goes into a log line: what RFC 5322 section 3.6.4 allows, and no more than a line takes.
+_MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,200}>")
+
+
+class _Formatter(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=100)  # asking the terminal would load shutil, at each delivery
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as every other error is reported, instead of printing the usage and exiting."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that a Sieve script may give: none of them reaches beyond the caller's own mail and keys."""
+    parser.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="FPR|ADDRESS",
+        help="encrypt to this key from the owner's keyrings, and no other; exact match; may be repeated",
+    )
+    parser.add_argument("--require", action="store_true", help="fail when the owner has no key")
+    parser.add_argument("--header-policy", choices=list(POLICIES), help="which header fields stay readable")
+    parser.add_argument("--config", metavar="FILE", help="settings to use instead of the installed ones")
+
+
+def settings(named: str | None, installed: str, trusted_owners: Container[int] | None) -> Settings:
+    """The settings in the file `named`, else in the `installed` one, else the defaults. Raises ConfigError."""
+    try:
+        return config.load(named or installed, trusted_owners)
+    except FileNotFoundError:
+        if named:
+            raise ConfigError(f"there is no file {named}") from None
+        return Settings()
+
+
+def receive_message(pieces: Iterator[bytes], settings: Settings) -> Incoming:
+    """Take the message in; as much of it at least as it takes to know whether it is larger than size_limit."""
+    keeps_large = settings.size_limit and settings.too_large == PASS
+    return receive(pieces, max(SMALL_OCTETS, settings.size_limit) if keeps_large else SMALL_OCTETS)
+
+
+def encrypt_for_owner(
+    incoming: Incoming,
+    options: argparse.Namespace,
+    environment: Mapping[str, str],
+    settings: Settings,
+    engines: Engines,
+) -> Delivery:
+    """Encrypt the message to the owner whom `environment` names. Raises CryptomailError."""
+    wanted = [keyring.parse_wanted(one) for one in options.key]
+    whose = owner.identify(environment, settings.aliases, settings.recipient_delimiter)
+
+    def find() -> Recipients | None:
+        try:
+            recipients = keyring.find(whose, settings.keyrings, wanted)
+        except UnusableKeyError:
+            if settings.unusable_key == PASS and not (wanted or options.require):
+                return None
+            raise
+        if recipients is None and (options.require or settings.no_key != PASS):
+            raise NoKeyError(f"{whose.user} has no key; set one up in {settings.keyrings.owner[0]}")
+        return recipients
+
+    if settings.size_limit:
+        if len(incoming.message.raw) > settings.size_limit and settings.too_large == PASS and not options.require:
+            return Delivery(incoming.pieces, False, "it is larger than size_limit")
+        incoming = incoming._replace(rest=_limited(incoming, settings.size_limit))
+    policy = POLICIES[options.header_policy or settings.header_policy]
+    boundary = b"_cryptomail_" + os.urandom(16).hex().encode("ascii")
+    encrypt = engines.choose(settings, large=not incoming.whole)
+    return deliver(incoming, policy, find, encrypt, boundary, Spool())
+
+
+def message_id(message: Message) -> str:
+    """The Message-ID, as far as it may stand in a log."""
+    found = [match for field in message.named(b"message-id") if (match := _MESSAGE_ID.search(field.value))]
+    return found[0][0].decode("ascii") if found else "without Message-ID"
+
+
+def _limited(incoming: Incoming, limit: int) -> Iterator[bytes]:
+    """The pieces that follow; TooLargeError where the message has more octets than `limit`."""
+    size = len(incoming.message.raw)
+    for piece in chain([b""], incoming.rest):
+        size += len(piece)
+        if size > limit:
+            raise TooLargeError(f"it has more octets than size_limit, {limit}")
+        yield piece

@@ -1,0 +1,61 @@
+"""Encrypts in this process, by PySequoia: the only module that knows it. GnuPG stays the keeper of the keys."""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from sieve_filter import gpg
+from sieve_filter.errors import EncryptionError, KeyringError
+from sieve_filter.keyring import Recipients
+
+if TYPE_CHECKING:
+    from pysequoia import Cert
+
+# Certificates kept in memory, some 3 KB each.
+_CERTIFICATES = 2_000
+
+
+class UnsuitableError(Exception):
+    """Sequoia cannot encrypt to these keys; GnuPG may."""
+
+
+def installed() -> bool:
+    """Whether PySequoia is there."""
+    return find_spec("pysequoia") is not None
+
+
+def encrypt(source: Iterable[bytes], recipients: Recipients) -> bytes:
+    """`source` encrypted to exactly the subkeys of `recipients`, armored and not compressed.
+
+    `recipients` come fresh from GnuPG's listing: PySequoia would encrypt to an expired key. Raises UnsuitableError
+    before `source` is read, EncryptionError where it fails later, KeyringError where a key cannot be got from GnuPG.
+    """
+    certificates = _certificates(recipients)
+    from pysequoia import encrypt as encrypt_to
+
+    try:
+        return encrypt_to(b"".join(source), certificates)
+    except Exception as error:  # PySequoia raises nothing more special
+        raise EncryptionError(f"Sequoia could not encrypt: {type(error).__name__}") from error
+
+
+@lru_cache(maxsize=_CERTIFICATES)
+def _certificates(recipients: Recipients) -> "Sequence[Cert]":
+    """The certificates, each with no other subkey than the one to encrypt to."""
+    from pysequoia import Cert
+    from pysequoia import encrypt as encrypt_to
+
+    try:
+        certificates = [Cert.from_bytes(_export(one, recipients.homes)) for one in recipients.fingerprints]
+        encrypt_to(b"", certificates)
+    except KeyringError:
+        raise
+    except Exception as error:  # as above; its text begins with what is wrong with the key, and goes on for pages
+        raise UnsuitableError(str(error).partition("\n")[0]) from error
+    return certificates
+
+
+def _export(fingerprint: str, homes: Sequence[str]) -> bytes:
+    """The certificate, from the first GnuPG home that has it."""
+    return next((found for home in homes if (found := gpg.export(home, fingerprint))), b"")

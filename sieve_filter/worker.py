@@ -1,0 +1,202 @@
+"""A process that answers Dovecot's script protocol on sockets: `filter` and `seal` without starting a program.
+
+It serves one connection at a time. Dovecot starts as many of them as are needed, so that a message which is large, slow
+or fatal is nobody else's trouble.
+"""
+
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple, NoReturn
+
+from sieve_filter import errors, job, lmtp, scriptprotocol
+from sieve_filter.config import Settings
+from sieve_filter.delivery import Delivery
+from sieve_filter.engine import Engines
+from sieve_filter.errors import DeliveryError, TimedOutError, UsageError
+from sieve_filter.master import Master
+from sieve_filter.scriptprotocol import ProtocolError, Request
+
+_PIECE = 65536
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
+_LAST_WORD_SECONDS = 1
+
+
+class Service(NamedTuple):
+    """What a worker serves: on `execute_sockets` it delivers over `lmtp_socket`, on others it filters."""
+
+    config_file: str
+    lmtp_socket: str
+    execute_sockets: frozenset[str]
+
+
+def serve(listeners: Sequence[socket.socket], service: Service, master: Master) -> None:
+    """Answer connections until SIGTERM, SIGINT or the end of the master; what is in hand is finished."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold mail in clear; gpg inherits this
+    signal.signal(signal.SIGALRM, _too_late)
+    worker = _Worker(service, master)
+    waiting = {listener.fileno(): listener for listener in listeners}
+    poll = select.poll()
+    for listener in listeners:
+        listener.setblocking(False)
+        poll.register(listener, select.POLLIN)
+    if master.descriptor is not None:
+        poll.register(master.descriptor, select.POLLIN)
+    with _told_to_stop() as stop:
+        poll.register(stop, select.POLLIN)
+        master.available(True)
+        while True:
+            ready = [descriptor for descriptor, _ in poll.poll()]
+            if not waiting.keys() >= set(ready):
+                return
+            for descriptor in ready:
+                with suppress(BlockingIOError):  # another worker was faster
+                    connection, _ = waiting[descriptor].accept()
+                    master.available(False)
+                    with connection:
+                        worker.answer(connection)
+                    master.available(True)
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[int]:
+    """A descriptor that becomes readable when SIGTERM or SIGINT comes."""
+    reader, writer = os.pipe()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.write(writer, b"."))
+    yield reader
+    os.close(reader)
+    os.close(writer)
+
+
+class _Worker:
+    def __init__(self, service: Service, master: Master) -> None:
+        self._service = service
+        self._log = master.log
+        self._engines = Engines(lambda text: self._log("warning", errors.printable(text)), lasting=True)
+        self._trusted_owners = frozenset({0, Path(__file__).stat().st_uid})
+        self._parser = job.Parser(prog="cryptomail", add_help=False)  # --help would end this process
+        job.add_options(self._parser)
+
+    def answer(self, connection: socket.socket) -> None:
+        """Answer one request; whatever happens, this process goes on, and no answer is "yes" by mistake."""
+        request = _Request()
+        try:
+            with _time_limit(Settings().time_limit):
+                self._answer(connection, request)
+        except Exception as error:
+            known = errors.known(error)
+            self._log("error", errors.printable(errors.line(known, request.subject)))
+            with suppress(OSError, TimedOutError):
+                connection.settimeout(_LAST_WORD_SECONDS)
+                connection.sendall(scriptprotocol.FAILURE)
+
+    def _answer(self, connection: socket.socket, request: "_Request") -> None:
+        started = time.monotonic()
+        _check_peer(connection)
+        asked, beginning = _read_head(connection)
+        environment, arguments = asked.environment, asked.arguments
+        request.user = environment.get("USER", "nobody")
+        seals = connection.getsockname() in self._service.execute_sockets
+        if seals:
+            if arguments[:1] != ("seal",):
+                raise UsageError("the only command here is: seal")
+            arguments = arguments[1:]
+        options = self._parser.parse_args(arguments)
+        settings = job.settings(options.config, self._service.config_file, self._trusted_owners)
+        signal.alarm(settings.time_limit)
+        incoming = job.receive_message(request.received(beginning, connection), settings)
+        request.message_id = job.message_id(incoming.message)
+        delivery = job.encrypt_for_owner(incoming, options, environment, settings, self._engines)
+        delivery = delivery._replace(output=request.stored(delivery.output))
+        output = delivery.output
+        if seals:
+            output = lmtp.seal(delivery, self._service.lmtp_socket, environment, lambda: _check_is_there(connection))
+        for piece in output:
+            connection.sendall(piece)
+        connection.sendall(scriptprotocol.SUCCESS)
+        milliseconds = (time.monotonic() - started) * 1000
+        self._log("info", errors.printable(request.summary(delivery, milliseconds)))
+
+
+class _Request:
+    """What the log says of a request, as far as it is known."""
+
+    def __init__(self) -> None:
+        self.user = "nobody"
+        self.message_id = "without Message-ID"
+        self._octets_in = self._octets_out = 0
+
+    @property
+    def subject(self) -> str:
+        return f"message {self.message_id} for {self.user!r}: "
+
+    def received(self, beginning: bytes, connection: socket.socket) -> Iterator[bytes]:
+        """The message, in pieces."""
+        for piece in chain([beginning], iter(lambda: connection.recv(_PIECE), b"")):
+            self._octets_in += len(piece)
+            yield piece
+
+    def stored(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The same pieces, counted."""
+        for piece in pieces:
+            self._octets_out += len(piece)
+            yield piece
+
+    def summary(self, delivery: Delivery, milliseconds: float) -> str:
+        verdict = f"encrypted to {' '.join(delivery.fingerprints)}" if delivery.encrypted else "left alone"
+        sizes = f"{self._octets_in} octets in, {self._octets_out} out"
+        return f"{self.subject}{verdict}: {delivery.reason}; {sizes}, {milliseconds:.1f} ms"
+
+
+def _read_head(connection: socket.socket) -> tuple[Request, bytes]:
+    """The request, and the octets of the message that came with it. Raises UsageError."""
+    received = b""
+    try:
+        while (parts := scriptprotocol.split_head(received)) is None:
+            piece = connection.recv(_PIECE)
+            if not piece:
+                raise ProtocolError("the client hung up in the head")
+            received += piece
+        head, beginning = parts
+        return scriptprotocol.parse(head), beginning
+    except ProtocolError as error:
+        raise UsageError(f"this is for Dovecot's script protocol: {error}") from error
+
+
+def _check_peer(connection: socket.socket) -> None:
+    """Raise UsageError unless the client runs as the same user as this process."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(credentials)
+    if user not in (0, os.geteuid()):
+        raise UsageError(f"user {user} may not ask: this serves user {os.geteuid()}")
+
+
+def _check_is_there(connection: socket.socket) -> None:
+    """Raise DeliveryError where the client has gone: the sender was told of a failure, and will send it again."""
+    poll = select.poll()
+    poll.register(connection, 0)
+    if poll.poll(0):
+        raise DeliveryError("Dovecot's delivery process has gone")
+
+
+@contextmanager
+def _time_limit(seconds: int) -> Iterator[None]:
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def _too_late(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise TimedOutError("it took longer than time_limit")

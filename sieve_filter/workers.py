@@ -1,0 +1,105 @@
+"""Starts workers: one in the hands of Dovecot's master process, or several of our own that listen for themselves."""
+
+import os
+import signal
+import socket
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sieve_filter import worker
+from sieve_filter.errors import UsageError
+from sieve_filter.master import Shell, master
+from sieve_filter.worker import Service
+
+# Where Dovecot and systemd pass listening sockets on: from 3, systemd's first; Dovecot's come behind seven of its own.
+_INHERITED = range(3, 64)
+_BACKLOG = 128
+
+
+def under_dovecot(config_file: str, lmtp_socket: str, execute_socket: str) -> int:
+    """What the `service` block in Dovecot's configuration starts. Returns an exit code."""
+    service = Service(config_file, lmtp_socket, frozenset({execute_socket}))
+    worker.serve(inherited(), service, master(os.environ))
+    return os.EX_OK
+
+
+def alone(listeners: Sequence[socket.socket], service: Service, processes: int) -> int:
+    """Serve with so many processes, until SIGTERM or SIGINT; one that dies is started anew. Returns an exit code."""
+    children: set[int] = set()
+    stopping = False
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    while children or not stopping:
+        while len(children) < processes and not stopping:
+            children.add(_fork(lambda: worker.serve(listeners, service, Shell())))
+        if stopping:  # perhaps before the newest was in the set
+            stop(signal.SIGTERM, None)
+        child, _ = os.wait()
+        children.discard(child)
+    return os.EX_OK
+
+
+def inherited() -> list[socket.socket]:
+    """The listening sockets that this process was started with. Raises UsageError where there are none."""
+    found: list[socket.socket] = []
+    for descriptor in _INHERITED:
+        try:
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                continue
+        except OSError:
+            continue
+        one = socket.socket(fileno=descriptor)
+        if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            found.append(one)
+        else:
+            one.detach()
+    if not found:
+        raise UsageError("no socket to listen on was passed on: use --listen, or start it from Dovecot or systemd")
+    return found
+
+
+def listen(path: str) -> socket.socket:
+    """A new socket at `path` that only this user can connect to. Raises UsageError where that cannot be."""
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        if _is_dead_socket(path):
+            Path(path).unlink()
+        listener.bind(path)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {path}: {error.strerror}") from error
+    finally:
+        os.umask(before)
+    return listener
+
+
+def _is_dead_socket(path: str) -> bool:
+    """Whether a process that has ended left its socket there."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+def _fork(work: Callable[[], None]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+        os._exit(os.EX_OK)
+    finally:
+        os._exit(os.EX_SOFTWARE)
