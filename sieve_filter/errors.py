@@ -71,6 +71,30 @@ class FileError(CryptomailError):
     code = os.EX_IOERR
 
 
+class RefusedKeyError(CryptomailError):
+    """A key cannot be set up: it is none, or a secret one, or nobody could encrypt to it. Or it is not there."""
+
+    code = os.EX_DATAERR
+
+
+class UnknownUserError(CryptomailError):
+    """There is no such mailbox owner, or nobody knows where their home directory is."""
+
+    code = os.EX_NOUSER
+
+
+class PlaceError(CryptomailError):
+    """A keyring cannot be written: its place does not exist, or belongs to somebody else."""
+
+    code = os.EX_CANTCREAT
+
+
+class StoppedError(CryptomailError):
+    """The command was stopped by a signal, or a step of it took too long."""
+
+    code = os.EX_TEMPFAIL
+
+
 def known(error: Exception) -> CryptomailError:
     """An error that can be reported: the text of an unforeseen one may quote the message, so only its place is told."""
     if isinstance(error, CryptomailError):

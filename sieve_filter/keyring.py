@@ -86,6 +86,11 @@ def find(owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = ()) -> Recipi
     return None
 
 
+def existing(templates: Sequence[str], owner: Owner) -> list[str]:
+    """Those of the GnuPG homes `templates` that hold a keyring of `owner`. Raises KeyringError."""
+    return [home.path for home in _existing(templates, owner)]
+
+
 def _find_wanted(wanted: Sequence[str], homes: Sequence[_Home], minimum_bits: int) -> Recipients:
     found: list[Recipients] = []
     for one in wanted:

@@ -138,8 +138,12 @@ def _time(field: bytes) -> int | None:
 
 def _address(user_id: bytes) -> str | None:
     """The address of a user ID as GnuPG writes it in a listing (UTF-8, special octets as \\xNN)."""
-    plain = _ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), user_id)
-    text = plain.decode("utf-8", "replace")
+    return address_in(_ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), user_id))
+
+
+def address_in(user_id: bytes) -> str | None:
+    """The address of a user ID, lower case: all of it, or what stands in its only angle brackets. Else None."""
+    text = user_id.decode("utf-8", "replace")
     if bracketed := _IN_BRACKETS.fullmatch(text):
         return bracketed[1].lower()
     return text.lower() if _BARE.fullmatch(text) else None
