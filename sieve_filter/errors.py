@@ -35,6 +35,10 @@ class UnusableKeyError(RefusedError):
     """The owner has keys, but none that may be encrypted to."""
 
 
+class ExpiredKeyError(UnusableKeyError):
+    """The owner has keys of which nothing is wrong but their age."""
+
+
 class KeyringError(RefusedError):
     """A keyring is there but cannot be read."""
 

@@ -123,17 +123,23 @@ def list_keys(home: str, patterns: Sequence[str] = ()) -> bytes:
 
 
 def encrypt(
-    source: Iterable[bytes], sink: Sink, homes: Sequence[str], fingerprints: Sequence[str], compression: str
+    source: Iterable[bytes],
+    sink: Sink,
+    homes: Sequence[str],
+    fingerprints: Sequence[str],
+    compression: str,
+    moment: int | None = None,
 ) -> None:
     """Encrypt `source` to exactly the subkeys `fingerprints`, which stand in the GnuPG homes `homes`.
 
-    The armored message goes to `sink`, in pieces. `compression` is an algorithm's name: none, zip or zlib. Raises
-    EncryptionError where gpg fails, or exits well without having said that it encrypted: what it wrote is worth nothing
-    then.
+    The armored message goes to `sink`, in pieces. `compression` is an algorithm's name: none, zip or zlib; `moment`,
+    in seconds since 1970, the time that gpg takes it to be, for keys that have expired since. Raises EncryptionError
+    where gpg fails, or exits well without having said that it encrypted: what it wrote is worth nothing then.
     """
     keyrings = [option for home in homes[1:] for option in ("--keyring", _keyring(home))]
     recipients = [f"{one}!" for one in fingerprints]
-    options = [*_PACKETS, "--compress-algo", compression, *keyrings]
+    clock = [] if moment is None else ["--faked-system-time", str(moment)]
+    options = [*_PACKETS, "--compress-algo", compression, *clock, *keyrings]
     conversation = _Conversation(source, sink)
     _done(
         lambda: _gnupg(homes[0]).encrypt_file(conversation, recipients, extra_args=options),

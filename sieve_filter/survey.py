@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import certificate, gpg, keybox, keyring, limits, quarantine
+from sieve_filter import certificate, gpg, keyring, limits, quarantine
 from sieve_filter.errors import CryptomailError, KeyringError
 from sieve_filter.keyring import Keyrings
 from sieve_filter.owner import Owner
@@ -61,7 +61,7 @@ def _look(owner: Owner, keyrings: Keyrings) -> Found:
                     colons = gpg.list_signatures(home)
                 if b"\npub:" in b"\n" + colons:
                     return found._replace(listing=colons, notes=_notes(Path(home)))
-                _refuse_damaged(Path(home))
+                keyring.refuse_damaged(Path(home))
     except CryptomailError as error:
         return found._replace(error=str(error))
     return found._replace(home="", shared=False)
@@ -76,22 +76,6 @@ def _export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
         if reading.certificates:
             return {one.fingerprint: one.packets for one in reading.certificates}
     return {}
-
-
-def _refuse_damaged(home: Path) -> None:
-    """Raises KeyringError where there is something in which gpg found no key: it passes over what it cannot read."""
-    for name in (quarantine.KEYBOX, "pubring.gpg"):
-        path = home / name
-        try:
-            content = path.read_bytes() if path.exists() else b""
-            # What is left where all keys were removed is a file without certificates.
-            damaged = bool(keybox.split(content).blobs) if name == quarantine.KEYBOX else bool(content)
-        except OSError as error:
-            raise KeyringError(f"cannot read {path}: {error.strerror}") from error
-        except ValueError:
-            damaged = True
-        if damaged:
-            raise KeyringError(f"{path} is damaged, for gpg finds no key in it: set the keys up again")
 
 
 def _notes(home: Path) -> tuple[str, ...]:

@@ -199,7 +199,7 @@ def keyring_file(change: Callable[[bytes], bytes]) -> Cause:
 
 @contextmanager
 def expired_key(person: Person) -> Iterator[None]:
-    with without_keyring(person), keys.owner() as other:
+    with config('[on]\nexpired_key = "refuse"\n')(person), without_keyring(person), keys.owner() as other:
         other.make_key(person.address, made_at="20200101T000000", expires="20210101T000000")
         keys.give(person.lab, person.user, other.public(person.address))
         yield
@@ -232,7 +232,7 @@ KEYRING = [
     Fault("the keyring is unreadable", unreadable_keyring, REFUSED),
     Fault("the keyring is garbage", keyring_file(lambda data: b"garbage " * 100), REFUSED),
     Fault("the keyring lost its second half", keyring_file(lambda data: data[: len(data) // 2]), REFUSED),
-    Fault("all keys are expired", expired_key, REFUSED),
+    Fault("all keys are expired where expired_key is refuse", expired_key, REFUSED),
     Fault("the key is revoked", revoked_key, REFUSED),
     Fault("the keyring is locked by another gpg", locked_keyring, DELIVERED),
 ]
