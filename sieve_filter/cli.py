@@ -11,20 +11,21 @@ from sieve_filter.errors import FileError
 CONFIG_FILE = "/etc/cryptomail/config.toml"
 _ENVELOPE = ("user", "home", "recipient", "sender")
 SOCKET = "/run/dovecot/lmtp-sealed"
+SENDMAIL = "/usr/sbin/sendmail"
 
 
-def main(config_file: str = CONFIG_FILE, socket_path: str = SOCKET) -> int:
+def main(config_file: str = CONFIG_FILE, socket_path: str = SOCKET, sendmail_path: str = SENDMAIL) -> int:
     """Run the subcommand that `sys.argv` names. Returns an exit code of sysexits(3)."""
-    return execmode.guarded(lambda: _main(config_file, socket_path))
+    return execmode.guarded(lambda: _main(config_file, socket_path, sendmail_path))
 
 
-def _main(config_file: str, socket_path: str) -> int:
-    options = _parser(socket_path).parse_args()
+def _main(config_file: str, socket_path: str, sendmail_path: str) -> int:
+    options = _parser(socket_path, sendmail_path).parse_args()
     code: int = options.run(options, config_file)
     return code
 
 
-def _parser(socket_path: str) -> argparse.ArgumentParser:
+def _parser(socket_path: str, sendmail_path: str) -> argparse.ArgumentParser:
     parser = job.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
     parser.add_argument("--version", action="version", version=f"cryptomail {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -45,6 +46,12 @@ def _parser(socket_path: str) -> argparse.ArgumentParser:
     command.add_argument("--processes", type=int, default=os.cpu_count(), metavar="N", help="how many serve at a time")
     command.set_defaults(run=_worker)
 
+    command = commands.add_parser("enroll", help="set up the keys in the message on standard input, and answer it")
+    for name in ("user", "home"):
+        command.add_argument(f"--{name}", help=f"use this instead of {name.upper()} from the environment")
+    _add_post(command, socket_path, sendmail_path)
+    command.set_defaults(run=_enroll)
+
     command = commands.add_parser("inspect", help="say what kind of message a file holds")
     command.add_argument("--json", action="store_true", help="write JSON instead of text")
     command.add_argument("file", metavar="FILE", help="a message, or - for standard input")
@@ -61,6 +68,11 @@ def _parser(socket_path: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_post(command: argparse.ArgumentParser, socket_path: str, sendmail_path: str) -> None:
+    command.add_argument("--socket", default=socket_path, metavar="PATH", help="the LMTP service that notices go to")
+    command.add_argument("--sendmail", default=sendmail_path, metavar="PATH", help="the program that sends them else")
+
+
 def _add_options(command: argparse.ArgumentParser) -> None:
     job.add_options(command)
     for name in _ENVELOPE:
@@ -68,7 +80,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
 
 
 def _environment(options: argparse.Namespace) -> dict[str, str]:
-    given = {name.upper(): getattr(options, name) for name in _ENVELOPE}
+    given = {name.upper(): getattr(options, name, None) for name in _ENVELOPE}
     return dict(os.environ) | {name: value for name, value in given.items() if value is not None}
 
 
@@ -87,6 +99,13 @@ def _worker(options: argparse.Namespace, config_file: str) -> int:
     listeners = [workers.listen(path) for path in (*options.listen, *options.listen_execute)] or workers.inherited()
     service = worker.Service(config_file, options.socket, frozenset(options.listen_execute))
     return workers.alone(listeners, service, options.processes)
+
+
+def _enroll(options: argparse.Namespace, config_file: str) -> int:
+    from sieve_filter import imapprogram  # it loads more than a filter has time for
+    from sieve_filter.post import Post
+
+    return imapprogram.run(_environment(options), config_file, Post(options.socket, options.sendmail))
 
 
 def _inspect(options: argparse.Namespace, _config_file: str) -> int:

@@ -12,7 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sieve_filter import certificate, config, enrol, execmode, homes, keyreport, limits, owner, parallel, survey, wkd
+from sieve_filter import (
+    certificate,
+    config,
+    enrol,
+    enrolment,
+    execmode,
+    homes,
+    keyreport,
+    limits,
+    owner,
+    parallel,
+    survey,
+    wkd,
+)
 from sieve_filter.certificate import Certificate, Reading
 from sieve_filter.config import REFUSE, Settings
 from sieve_filter.enrol import REFUSED, Order, Outcome
@@ -49,12 +62,7 @@ class _Site(NamedTuple):
 
     def keyring(self, whose: Owner) -> str:
         """The GnuPG home that keys of `whose` are put into. Raises UsageError where it would be others' too."""
-        if not self.settings.keyrings.owner:
-            raise UsageError("keyrings.owner is empty in the configuration: there is no place for an owner's key")
-        template = self.settings.keyrings.owner[0]
-        if not any(variable in template for variable in ("%h", "%u", "%n")):
-            raise UsageError(f"keyrings.owner begins with {template}, which is the same place for everybody")
-        return owner.expand(template, whose)
+        return enrolment.place(self.settings, whose)
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:

@@ -67,3 +67,11 @@ QUARANTINE_SECONDS = 30
 
 # A message up to this size is in memory as a whole while it is looked at, in some five copies at most.
 SMALL_OCTETS = 2_000_000
+
+# A message that brings a key. Most programs' mail has some 50 KB of it; more than a key's certificates may have, twice.
+KEY_MAIL_OCTETS = 5_000_000
+KEY_MAIL_DEPTH = 10
+KEY_MAIL_PARTS = 100
+# Keys in one such message, and seconds that may go by: less than Dovecot's sieve_filter_exec_timeout.
+KEY_MAIL_KEYS = 10
+KEY_MAIL_SECONDS = 50

@@ -10,7 +10,19 @@ PACKAGE = Path(sieve_filter.__file__).parent
 # Each module may import those above it, and none below.
 PURE = [
     *("errors", "limits", "message", "cms", "mime", "armor", "packets", "structure", "shape"),
-    *("hcp", "pgpmime", "incoming", "owner", "listing", "certificate", "keybox", "keyreport", "wkd"),
+    *(
+        "hcp",
+        "pgpmime",
+        "incoming",
+        "owner",
+        "listing",
+        "certificate",
+        "keybox",
+        "keyreport",
+        "wkd",
+        "keymail",
+        "notice",
+    ),
 ]
 ORDER = [
     *PURE,
@@ -32,7 +44,8 @@ ORDER = [
         "extprogram",
         "decryption",
         "report",
-        *("doveadm", "homes", "parallel", "quarantine", "enrol", "survey", "keycommand"),
+        *("doveadm", "homes", "parallel", "quarantine", "enrol", "survey"),
+        *("sendmail", "post", "enrolment", "imapprogram", "keycommand"),
         "cli",
         "__main__",
     ),
@@ -69,4 +82,4 @@ def test_message_code_knows_nothing_of_files_environment_or_processes() -> None:
 
 
 def test_each_program_is_started_by_one_module() -> None:
-    assert [module for module in ORDER if imports(module) & {"subprocess", "gnupg"}] == ["gpg", "doveadm"]
+    assert [module for module in ORDER if imports(module) & {"subprocess", "gnupg"}] == ["gpg", "doveadm", "sendmail"]
