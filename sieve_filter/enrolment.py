@@ -15,7 +15,7 @@ from sieve_filter.certificate import Certificate
 from sieve_filter.config import Settings
 from sieve_filter.engine import Engines
 from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, Order, Outcome
-from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
+from sieve_filter.errors import CryptomailError, DeliveryError, RefusedKeyError, UsageError
 from sieve_filter.incoming import Incoming
 from sieve_filter.keyreport import OwnerState, Rules
 from sieve_filter.message import split
@@ -155,6 +155,8 @@ def removal(fingerprint: str, whose: Owner, before: Standing, desk: Desk) -> tup
 
     Out: the answer, and why the owner could not be told, empty where that went well. Raises CryptomailError.
     """
+    if fingerprint not in {one.fingerprint for one in before.state.keys}:
+        raise RefusedKeyError(f"you have no key with the fingerprint {fingerprint}")
     left = tuple(one for one in before.used if one.fingerprint != fingerprint)
     words = notice.removal_notice(fingerprint, left)
     message = notice.message(whose.user, words, stamp())
