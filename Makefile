@@ -46,7 +46,7 @@ SOCKET := $(BASE_DIR)/lmtp-sealed
 SOCKETS := $(LOCALSTATEDIR)/lib/cryptomail
 comma := ,
 # How notices to owners are delivered.
-POST := socket_path="$(SOCKET)"$(comma) sendmail_path="$(SENDMAIL)"
+POST := socket_path="$(SOCKET)"$(comma) sendmail_path="$(SENDMAIL)"$(comma) folder="$(KEY_FOLDER)"
 # A program file: its module, the function in there, that function's arguments, the file.
 program = sed 's|@MODULE@|$(1)|; s|@MAIN@|$(2)|g; s|@ARGUMENTS@|$(3)|; s|@VENV@|$(LIB)/venv|' dovecot/program.in \
 	> "$(DESTDIR)$(4)" && chmod 755 "$(DESTDIR)$(4)"

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from sieve_filter import enrol, job, keymail, keyreport, limits, listing, notice, owner, survey
+from sieve_filter import enrol, errors, job, keymail, keyreport, limits, listing, notice, owner, survey
 from sieve_filter.certificate import Certificate
 from sieve_filter.config import Settings
 from sieve_filter.engine import Engines
 from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, Order, Outcome
-from sieve_filter.errors import CryptomailError, DeliveryError, RefusedKeyError, UsageError
+from sieve_filter.errors import CryptomailError, DeliveryError, KeyringError, UsageError
 from sieve_filter.incoming import Incoming
 from sieve_filter.keyreport import OwnerState, Rules
 from sieve_filter.message import split
@@ -23,7 +23,6 @@ from sieve_filter.notice import KeyFacts, Stamp, Words
 from sieve_filter.owner import Owner
 from sieve_filter.post import Post, deliver
 
-FOLDER = "OpenPGP"
 _WARN_DAYS = 30
 
 
@@ -48,15 +47,18 @@ def answer(raw: bytes, whose: Owner, desk: Desk) -> bytes:
     Whatever happens, no secret key is in that.
     """
     wishes = keymail.read(raw)
-    if not wishes.secret and notice.is_confirmation(split(raw)):
+    if wishes.secret:
+        desk.warn(f"{whose.user!r} saved a SECRET key: it was not kept")
+        return notice.message(whose.user, notice.refused_secret(), stamp(), None, notice.CONFIRMATION)
+    if notice.is_confirmation(split(raw)):
         return raw
     try:
         words = _done(wishes, whose, desk)
-    except CryptomailError as error:
-        desk.warn(f"{whose.user!r} saved a message with a key: {error}")
-        words = notice.refused([str(error)], ())
-    original = None if wishes.secret else raw
-    return notice.message(whose.user, words, stamp(), original, notice.CONFIRMATION)
+    except Exception as error:  # without an answer, nobody but the log would know
+        reason = errors.known(error)
+        desk.warn(f"{whose.user!r} saved a message with a key: {reason}")
+        words = notice.failed(str(reason))
+    return notice.message(whose.user, words, stamp(), raw, notice.CONFIRMATION)
 
 
 def place(settings: Settings, whose: Owner) -> str:
@@ -73,7 +75,7 @@ def standing(whose: Owner, settings: Settings) -> Standing:
     """How it is with the keys of `whose`. Raises CryptomailError where they cannot be read."""
     (found,) = survey.look([whose], settings.keyrings)
     if found.error:
-        raise DeliveryError(found.error)
+        raise KeyringError(found.error)
     rules = Rules(settings.keyrings.minimum_bits, _WARN_DAYS, int(time.time()), False)
     addresses = found.addresses if found.shared else None
     state = keyreport.judge(whose.user, found.home, found.listing, addresses, found.notes, rules)
@@ -101,8 +103,6 @@ def stamp() -> Stamp:
 
 def _done(wishes: keymail.KeyMail, whose: Owner, desk: Desk) -> Words:
     before = standing(whose, desk.settings)
-    if wishes.secret:
-        return notice.refused_secret(before.used)
     if wishes.problems:
         return notice.refused(wishes.problems, before.used)
     certificates = wishes.certificates
@@ -118,9 +118,12 @@ def _done(wishes: keymail.KeyMail, whose: Owner, desk: Desk) -> Words:
             ["it asks for a key to be removed, and brings one: send one message for each"], before.used
         )
     if wishes.remove:
-        return removal(wishes.remove, whose, before, desk)[0]
+        if wishes.remove not in {one.fingerprint for one in before.state.keys}:
+            return notice.refused([f"you have no key with the fingerprint {wishes.remove}"], before.used)
+        remove(wishes.remove, whose, desk)
+        return notice.removed(wishes.remove, standing(whose, desk.settings).used)
     if not certificates:
-        return notice.no_key(stranger, before.used, FOLDER)
+        return notice.no_key(stranger, before.used, desk.post.folder)
     if len(certificates) > limits.KEY_MAIL_KEYS:
         return notice.refused([f"it brings more than {limits.KEY_MAIL_KEYS} keys"], before.used)
     return _enrol(certificates, whose, before, desk)
@@ -137,35 +140,40 @@ def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing
     keys = [one._replace(note=notes[one.fingerprint]) for one in after.used if one.fingerprint in notes]
     new = {one.fingerprint for one in outcomes if one.status == IMPORTED}
     if not new and not any(one.status == RENEWED for one in outcomes):
-        return notice.unchanged(keys, FOLDER)
+        return notice.unchanged(keys, desk.post.folder)
     old = [one for one in before.used if one.fingerprint not in notes]
     if new and old:
         words = notice.addition_notice([one for one in keys if one.fingerprint in new])
         _post(words, [one.fingerprint for one in old], whose, desk)
-    posted = _post(notice.trial(keys, FOLDER), [one.fingerprint for one in keys], whose, desk)
-    return notice.enrolled(keys, [one for one in after.used if one.fingerprint not in notes], FOLDER, posted)
+    posted = _post(notice.trial(keys, desk.post.folder), [one.fingerprint for one in keys], whose, desk)
+    return notice.enrolled(keys, [one for one in after.used if one.fingerprint not in notes], desk.post.folder, posted)
 
 
 def _reason(outcome: Outcome) -> str:
     return f"key {outcome.fingerprint}: {outcome.note}" if outcome.fingerprint else outcome.note
 
 
-def removal(fingerprint: str, whose: Owner, before: Standing, desk: Desk) -> tuple[Words, str]:
+def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
     """Take a key of `whose` away, and tell its owner so, encrypted to it if it still works.
 
-    Out: the answer, and why the owner could not be told, empty where that went well. Raises CryptomailError.
+    Out: how many keys are left in the keyring. Raises CryptomailError.
     """
-    if fingerprint not in {one.fingerprint for one in before.state.keys}:
-        raise RefusedKeyError(f"you have no key with the fingerprint {fingerprint}")
-    left = tuple(one for one in before.used if one.fingerprint != fingerprint)
-    words = notice.removal_notice(fingerprint, left)
-    message = notice.message(whose.user, words, stamp())
+    used = standing(whose, desk.settings).used
+    rest = tuple(one for one in used if one.fingerprint != fingerprint)
+    message = notice.message(whose.user, notice.removal_notice(fingerprint, rest), stamp())
     with suppress(CryptomailError):  # it was revoked, say; then in clear, for there is no secret in it
         message = encrypted(message, whose, [fingerprint], desk.settings)
-    enrol.remove(place(desk.settings, whose), fingerprint)
+    left = enrol.remove(place(desk.settings, whose), fingerprint)
     os.sync()
-    problem = _deliver(message, whose, desk)
-    return notice.removed(fingerprint, standing(whose, desk.settings).used), problem
+    _deliver(message, whose, desk)
+    return left
+
+
+def send_trial(whose: Owner, desk: Desk) -> None:
+    """Send `whose` a message that is encrypted to all keys that mail is encrypted to. Raises CryptomailError."""
+    used = standing(whose, desk.settings).used
+    message = notice.message(whose.user, notice.trial(used, desk.post.folder), stamp())
+    deliver(desk.post, whose.user, encrypted(message, whose, [one.fingerprint for one in used], desk.settings))
 
 
 def _post(words: Words, fingerprints: Sequence[str], whose: Owner, desk: Desk) -> str:

@@ -20,9 +20,9 @@ from sieve_filter.post import Post
 _ENVELOPE = ("SENDER", "RECIPIENT", "ORIG_RECIPIENT")
 
 
-def enroll_main(config_file: str, socket_path: str, sendmail_path: str) -> int:
+def enroll_main(config_file: str, socket_path: str, sendmail_path: str, folder: str) -> int:
     """`filter "cryptomail-enroll"`: the saved message in, the one to keep in its place out. Returns an exit code."""
-    return execmode.guarded(lambda: _program(config_file, Post(socket_path, sendmail_path)))
+    return execmode.guarded(lambda: _program(config_file, Post(socket_path, sendmail_path, folder)))
 
 
 def run(environment: Mapping[str, str], config_file: str, post: Post) -> int:

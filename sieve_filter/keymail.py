@@ -7,6 +7,7 @@ Nothing here decides whether a key may be used.
 import binascii
 import re
 from collections.abc import Iterator
+from html import unescape
 from typing import NamedTuple
 
 from sieve_filter import certificate, limits
@@ -17,6 +18,7 @@ from sieve_filter.mime import ContentType, content_type, decode, split_multipart
 _TEXT = ContentType(b"text/plain")  # RFC 2045 section 5.2
 _KEYS = b"application/pgp-keys"  # RFC 3156 section 7
 _MESSAGE = b"message/rfc822"
+_HTML = b"text/html"
 
 # RFC 9580 section 6.2. A line of its own: a quoted or described key is none.
 _BEGIN = re.compile(rb"^-----BEGIN PGP PUBLIC KEY BLOCK-----[ \t]*\r?$", re.MULTILINE)
@@ -26,6 +28,10 @@ _SECRET = re.compile(rb"BEGIN PGP (?:PRIVATE|SECRET) KEY BLOCK")
 # The first octet of a binary key (RFC 9580 section 4.2): packet type 5 or 6, in the old format or the new one.
 _BINARY = frozenset(bytes([octet]) for octet in (*range(0x94, 0x9C), 0xC5, 0xC6))
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # what PowerShell makes of `gpg --armor --export > file`
+
+_LINE_BREAKS = re.compile(rb"<(?:br|/?p|/?div|/?pre)(?![a-z])[^<>]*+>", re.IGNORECASE)
+_MARKS = re.compile(rb"<[^<>]*+>")
+_SPACES = re.compile(rb"[ \t\xa0]*+\n[ \t\xa0]*+")
 
 _COMMAND = re.compile(rb"remove(?:[ \t]+(.*))?", re.IGNORECASE | re.DOTALL)
 _FINGERPRINT = re.compile(rb"(?:0X)?([0-9A-F]{40}|[0-9A-F]{64})")
@@ -59,12 +65,18 @@ def read(raw: bytes) -> KeyMail:
     message = split(raw)
     if _SECRET.search(raw):
         return KeyMail(secret=True)
+    leaves = list(_leaves(message))
+    if any(_SECRET.search(data) for _, data in leaves):
+        return KeyMail(secret=True)
+    # HTML mostly repeats the text that stands beside it; some mail programs send nothing else.
+    plain = [block for kind, data in leaves if kind != _HTML for block in _blocks(kind, data)]
+    blocks = plain or [block for kind, data in leaves if kind == _HTML for block in _blocks(kind, _shown(data))]
     found: list[Certificate] = []
     problems: list[str] = []
-    for kind, data in _leaves(message):
-        if _SECRET.search(data):
-            return KeyMail(secret=True)
-        for block in _blocks(kind, data):
+    if len(blocks) > limits.KEY_MAIL_PARTS:
+        problems.append(f"it has more than {limits.KEY_MAIL_PARTS} blocks of keys")
+    else:
+        for block in blocks:
             reading = certificate.read(block)
             if reading.secret:
                 return KeyMail(secret=True)
@@ -127,14 +139,19 @@ def _blocks(kind: bytes, data: bytes) -> Iterator[bytes]:
     """What in a leaf is meant to be keys: armored, with nothing around it, or binary."""
     armored = False
     start = 0
-    # The same text stands beside HTML, which has marks of its own in it.
-    while kind != b"text/html" and (begin := _BEGIN.search(data, start)):
+    while begin := _BEGIN.search(data, start):
         armored = True
         end = _END.search(data, begin.end())
         start = end.end() if end else len(data)
         yield data[begin.start() : start]
     if not armored and ((kind == _KEYS and data.strip()) or (not kind.startswith(b"text/") and data[:1] in _BINARY)):
         yield data
+
+
+def _shown(html: bytes) -> bytes:
+    """The text of HTML, as far as a key needs it: its lines without marks, and without spaces around them."""
+    text = _MARKS.sub(b"", _LINE_BREAKS.sub(b"\n", html.translate(None, b"\r")))
+    return _SPACES.sub(b"\n", unescape(text.decode("latin-1")).encode("latin-1", "replace"))
 
 
 def _command(message: Message) -> tuple[str, str]:

@@ -75,3 +75,6 @@ KEY_MAIL_PARTS = 100
 # Keys in one such message, and seconds that may go by: less than Dovecot's sieve_filter_exec_timeout.
 KEY_MAIL_KEYS = 10
 KEY_MAIL_SECONDS = 50
+
+# The file beside a keyring that says of what its owner was told: some 100 octets a line, three lines for each renewal.
+REMINDERS_OCTETS = 1_000_000

@@ -96,12 +96,24 @@ def unchanged(keys: Sequence[KeyFacts], folder: str) -> Words:
 def refused(reasons: Sequence[str], current: Sequence[KeyFacts]) -> Words:
     """The answer where nothing was set up."""
     return Words(
-        "Your OpenPGP key was NOT set up",
-        ("Nothing was changed, because:", *(f"  - {_safe(reason)}" for reason in reasons), *_still(current)),
+        "Your OpenPGP keys were NOT changed",
+        ("What you asked for was not done:", *(f"  - {_safe(reason)}" for reason in reasons), *_still(current)),
     )
 
 
-def refused_secret(current: Sequence[KeyFacts]) -> Words:
+def failed(reason: str) -> Words:
+    """The answer where something went wrong on the server."""
+    return Words(
+        "Your OpenPGP keys could not be looked after",
+        (
+            "Something went wrong on the mail server. Tell your mail administrator:",
+            f"  {_safe(reason)}",
+            "Your message is attached, unchanged.",
+        ),
+    )
+
+
+def refused_secret() -> Words:
     """The answer to a secret key."""
     return Words(
         "WARNING: you sent your SECRET key",
@@ -113,7 +125,6 @@ def refused_secret(current: Sequence[KeyFacts]) -> Words:
             "revoke the key and make a new one.",
             "What belongs here is the PUBLIC key. In Thunderbird: Account Settings, End-To-End Encryption, the key's "
             "“Export Public Key”. On a command line: gpg --armor --export YOUR-ADDRESS",
-            *_still(current),
         ),
     )
 
@@ -186,8 +197,8 @@ def addition_notice(new: Sequence[KeyFacts]) -> Words:
 
 
 def expiring(key: KeyFacts, days: int, folder: str) -> Words:
-    """What an owner is told of a key that expires in so many days; 0 for one that has expired."""
-    when = f"expires in {days} day{'s' if days != 1 else ''}" if days > 0 else "has expired"
+    """What an owner is told of a key that expires in so many days, 0 for within the next."""
+    when = f"expires in {days} day{'s' if days != 1 else ''}" if days else "expires within a day"
     return Words(
         f"Your OpenPGP key {when}",
         (
@@ -196,8 +207,8 @@ def expiring(key: KeyFacts, days: int, folder: str) -> Words:
             "Renew it in your mail program (in Thunderbird: Account Settings, End-To-End Encryption, “Change "
             "expiration date”; on a command line: gpg --quick-set-expire FINGERPRINT 2y, and the same once more with "
             "'*' behind it, for the subkeys).",
-            f"Then save a message with the new public key attached in the folder {folder}, or give it to your mail "
-            "administrator. It takes the place of the old one by itself.",
+            (f"Then save a message with the new public key attached in the folder {folder}, or " if folder else "Then ")
+            + "give the new public key to your mail administrator. It takes the old one's place by itself.",
         ),
     )
 
@@ -239,6 +250,8 @@ def _about_test(posted: str) -> str:
 
 
 def _how_to_turn_off(folder: str, keys: Sequence[KeyFacts]) -> tuple[str, ...]:
+    if not folder:
+        return ("To turn this off again, ask your mail administrator.",)
     commands = "\n".join(f"  remove {key.fingerprint}" for key in keys)
     return (
         f"To turn this off again, save a message in the folder {folder} whose Subject is",

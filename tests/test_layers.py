@@ -45,7 +45,7 @@ ORDER = [
         "decryption",
         "report",
         *("doveadm", "homes", "parallel", "quarantine", "enrol", "survey"),
-        *("sendmail", "post", "enrolment", "imapprogram", "keycommand"),
+        *("sendmail", "post", "enrolment", "imapprogram", "reminder", "keycommand"),
         "cli",
         "__main__",
     ),

@@ -200,7 +200,7 @@ def test_an_expired_key_is_refused_in_plain_words(lab_sealed: Lab, new_person: N
     person.gpg.make_key(person.address, made_at="20200101T000000", expires="20210101T000000")
     save(person, with_attachment(armored(person)))
     [answer] = answers(person)
-    assert answer["Subject"] == "Your OpenPGP key was NOT set up"
+    assert answer["Subject"] == "Your OpenPGP keys were NOT changed"
     assert "it expired on 2021-01-0" in text(answer)
 
 
@@ -220,7 +220,7 @@ def test_a_broken_key_is_refused_in_plain_words(lab_sealed: Lab, new_person: New
     person.gpg.make_key(person.address)
     save(person, with_attachment(armored(person)[:-200]))
     [answer] = answers(person)
-    assert answer["Subject"] == "Your OpenPGP key was NOT set up"
+    assert answer["Subject"] == "Your OpenPGP keys were NOT changed"
     assert "its armor is cut short" in text(answer)
     assert not keyring(person)
 
@@ -331,7 +331,7 @@ def test_a_script_for_arriving_mail_cannot_set_up_a_key(lab_sealed: Lab, new_per
     try:
         managesieve.upload(lab_sealed, person.user, script)
     except managesieve.ManageSieveError as error:
-        assert "name" in str(error)  # noqa: PT017
+        assert "name" in str(error)
         return
     assert deliver(person, with_attachment(armored(stranger))) == 250
     assert not keyring(person)
