@@ -2,7 +2,10 @@
 
 import base64
 import imaplib
+import os
+import pwd
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email import message_from_bytes, policy
@@ -14,6 +17,7 @@ from lab import client, managesieve
 from lab.client import Lab
 from tests.e2e.conftest import (
     NewPerson,
+    OpenLab,
     Person,
     assert_encrypted_to,
     assert_nowhere_in_clear,
@@ -131,6 +135,16 @@ def test_a_test_message_that_only_the_new_key_opens_comes_into_the_inbox(
     opened = person.read(trial)
     assert b"If you can read this" in opened
     assert b"  remove " + fingerprint.encode() in opened
+
+
+def test_an_administrator_sends_a_test_message_on_demand(lab_sealed: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab_sealed)
+    person.set_up_key()
+    places = ("--user", person.address, "--home", lab_sealed.inside(lab_sealed.home(person.user)))
+    command = lab_sealed.command(lab_sealed.inside(lab_sealed.cryptomail), "keys", "test", *places, "--send")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    [trial] = client.imap(lab_sealed, person.user)
+    assert b"If you can read this" in person.read(trial)
 
 
 def test_a_message_that_is_copied_or_moved_there_counts_like_one_that_is_saved(
@@ -344,3 +358,42 @@ def test_the_log_quotes_nothing_of_a_message(lab_sealed: Lab, new_person: NewPer
     with session(person) as connection:
         connection.delete(FOLDER)
     assert_nowhere_in_clear(lab_sealed, canary)
+
+
+def test_several_messages_at_once_into_the_open_folder_are_each_answered(
+    lab_sealed: Lab, new_person: NewPerson
+) -> None:
+    person = new_person(lab_sealed)
+    keys = [person.gpg.make_key(f"{name}@example.org") for name in ("one", "two")]
+    for name in ("one", "two"):
+        save(person, with_attachment(person.gpg.public(f"{name}@example.org")), "Notes")
+    with session(person) as connection:
+        connection.create(FOLDER)
+        connection.select("Notes")
+        assert connection.copy("1:2", FOLDER)[0] == "OK"
+        connection.select(FOLDER)
+        assert connection.append(FOLDER, "", "", with_text(b"no key"))[0] == "OK"
+        assert connection.noop()[0] == "OK"
+    subjects = sorted(answer["Subject"] for answer in answers(person))
+    assert subjects == ["No OpenPGP key found", *["Your OpenPGP key is set up"] * 2]
+    assert words(keys[0]) in text(answers(person)[0])
+
+
+def test_each_system_user_sets_up_the_own_key_and_hears_of_it_by_sendmail(
+    open_lab: OpenLab, new_person: NewPerson, canary: str
+) -> None:
+    with open_lab("users") as lab:
+        person = Person(lab, new_person(lab).gpg, "games")
+        account = pwd.getpwnam("games")
+        lab.home("games").mkdir(mode=0o700)
+        os.chown(lab.home("games"), account.pw_uid, account.pw_gid)
+        (lab.directory / "outbox").chmod(0o777)
+        person.gpg.make_key(person.address)
+        save(person, with_attachment(armored(person)))
+        [answer] = answers(person)
+        assert answer["Subject"] == "Your OpenPGP key is set up"
+        assert (lab.home("games") / ".cryptomail/pubring.kbx").stat().st_uid == account.pw_uid
+        [(arguments, trial)] = lab.sent()
+        assert arguments == "-i -f <> -- games"
+        assert b"If you can read this" in person.read(trial)
+        assert_next_message_is_encrypted(person, canary)
