@@ -20,7 +20,7 @@ setting = $(shell doveconf -c "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" -h 
 # The one user who owns all mail. Empty where each mailbox belongs to a system user of its own.
 MAIL_USER ?= $(call setting,mail_uid)
 SEALING ?= yes
-# The folder in which owners save their keys, with the prefix of the namespace if it has one. Empty: they cannot.
+# The folder in which owners save their keys, without the prefix of its namespace. Empty: they cannot.
 KEY_FOLDER ?= OpenPGP
 SENDMAIL ?= $(or $(call setting,sendmail_path),/usr/sbin/sendmail)
 SEQUOIA ?= no

@@ -29,6 +29,20 @@ def plugin_settings(configuration: Path, *scope: str) -> dict[str, str]:
     return dict(re.findall(r"^  (\S+) = (.*)$", listing, re.MULTILINE))
 
 
+def inbox_prefix(configuration: Path) -> str:
+    """The prefix of the namespace that has the inbox in it, which is empty mostly."""
+    if not configuration.exists():
+        return ""
+    listing = subprocess.run(
+        ["doveconf", "-c", configuration, "namespace"], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    for namespace in re.split(r"^namespace ", listing, flags=re.MULTILINE):
+        if re.search(r"^  inbox = yes$", namespace, re.MULTILINE):
+            prefix = re.search(r"^  prefix = (.+)$", namespace, re.MULTILINE)
+            return prefix[1] if prefix else ""
+    return ""
+
+
 def with_plugin(plugins: str, name: str) -> str:
     return plugins if name in plugins.split() else f"{plugins} {name}".strip()
 
@@ -116,6 +130,7 @@ def main() -> None:
         configuration = Path(arguments.configuration)
         everywhere, imap = plugin_settings(configuration), plugin_settings(configuration, "-f", "protocol=imap")
         values |= values_23(everywhere, imap, arguments.scripts, script)
+        values["PREFIX"] = inbox_prefix(configuration)  # 2.4 adds it by itself
     directory = SNIPPETS / arguments.version
     template = (directory / "99-cryptomail.conf").read_text()
     names = ["sealing.conf", "worker.conf"] if sealing else ["worker.conf"]

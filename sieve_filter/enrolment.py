@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from sieve_filter import enrol, errors, job, keymail, keyreport, limits, listing, notice, owner, survey
+from sieve_filter import enrol, errors, job, keymail, keyreport, keyring, limits, listing, notice, owner, survey
 from sieve_filter.certificate import Certificate
-from sieve_filter.config import Settings
+from sieve_filter.config import ENCRYPT_ANYWAY, Settings
 from sieve_filter.engine import Engines
 from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, Order, Outcome
-from sieve_filter.errors import CryptomailError, DeliveryError, KeyringError, UsageError
+from sieve_filter.errors import CryptomailError, DeliveryError, KeyringError, UnusableKeyError, UsageError
 from sieve_filter.incoming import Incoming
 from sieve_filter.keyreport import OwnerState, Rules
 from sieve_filter.message import split
@@ -35,10 +35,13 @@ class Desk(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What a delivery finds of an owner's keys: their state, and the facts of those that mail is encrypted to."""
+    """What a delivery finds of an owner's keys: their state, and those that mail is encrypted to.
+
+    `used` is None where there are keys but mail waits, for none of them may be encrypted to.
+    """
 
     state: OwnerState
-    used: tuple[KeyFacts, ...]
+    used: tuple[KeyFacts, ...] | None
 
 
 def answer(raw: bytes, whose: Owner, desk: Desk) -> bytes:
@@ -79,11 +82,25 @@ def standing(whose: Owner, settings: Settings) -> Standing:
     rules = Rules(settings.keyrings.minimum_bits, _WARN_DAYS, int(time.time()), False)
     addresses = found.addresses if found.shared else None
     state = keyreport.judge(whose.user, found.home, found.listing, addresses, found.notes, rules)
+    try:
+        # A delivery's own answer: expired keys may serve all the same.
+        expired = settings.expired_key == ENCRYPT_ANYWAY
+        recipients = keyring.find(whose, settings.keyrings, accept_expired=expired)
+    except UnusableKeyError:
+        return Standing(state, None)
+    subkeys = set(recipients.fingerprints if recipients else ())
+    keys = {
+        key.fingerprint for key in listing.parse(found.listing) if subkeys & {one.fingerprint for one in key.subkeys}
+    }
     names = listing.user_ids(found.listing)
-    used = tuple(
-        KeyFacts(one.fingerprint, names.get(one.fingerprint, ()), one.expires) for one in state.keys if one.used
+    return Standing(
+        state,
+        tuple(
+            KeyFacts(one.fingerprint, names.get(one.fingerprint, ()), one.expires, "" if one.used else one.problem)
+            for one in state.keys
+            if one.fingerprint in keys
+        ),
     )
-    return Standing(state, used)
 
 
 def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], settings: Settings) -> bytes:
@@ -137,16 +154,18 @@ def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing
     os.sync()
     after = standing(whose, desk.settings)
     notes = {one.fingerprint: one.note.removeprefix("warning: ") for one in outcomes}
-    keys = [one._replace(note=notes[one.fingerprint]) for one in after.used if one.fingerprint in notes]
+    keys = [one._replace(note=notes[one.fingerprint]) for one in after.used or () if one.fingerprint in notes]
     new = {one.fingerprint for one in outcomes if one.status == IMPORTED}
     if not new and not any(one.status == RENEWED for one in outcomes):
         return notice.unchanged(keys, desk.post.folder)
-    old = [one for one in before.used if one.fingerprint not in notes]
+    old = [one for one in before.used or () if one.fingerprint not in notes]
     if new and old:
         words = notice.addition_notice([one for one in keys if one.fingerprint in new])
         _post(words, [one.fingerprint for one in old], whose, desk)
     posted = _post(notice.trial(keys, desk.post.folder), [one.fingerprint for one in keys], whose, desk)
-    return notice.enrolled(keys, [one for one in after.used if one.fingerprint not in notes], desk.post.folder, posted)
+    return notice.enrolled(
+        keys, [one for one in after.used or () if one.fingerprint not in notes], desk.post.folder, posted
+    )
 
 
 def _reason(outcome: Outcome) -> str:
@@ -158,9 +177,9 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
 
     Out: how many keys are left in the keyring. Raises CryptomailError.
     """
-    used = standing(whose, desk.settings).used
-    rest = tuple(one for one in used if one.fingerprint != fingerprint)
-    message = notice.message(whose.user, notice.removal_notice(fingerprint, rest), stamp())
+    keys = standing(whose, desk.settings).state.keys
+    last = all(one.fingerprint == fingerprint for one in keys)
+    message = notice.message(whose.user, notice.removal_notice(fingerprint, last), stamp())
     with suppress(CryptomailError):  # it was revoked, say; then in clear, for there is no secret in it
         message = encrypted(message, whose, [fingerprint], desk.settings)
     left = enrol.remove(place(desk.settings, whose), fingerprint)
@@ -171,7 +190,7 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
 
 def send_trial(whose: Owner, desk: Desk) -> None:
     """Send `whose` a message that is encrypted to all keys that mail is encrypted to. Raises CryptomailError."""
-    used = standing(whose, desk.settings).used
+    used = standing(whose, desk.settings).used or ()
     message = notice.message(whose.user, notice.trial(used, desk.post.folder), stamp())
     deliver(desk.post, whose.user, encrypted(message, whose, [one.fingerprint for one in used], desk.settings))
 

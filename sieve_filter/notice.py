@@ -33,6 +33,10 @@ class KeyFacts(NamedTuple):
     note: str = ""
 
 
+# The keys that mail is encrypted to; None where there are keys, but mail waits because none may be encrypted to.
+Current = Sequence[KeyFacts] | None
+
+
 class Words(NamedTuple):
     """A Subject, and paragraphs; a paragraph that begins with a space keeps its lines."""
 
@@ -93,7 +97,7 @@ def unchanged(keys: Sequence[KeyFacts], folder: str) -> Words:
     )
 
 
-def refused(reasons: Sequence[str], current: Sequence[KeyFacts]) -> Words:
+def refused(reasons: Sequence[str], current: Current) -> Words:
     """The answer where nothing was set up."""
     return Words(
         "Your OpenPGP keys were NOT changed",
@@ -129,7 +133,7 @@ def refused_secret() -> Words:
     )
 
 
-def no_key(address: str, current: Sequence[KeyFacts], folder: str) -> Words:
+def no_key(address: str, current: Current, folder: str) -> Words:
     """The answer to a message without a key; `address` is that of an Autocrypt header field, not the owner's."""
     why = "There is no OpenPGP public key in the message that you saved here. It is attached, unchanged."
     if address:
@@ -148,22 +152,22 @@ def no_key(address: str, current: Sequence[KeyFacts], folder: str) -> Words:
     )
 
 
-def removed(fingerprint: str, current: Sequence[KeyFacts]) -> Words:
-    """The answer where a key was taken away; and what its owner gets, encrypted to that key."""
+def removed(fingerprint: str, current: Current) -> Words:
+    """The answer where a key was taken away."""
     return Words(
         "Your OpenPGP key was removed",
         ("This key of yours was taken away:", f"  {grouped(fingerprint)}", *_still(current)),
     )
 
 
-def removal_notice(fingerprint: str, current: Sequence[KeyFacts]) -> Words:
-    """What the owner of a key is told, encrypted to it, when mail is no longer encrypted to it."""
+def removal_notice(fingerprint: str, last: bool) -> Words:
+    """What the owner of a key is told, encrypted to it, when it is taken away; `last`: there is no other."""
     return Words(
         "Your OpenPGP key was removed",
         (
             "This key of yours was just taken away: mail for you is no longer encrypted to it.",
             f"  {grouped(fingerprint)}",
-            *_still(current),
+            *(("You have no other key: mail for you is stored in clear.",) if last else ()),
             "If that was not you, somebody knows your mail password: change it now, tell your mail administrator, and "
             "set the key up again.",
         ),
@@ -233,7 +237,9 @@ def _beside(others: Sequence[KeyFacts]) -> tuple[str, ...]:
     return ("and to these, as before, until you have them removed:", *map(_described, others))
 
 
-def _still(current: Sequence[KeyFacts]) -> tuple[str, ...]:
+def _still(current: Current) -> tuple[str, ...]:
+    if current is None:
+        return ("Mail for you waits, because none of your keys can be used: set up another one.",)
     if not current:
         return ("Mail for you is not encrypted now.",)
     return ("Mail for you is encrypted to:", *map(_described, current))

@@ -167,6 +167,16 @@ def test_the_snippet_adds_to_an_administrator_s_imapsieve_folders(tmp_path: Path
     assert rendered(tmp_path, (tmp_path / "dovecot.conf").read_text(), "-f", "protocol=imap") == once
 
 
+@pytest.mark.parametrize("prefix", ["", "INBOX/", "INBOX."])
+def test_the_folder_for_keys_is_in_the_namespace_of_the_inbox(tmp_path: Path, prefix: str) -> None:
+    namespaces = (
+        f"namespace other {{\n  prefix = Other{prefix[-1:] or '/'}\n  location = maildir:/nowhere\n}}\n"
+        f"namespace inbox {{\n  inbox = yes\n  prefix = {prefix}\n  separator = {prefix[-1:] or '/'}\n}}\n"
+    )
+    settings = rendered(tmp_path, namespaces, "-f", "protocol=imap")
+    assert settings["imapsieve_mailbox1_name"] == f"{prefix}OpenPGP"
+
+
 def test_only_imap_processes_look_into_the_directory_with_the_program_that_enrols(tmp_path: Path) -> None:
     assert rendered(tmp_path, "", "-f", "protocol=imap")["sieve_filter_bin_dir"] == "/programs/imap-bin"
     for protocol in ("lmtp", "lda", "sieve"):

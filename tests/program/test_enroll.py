@@ -141,6 +141,22 @@ def test_a_revoked_key_cannot_be_set_up_and_one_that_is_there_can_be_removed(
     assert b"somebody knows your mail password" in sent.replace(b"\n", b" ")
 
 
+def test_an_answer_says_what_deliveries_do_now(server: Server, alice: Owner, new_owner: Callable[[], Owner]) -> None:
+    no_key = b"Subject: hello\r\n\r\n"
+    assert b"Mail for you is not encrypted now." in program(server, no_key).stdout
+    expired, revoked = new_owner(), new_owner()
+    expired.make_key(ALICE, made_at="20200101T000000", expires="20210101T000000")
+    revoked.revoke(revoked.make_key(ALICE))
+    server.give(revoked.public(ALICE))
+    assert b"Mail for you waits, because none of your keys can be used" in program(server, no_key).stdout
+    server.give(expired.public(ALICE))
+    answer = program(server, no_key).stdout
+    assert b"Mail for you is encrypted to:" in answer
+    assert re.search(rb"Note         expired on 2021-01-0", answer)
+    server.give(alice.public(ALICE))
+    assert b"2021" not in program(server, no_key).stdout
+
+
 def test_the_command_enroll_does_the_same_for_a_person(server: Server, alice: Owner) -> None:
     from tests.program.conftest import run
 
