@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email import message_from_bytes, policy
@@ -397,3 +398,18 @@ def test_each_system_user_sets_up_the_own_key_and_hears_of_it_by_sendmail(
         assert arguments == "-i -f <> -- games"
         assert b"If you can read this" in person.read(trial)
         assert_next_message_is_encrypted(person, canary)
+
+
+def test_a_test_message_that_the_owner_s_script_files_into_the_same_folder_does_not_block(
+    lab_sealed: Lab, new_person: NewPerson
+) -> None:
+    person = new_person(lab_sealed)
+    script = f'require ["fileinto", "mailbox"]; fileinto :create "{FOLDER}";'
+    managesieve.upload(lab_sealed, person.user, script.encode())
+    person.gpg.make_key(person.address)
+    started = time.monotonic()
+    save(person, with_attachment(armored(person)))
+    assert time.monotonic() - started < 30
+    found = {answer["X-Cryptomail"]: answer for answer in answers(person)}
+    assert found.keys() == {"confirmation", "encrypted-at-delivery"}
+    assert "A test message, encrypted to it, is in your inbox" in text(found["confirmation"])
