@@ -399,6 +399,16 @@ def subkey_of(owner: Owner) -> str:
     return [line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr:")][1]
 
 
+def test_large_message_costs_no_memory(worker: Worker, alice: Owner) -> None:
+    message = MESSAGE + b"0123456789abcdef" * 65_536 * 30
+    for _ in range(3):
+        assert worker.filter(message).endswith(b"+\n")
+    assert opened(worker.filter(message), alice) == message
+    for child in worker.children:
+        peak = Path(f"/proc/{child}/status").read_text().partition("VmHWM:")[2].split()[0]
+        assert int(peak) < 80_000
+
+
 def complaint(*options: str) -> str:
     """The one line that a worker says which does not start."""
     done = run("worker", *options)
