@@ -4,10 +4,11 @@ import os
 import signal
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from sieve_filter import worker
+from sieve_filter import errors, worker
 from sieve_filter.errors import UsageError
 from sieve_filter.master import Shell, master
 from sieve_filter.worker import Service
@@ -15,6 +16,8 @@ from sieve_filter.worker import Service
 # Where Dovecot and systemd pass listening sockets on: from 3, systemd's first; Dovecot's come behind seven of its own.
 _INHERITED = range(3, 64)
 _BACKLOG = 128
+
+_PAUSE_SECONDS = 0.1  # before a process is replaced: one that cannot live shall not keep the machine busy
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
@@ -42,6 +45,7 @@ def alone(listeners: Sequence[socket.socket], service: Service, processes: int) 
             children.discard(child)
             if not stopping:
                 Shell().log("error", f"worker process {child} has ended; another takes its place")
+                time.sleep(_PAUSE_SECONDS)
     return os.EX_OK
 
 
@@ -108,5 +112,7 @@ def _fork(work: Callable[[], None]) -> int:
     try:
         work()
         os._exit(os.EX_OK)
+    except Exception as error:
+        Shell().log("error", str(errors.known(error)))
     finally:
         os._exit(os.EX_SOFTWARE)

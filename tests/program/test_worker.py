@@ -299,6 +299,23 @@ def test_worker_process_that_is_killed_is_replaced(worker: Worker, alice: Owner)
     until(lambda: len(worker.children) == 2)
 
 
+def test_worker_that_cannot_live_says_why_and_does_not_keep_the_machine_busy(server: Server, tmp_path: Path) -> None:
+    """It may not open a single file more."""
+    fetched = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))"
+    log = tmp_path / "log"
+    with log.open("wb") as stderr:
+        process = start(
+            server, "--listen", f"{tmp_path}/socket", "--processes", "1", stderr=stderr.fileno(), fetched=fetched
+        )
+    until(lambda: "has ended" in log.read_text())
+    time.sleep(1)
+    process.terminate()
+    assert process.wait(10) == 0
+    lines = log.read_text().splitlines()
+    assert "internal error: OSError" in lines[0]
+    assert len(lines) < 40
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_request_in_hand_is_finished_before_the_worker_stops(
     number: signal.Signals, worker: Worker, alice: Owner
