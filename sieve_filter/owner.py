@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sieve_filter.errors import UsageError
+from sieve_filter.wkd import key_name
 
 # RFC 5321 section 4.5.3.1 allows an address 320 octets; Linux allows a path 4,096.
 _MOST = {"USER": 320, "HOME": 4096, "RECIPIENT": 1024, "ORIG_RECIPIENT": 1024, "SENDER": 1024}
@@ -39,16 +40,21 @@ def identify(environment: Mapping[str, str], aliases: Mapping[str, tuple[str, ..
     addresses = {address.lower() for address in aliases.get(user, ())}
     if "@" in user:
         addresses.add(user.lower())
-    recipient = _without_detail(values["RECIPIENT"], recipient_delimiter).lower()
+    recipient = without_detail(values["RECIPIENT"], recipient_delimiter).lower()
     if "@" in recipient and user.lower() in (recipient, recipient.rpartition("@")[0]):
         addresses.add(recipient)
     return Owner(user, home, frozenset(addresses))
 
 
 def expand(template: str, owner: Owner) -> str:
-    """`template` with Dovecot's variables filled in: %u user, %n local part, %d domain, %h home, %% a percent sign."""
+    """`template` with Dovecot's variables filled in: %u user, %n local part, %d domain, %h home, %% a percent sign.
+
+    %w, which Dovecot does not have, is the local part as a Web Key Directory writes it.
+    """
     local, _, domain = owner.user.partition("@")
     values = {"u": owner.user, "n": local, "d": domain, "h": owner.home, "%": "%"}
+    if "%w" in template:
+        values["w"] = key_name(local)
     return re.sub("%(.)", lambda match: values[match[1]], template)
 
 
@@ -60,7 +66,7 @@ def _checked(name: str, value: str) -> str:
     return value
 
 
-def _without_detail(address: str, delimiter: str) -> str:
+def without_detail(address: str, delimiter: str) -> str:
     """`address` without the +detail of RFC 5233."""
     local, at, domain = address.rpartition("@")
     if delimiter and not local.startswith(delimiter):

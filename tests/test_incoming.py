@@ -83,7 +83,7 @@ def test_a_no_is_never_taken_back(raw: bytes, cut: int, change: bytes) -> None:
 
 TEXT = "Grüße, meet me at noon — as ever. \r\n".encode()
 MUCH = TEXT * 60_000
-PICTURE = base64.encodebytes(os.urandom(2_000_000)).replace(b"\n", b"\r\n")
+PICTURE = base64.encodebytes(b"\xff\xd8\xff\xe0" + os.urandom(2_000_000)).replace(b"\n", b"\r\n")
 LARGE = {
     "attachment": multipart(
         b"multipart/mixed", part(b"text/plain", TEXT), part(b"image/jpeg; name=a.jpg", PICTURE, BASE64)

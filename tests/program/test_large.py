@@ -71,14 +71,14 @@ def test_message_above_the_limit_is_refused(limit: int, enrolled: Server, tmp_pa
 def test_message_above_the_limit_passes_where_the_administrator_says_so(
     limit: int, enrolled: Server, tmp_path: Path
 ) -> None:
-    enrolled.config.write_text(f'size_limit = {limit}\n[on]\ntoo_large = "pass"\n')
+    enrolled.config.write_text(f'size_limit = {limit}\n[on]\ntoo_large = "store-plain"\n')
     code, stored, complaint, kilobytes = filter_and_measure(enrolled, LARGE, tmp_path)
     assert (code, complaint) == (0, "")
     assert stored == LARGE
     assert kilobytes < MOST_KILOBYTES
 
 
-@pytest.mark.parametrize("decision", ["refuse", "pass"])
+@pytest.mark.parametrize("decision", ["refuse", "store-plain"])
 @pytest.mark.parametrize("size", [1_000, 1_999_990, 2_000_010, 5_000_000])
 def test_limit_is_counted_to_the_octet(size: int, decision: str, enrolled: Server, alice: Owner) -> None:
     message = HEADER + b"x" * (size - len(HEADER))

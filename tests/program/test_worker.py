@@ -372,6 +372,7 @@ def test_changes_hold_from_the_next_message(
 def test_key_that_expires_between_two_messages_is_not_used_for_the_second(
     server: Server, tmp_path: Path, new_owner: Callable[[], Owner]
 ) -> None:
+    server.config.write_text('[on]\nexpired_key = "refuse"\n')
     owner = new_owner()
     fingerprint = owner.make_key(ALICE, expires="seconds=3")
     made = time.time()
@@ -471,7 +472,8 @@ def test_socket_is_for_its_own_user_only(worker: Worker) -> None:
         assert Path(path).stat().st_mode & 0o777 == 0o600
 
 
-def test_other_users_are_refused_even_where_they_can_connect(enrolled: Server) -> None:
+def test_other_users_get_no_more_than_they_could_do_themselves(enrolled: Server) -> None:
+    """A worker that runs as root becomes whoever asks; Alice's keyring and mailbox are not nobody's."""
     assert os.geteuid() == 0, "run this as root"
     client = (
         "import socket, sys\nc = socket.socket(socket.AF_UNIX)\nc.connect(sys.argv[1])\n"
@@ -479,12 +481,18 @@ def test_other_users_are_refused_even_where_they_can_connect(enrolled: Server) -
     )
     with tempfile.TemporaryDirectory() as directory, running(enrolled, Path(directory)) as worker:
         Path(directory).chmod(0o755)
-        Path(worker.filter_path).chmod(0o666)
-        command = ["/usr/bin/python3", "-I", "-c", client, worker.filter_path]
-        request = worker.request() + MESSAGE
-        done = subprocess.run(command, input=request, check=True, capture_output=True, user="nobody", extra_groups=[])
-        assert done.stdout == b"-\n"
-        assert "may not ask" in worker.log[-1]
+        for path, arguments, complaint in (
+            (worker.filter_path, [], "Permission denied"),
+            (worker.execute_path, ["seal"], "may not deliver"),
+        ):
+            Path(path).chmod(0o666)
+            command = ["/usr/bin/python3", "-I", "-c", client, path]
+            request = worker.request(*arguments) + MESSAGE
+            done = subprocess.run(
+                command, input=request, check=True, capture_output=True, user="nobody", extra_groups=[]
+            )
+            assert done.stdout == b"-\n"
+            assert complaint in worker.log[-1]
 
 
 def test_socket_may_be_passed_on_as_systemd_does(enrolled: Server, tmp_path: Path, alice: Owner) -> None:
