@@ -100,9 +100,9 @@ HEAD = b"-----BEGIN PGP MESSAGE-----\n"
     ],
 )
 def test_armor_takes_linear_time(data: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert dearmor(data) is None
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def in_pieces(armored: bytes, *cuts: int) -> "tuple[bytes, bool]":

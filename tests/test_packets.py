@@ -199,9 +199,9 @@ def test_a_message_with_something_behind_it_is_not_encrypted(tail: bytes) -> Non
     ],
 )
 def test_packets_take_linear_time(data: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert encrypted_message(data) is None
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 @given(st.lists(st.integers(1, 400), max_size=20))
