@@ -1,0 +1,164 @@
+"""What is compared: private Dovecots that deliver mail in different ways.
+
+A lab takes ten seconds to install, so there is one for each Dovecot configuration. Variants that differ in nothing but
+a file that is read for each message (the settings, the program) share a lab, and put that file there when their turn
+comes.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from benchmarks import load
+from lab import keys, server
+from lab.client import Lab
+
+USERS = ("bench0", "bench1", "bench2", "bench3")
+PLAIN, FILTER, SEALED = "no filter", "worker, filter, {}", "worker, sealed, {}"
+EXECUTED_FILTER, EXECUTED_SEALED = "executed program, filter", "executed program, sealed"
+SHELL, GPGIT = "shell script: gpg --encrypt", "gpgit"
+GNUPG, SEQUOIA = "GnuPG", "Sequoia"
+
+# A lab's name, and its mode in lab.server.
+_LABS = {"off": "off", "filter": "sealed", "sealed": "sealed", "program": "filter", "executed": "executed"}
+
+_WITHOUT_SEALING = "\nplugin {{\n  sieve_before = {}/usr/share/cryptomail/sieve/before-without-sealing.sieve\n}}\n"
+
+# The recipient's keyring is the one that the filter uses. No compression: the filter does not compress either.
+_SHELL_SCRIPT = """\
+#!/bin/sh
+exec /usr/bin/gpg --homedir "$HOME/.cryptomail" --batch --quiet --trust-model always --compress-algo none \
+    --armor --recipient "<$USER>" --encrypt
+"""
+_GPGIT_SCRIPT = """\
+#!/bin/sh
+PATH=/usr/bin:/bin GNUPGHOME="$HOME/.cryptomail" exec {gpgit} "$USER"
+"""
+
+
+class Variant(NamedTuple):
+    """A way to deliver: its name, its lab, and what makes the lab deliver that way."""
+
+    name: str
+    lab: Lab
+    prepare: Callable[[], None]
+    encrypts: bool = True
+
+    def burst(self, connections: int, message: bytes, seconds: float) -> load.Burst:
+        """Deliver `message` to empty mailboxes for so long, one owner to a connection."""
+        self.prepare()
+        users = USERS[:connections]
+        try:
+            return load.burst(self.lab.lmtp, [self.lab.address(user) for user in users], message, seconds)
+        finally:
+            for user in users:
+                shutil.rmtree(self.lab.home(user) / "Maildir", ignore_errors=True)
+
+    def check(self, message: bytes) -> None:
+        """Raise RefusedError unless what is delivered is stored, and encrypted if it should be."""
+        self.prepare()
+        load.burst(self.lab.lmtp, [self.lab.address(USERS[0])], message, 0.001)
+        stored = self.lab.stored(USERS[0])
+        shutil.rmtree(self.lab.home(USERS[0]) / "Maildir")
+        if len(stored) != 1 or (b"-----BEGIN PGP MESSAGE-----" in stored[0]) != self.encrypts:
+            raise load.RefusedError(f"{self.name}: what is stored is not what was expected; see {self.lab.log}")
+
+
+class Variants(NamedTuple):
+    """The variants that this machine has, why others are missing, and a lab whose installation has all engines."""
+
+    variants: Sequence[Variant]
+    missing: Mapping[str, str]
+    complete: Lab
+    engines: Sequence[str]
+    public: bytes
+
+
+@contextmanager
+def running() -> Iterator[Variants]:
+    """All variants, ready to take mail, until the block ends."""
+    with TemporaryDirectory(prefix="bench-", dir="/tmp") as name, keys.owner() as owner:
+        directory = Path(name)
+        directory.chmod(0o755)
+        started: list[Path] = []
+
+        def start(lab: str) -> None:
+            server.start(directory / lab, _LABS[lab])
+            started.append(directory / lab)
+
+        try:
+            with ThreadPoolExecutor() as pool:  # mostly pip's waiting
+                list(pool.map(start, _LABS))
+            for user in USERS:
+                owner.make_key(f"{user}@{server.DOMAIN}")
+            labs = {lab: Lab.load(directory / lab) for lab in _LABS}
+            for lab in labs.values():
+                for user in USERS:
+                    keys.give(lab, user, owner.public(lab.address(user)))
+            yield _variants(labs, owner.public(labs["off"].address(USERS[0])))
+        finally:
+            for lab_directory in started:
+                server.stop(lab_directory)
+
+
+def set_config(lab: Lab, text: str) -> None:
+    """Make `text` the settings of the lab's cryptomail; they hold from the next message on."""
+    _put(lab.directory / "etc/cryptomail/config.toml", text, 0o644)
+
+
+def _variants(labs: Mapping[str, Lab], public: bytes) -> Variants:
+    _without_sealing(labs["filter"])
+    missing: dict[str, str] = {}
+    engines = [GNUPG]
+    if _install_sequoia(labs["filter"]) and _install_sequoia(labs["sealed"]):
+        engines.append(SEQUOIA)
+    else:
+        missing[SEQUOIA] = "pip could not install pysequoia"
+
+    def engine(lab: Lab, name: str) -> Callable[[], None]:
+        return lambda: set_config(lab, f'engine = "{name.lower()}"\n')
+
+    def program(text: str) -> Callable[[], None]:
+        return lambda: _put(labs["program"].filter, text, 0o755)
+
+    found = [Variant(PLAIN, labs["off"], lambda: None, encrypts=False)]
+    for template, lab in ((FILTER, labs["filter"]), (SEALED, labs["sealed"])):
+        found += [Variant(template.format(name), lab, engine(lab, name)) for name in engines]
+    found.append(Variant(EXECUTED_FILTER, labs["program"], program(labs["program"].filter.read_text())))
+    found.append(Variant(EXECUTED_SEALED, labs["executed"], lambda: None))
+    found.append(Variant(SHELL, labs["program"], program(_SHELL_SCRIPT)))
+    gpgit = shutil.which("gpgit")
+    if gpgit:
+        found.append(Variant(GPGIT, labs["program"], program(_GPGIT_SCRIPT.format(gpgit=gpgit))))
+    else:
+        missing[GPGIT] = "it is not installed"
+    return Variants(found, missing, labs["filter"], engines, public)
+
+
+def _without_sealing(lab: Lab) -> None:
+    """Let the global script filter, by the worker."""
+    configuration = lab.directory / "dovecot.conf"
+    with configuration.open("a") as file:
+        file.write(_WITHOUT_SEALING.format(lab.directory))
+    server.stop(lab.directory)
+    subprocess.run(["dovecot", "-c", configuration], check=True, stdin=subprocess.DEVNULL)
+
+
+def _install_sequoia(lab: Lab) -> bool:
+    python = lab.directory / "usr/lib/cryptomail/venv/bin/python"
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "-qq", "pysequoia"]
+    return subprocess.run(command, stdin=subprocess.DEVNULL).returncode == 0
+
+
+def _put(path: Path, text: str, mode: int) -> None:
+    """Replace the file in one step: somebody may be reading it, or running it."""
+    new = path.parent.parent / f"{path.name}.new"
+    new.write_text(text)
+    new.chmod(mode)
+    new.replace(path)
