@@ -178,18 +178,20 @@ def _watch(process: int, goes_on: Callable[[], bool]) -> Peak:
     own = child = 0
     while True:
         own = max(own, _high_water(process))
-        child = max([child, *(_high_water(one) for one in _children(process))])
+        child = max([child, *(_high_water(one, "gpg") for one in _children(process))])
         if not goes_on():
             return Peak(own, child)
         time.sleep(_POLL_SECONDS)
 
 
-def _high_water(process: int) -> int:
+def _high_water(process: int, name: str = "") -> int:
+    """Its peak; 0 where it has ended, or has another name: between fork and exec a child has its parent's memory."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
         return 0
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
+    return int(fields.get("VmHWM", "0").split()[0]) * 1024 if name in ("", fields["Name"]) else 0
 
 
 def _children(process: int) -> list[int]:

@@ -40,6 +40,8 @@ _GPGIT_SCRIPT = """\
 #!/bin/sh
 PATH=/usr/bin:/bin GNUPGHOME="$HOME/.cryptomail" exec {gpgit} "$USER"
 """
+# gpgit stores mail in clear where it does not trust the key. The filter does not read this file.
+_GPG_CONF = "trust-model always\n"
 
 
 class Variant(NamedTuple):
@@ -56,16 +58,18 @@ class Variant(NamedTuple):
         users = USERS[:connections]
         try:
             return load.burst(self.lab.lmtp, [self.lab.address(user) for user in users], message, seconds)
+        except load.RefusedError as error:
+            raise load.RefusedError(f"{self.name}: {error}\n{_complaints(self.lab)}") from error
         finally:
             for user in users:
-                shutil.rmtree(self.lab.home(user) / "Maildir", ignore_errors=True)
+                _empty(self.lab, user)
 
     def check(self, message: bytes) -> None:
         """Raise RefusedError unless what is delivered is stored, and encrypted if it should be."""
         self.prepare()
         load.burst(self.lab.lmtp, [self.lab.address(USERS[0])], message, 0.001)
         stored = self.lab.stored(USERS[0])
-        shutil.rmtree(self.lab.home(USERS[0]) / "Maildir")
+        _empty(self.lab, USERS[0])
         if len(stored) != 1 or (b"-----BEGIN PGP MESSAGE-----" in stored[0]) != self.encrypts:
             raise load.RefusedError(f"{self.name}: what is stored is not what was expected; see {self.lab.log}")
 
@@ -135,10 +139,26 @@ def _variants(labs: Mapping[str, Lab], public: bytes) -> Variants:
     found.append(Variant(SHELL, labs["program"], program(_SHELL_SCRIPT)))
     gpgit = shutil.which("gpgit")
     if gpgit:
+        for user in USERS:
+            (labs["program"].home(user) / ".cryptomail/gpg.conf").write_text(_GPG_CONF)
         found.append(Variant(GPGIT, labs["program"], program(_GPGIT_SCRIPT.format(gpgit=gpgit))))
     else:
         missing[GPGIT] = "it is not installed"
     return Variants(found, missing, labs["filter"], engines, public)
+
+
+def _empty(lab: Lab, user: str) -> None:
+    """Take the user's mailbox away in one step: a delivery process may not have done with it."""
+    taken = lab.home(user) / "taken"
+    (lab.home(user) / "Maildir").rename(taken)
+    while taken.exists():
+        shutil.rmtree(taken, ignore_errors=True)  # of what was added meanwhile
+
+
+def _complaints(lab: Lab) -> str:
+    """The last that the lab's Dovecot complained about; its log goes with it."""
+    lines = [line for line in lab.log.read_text(errors="replace").splitlines() if "Info:" not in line]
+    return "\n".join(lines[-5:])
 
 
 def _without_sealing(lab: Lab) -> None:
