@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,12 +31,13 @@ def main() -> None:
 
 
 def _measure(quick: bool) -> dict[str, Any]:
+    load, _, _ = os.getloadavg()
     with variants.running() as found:
         return {
             "command": "make bench" + (" QUICK=1" if quick else ""),
             "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             "quick": quick,
-            "machine": machine.describe(found.complete),
+            "machine": machine.describe(found.complete, load),
             "missing": dict(found.missing),
             **measure.everything(found, measure.QUICK if quick else measure.FULL),
         }

@@ -8,8 +8,8 @@ from pathlib import Path
 from lab.client import Lab
 
 
-def describe(lab: Lab) -> dict[str, str]:
-    """Machine and versions, by names for people."""
+def describe(lab: Lab, load: float) -> dict[str, str]:
+    """Machine and versions, by names for people; `load` is what it had to do otherwise."""
     cpu = next((line.split(":")[1] for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown")
     kilobytes = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
     system = next((line.split("=")[1] for line in _lines("/etc/os-release") if line.startswith("PRETTY")), "unknown")
@@ -19,7 +19,7 @@ def describe(lab: Lab) -> dict[str, str]:
         "machine": f"{cpu.strip()}, {os.cpu_count()} cores, {kilobytes / 1024**2:.0f} GiB",
         "system": f"{system.strip(chr(34))}, Linux {platform.release()}",
         "mail on": _output("findmnt", "-n", "-o", "FSTYPE,SOURCE", "--target", str(lab.directory)),
-        "load before": " ".join(f"{one:.1f}" for one in os.getloadavg()),
+        "load average before": f"{load:.1f}",
         "Dovecot": _output("dovecot", "--version").split()[0],
         "GnuPG": _output("gpg", "--version").splitlines()[0].removeprefix("gpg (GnuPG) "),
         "PySequoia": _output(str(python), "-I", "-c", code) or "not installed",
