@@ -17,8 +17,10 @@ export PATH := $(SBIN_PATH)
 
 # What the machine's own Dovecot says of a setting.
 setting = $(shell doveconf -c "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" -h $(1) 2>/dev/null)
-# The one user who owns all mail. Empty where each mailbox belongs to a system user: there is no sealing then.
+# The one user who owns all mail. Empty where each mailbox belongs to a system user of its own.
 MAIL_USER ?= $(call setting,mail_uid)
+SEALING ?= yes
+SEQUOIA ?= no
 BASE_DIR ?= $(or $(call setting,base_dir),/run/dovecot)
 TEMP_DIR ?= $(or $(filter-out /tmp,$(call setting,mail_temp_dir)),/dev/shm)
 
@@ -53,7 +55,7 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	@test -d "dovecot/conf.d/$(DOVECOT_VERSION)" -a -n "$(DOVECOT_VERSION)" || { \
 	    echo "This needs Dovecot 2.3 or 2.4 (found: '$(DOVECOT_VERSION)'):" \
 	    "apt-get install dovecot-core dovecot-lmtpd dovecot-sieve gnupg" >&2; exit 1; }
-	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" LIB="$(LIB)" sh dovecot/install-venv.sh
+	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" LIB="$(LIB)" SEQUOIA="$(SEQUOIA)" sh dovecot/install-venv.sh
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(LIB)/filter-bin" "$(DESTDIR)$(LIB)/execute-bin" \
 	    "$(DESTDIR)$(SHARE)/sieve/user"
 	$(call program,cli,main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)",$(PREFIX)/bin/cryptomail)
@@ -72,13 +74,10 @@ else
 	@echo "When this is in its place, compile the scripts: sievec -c $(SHARE)/sievec.conf $(SHARE)/sieve"
 endif
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" \
-	    "$(LIB)" "$(SHARE)/sieve" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(MAIL_USER)" \
+	    "$(LIB)" "$(SHARE)/sieve" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" "$(MAIL_USER)" \
 	    | $(CONFFILE) install "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf"
 ifneq ($(wildcard config.toml.example),)
 	$(CONFFILE) install "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml" < config.toml.example
-endif
-ifeq ($(MAIL_USER),)
-	@echo "Installed without sealing: name the one user who owns all mail, if there is one: make install MAIL_USER=vmail"
 endif
 	for page in $(MAN_PAGES); do \
 	    install -D -m 644 $$page "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}" || exit; done
@@ -124,7 +123,7 @@ bench: venv ## Measure what it costs, and write docs/benchmarks.md; QUICK=1 for 
 	@$(DEV) benchmarks $(if $(QUICK),--quick)
 
 .PHONY: lab
-lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=sealed|executed|filter|off
+lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=sealed|executed|filter|users|off
 	@$(PYTHON) -m lab start --mode $(MODE) $(LAB)
 
 .PHONY: lab-stop

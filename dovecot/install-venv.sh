@@ -10,7 +10,11 @@ cp -R sieve_filter setup.cfg pyproject.toml LICENSE README.md "$source"
 
 rm -rf "$venv"
 "$PYTHON" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --no-compile --no-warn-script-location "$source"
+case $SEQUOIA in
+    yes) package="${source}[sequoia]" ;;
+    *) package=$source ;;
+esac
+"$venv/bin/python" -m pip install --quiet --no-compile --no-warn-script-location "$package"
 
 # Only the interpreter and the packages are used; the rest would carry the path of the staging directory.
 find "$venv/bin" -type f -delete

@@ -1,8 +1,8 @@
 """Prints Dovecot's snippet for cryptomail, its @PLACEHOLDERS@ filled in; `make install` runs it.
 
 In: Dovecot's version (2.3 or 2.4) and main configuration file; the directories of programs, scripts and temporary
-files; Dovecot's base_dir, and the directory of our sockets; the mail user (empty where each mailbox belongs to a system
-user of its own: then the snippet goes without sealing and without a worker). Out: the text.
+files; Dovecot's base_dir, and the directory of our sockets; whether to seal (yes or no); the mail user, empty where
+each mailbox belongs to a system user of its own: a worker runs as root then, and becomes whoever asks. Out: the text.
 """
 
 import argparse
@@ -70,11 +70,11 @@ def values_23(settings: dict[str, str], scripts: str, script: str) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("version", choices=("2.3", "2.4"))
-    for name in ("configuration", "programs", "scripts", "temp_dir", "base_dir", "sockets", "mail_user"):
+    for name in ("configuration", "programs", "scripts", "temp_dir", "base_dir", "sockets", "sealing", "mail_user"):
         parser.add_argument(name)
     arguments = parser.parse_args()
 
-    sealing = bool(arguments.mail_user)
+    sealing = arguments.sealing == "yes"
     script = f"{arguments.scripts}/{'before' if sealing else 'before-without-sealing'}.sieve"
     values = {
         "FILTER_BIN_DIR": f"{arguments.programs}/filter-bin",
@@ -84,14 +84,15 @@ def main() -> None:
         "SOCKETS": arguments.sockets,
         "SOCKETS_FROM_BASE_DIR": os.path.relpath(arguments.sockets, os.path.realpath(arguments.base_dir)),
         "WORKER": f"{arguments.programs}/worker",
-        "MAIL_USER": arguments.mail_user,
+        "SERVICE_USER": arguments.mail_user or "root",
+        "WORKER_SOCKET_MODE": "0600" if arguments.mail_user else "0666",
     }
     if arguments.version == "2.3":
         values |= values_23(plugin_settings(Path(arguments.configuration)), arguments.scripts, script)
     directory = SNIPPETS / arguments.version
     template = (directory / "99-cryptomail.conf").read_text()
-    if sealing:
-        template += "".join((directory / name).read_text() for name in ("sealing.conf", "worker.conf"))
+    names = ("sealing.conf", "worker.conf") if sealing else ("worker.conf",)
+    template += "".join((directory / name).read_text() for name in names)
     sys.stdout.write(re.sub(r"@(\w+)@", lambda match: values[match[1]], template))
 
 

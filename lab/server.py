@@ -48,6 +48,41 @@ service managesieve-login {{
 }}
 """
 
+# Where each mailbox belongs to one mail user, and, for the mode "users", to a system user of its own.
+_USERDB = {
+    "2.3": """\
+userdb {
+  driver = static
+  args = uid=%(uid)s gid=%(gid)s home=%(lab)s/home/%%n allow_all_users=yes
+}""",
+    "2.4": """\
+userdb static {
+  fields {
+    uid = %(uid)s
+    gid = %(gid)s
+    home = %(lab)s/home/%%{user | username}
+  }
+  allow_all_users = yes
+}""",
+}
+_SYSTEM_USERDB = {
+    "2.3": """\
+auth_username_format = %%Ln
+first_valid_uid = 1
+userdb {
+  driver = passwd
+  override_fields = home=%(lab)s/home/%%n
+}""",
+    "2.4": """\
+auth_username_format = %%{user | username | lower}
+first_valid_uid = 1
+userdb passwd {
+  fields {
+    home = %(lab)s/home/%%{user | username}
+  }
+}""",
+}
+
 # What a mode needs besides the files that are shipped, by Dovecot's version.
 _MODES = {
     "sealed": {"2.3": "", "2.4": ""},
@@ -56,6 +91,7 @@ _MODES = {
         "2.4": "sieve_filter_socket_dir =\nsieve_execute_socket_dir =",
     },
     "filter": {"2.3": "", "2.4": ""},
+    "users": {"2.3": "", "2.4": ""},
     "off": {"2.3": "plugin {\n  sieve_before =\n}", "2.4": "sieve_script cryptomail {\n  type = none\n}"},
 }
 MODES = tuple(_MODES)
@@ -72,7 +108,8 @@ def start(directory: Path, mode: str) -> Path:
     require_packages()
     version = _dovecot_version()
     _prepare(directory, account)
-    _install(directory, "" if mode == "filter" else account.pw_name)
+    mail_user = "" if mode == "users" else account.pw_name
+    _install(directory, mail_user, sealing="no" if mode == "filter" else "yes")
     ports = {name: _free_port() for name in ("lmtp", "imap", "managesieve")}
     description = {
         "dovecot": version,
@@ -141,14 +178,14 @@ def _prepare(directory: Path, account: pwd.struct_passwd) -> None:
     for name in ("run", "state", "log"):
         (directory / name).mkdir(exist_ok=True)
     for name in ("home", "outbox"):
-        (directory / name).mkdir(mode=0o700, exist_ok=True)
+        (directory / name).mkdir(mode=0o711, exist_ok=True)
         os.chown(directory / name, account.pw_uid, account.pw_gid)
 
 
-def _install(directory: Path, mail_user: str) -> None:
+def _install(directory: Path, mail_user: str, sealing: str) -> None:
     places = [f"PREFIX={directory}/usr", f"SYSCONFDIR={directory}/etc", f"BASE_DIR={directory}/run"]
     places.append(f"LOCALSTATEDIR={directory}/var")
-    command = ["make", "--silent", "install", *places, f"MAIL_USER={mail_user}"]
+    command = ["make", "--silent", "install", *places, f"MAIL_USER={mail_user}", f"SEALING={sealing}"]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     (directory / "log" / "install.log").write_text(done.stdout)
     if done.returncode != 0:
@@ -160,12 +197,13 @@ def _configure(
     directory: Path, account: pwd.struct_passwd, description: Mapping[str, object], ports: Mapping[str, int]
 ) -> None:
     version = ".".join(str(description["dovecot"]).split(".")[:2])
+    values = {"lab": directory, "uid": account.pw_uid, "gid": account.pw_gid}
+    userdb = _SYSTEM_USERDB if description["mode"] == "users" else _USERDB
     settings = {
         "lab": directory,
         "domain": DOMAIN,
         "password": description["password"],
-        "uid": account.pw_uid,
-        "gid": account.pw_gid,
+        "userdb": userdb[version] % values,
         "identity": _identity(account),
         "mode": _MODES[str(description["mode"])][version],
         **{f"{name}_port": port for name, port in ports.items()},

@@ -52,6 +52,12 @@ def _parser(socket_path: str) -> argparse.ArgumentParser:
 
     command = commands.add_parser("decrypt", help="give back the message as it arrived")
     command.set_defaults(run=_decrypt)
+
+    command = commands.add_parser("keys", help="set up, show and check owners' keys")
+    if sys.argv[1:2] == ["keys"]:  # it loads more than a filter has time for
+        from sieve_filter import keycommand
+
+        keycommand.add_to(command)
     return parser
 
 

@@ -11,7 +11,7 @@ from sieve_filter.errors import ConfigError
 from sieve_filter.hcp import POLICIES
 from sieve_filter.keyring import Keyrings
 
-PASS, REFUSE = "pass", "refuse"  # a decision, not a password
+STORE_PLAIN, REFUSE, ENCRYPT_ANYWAY = "store-plain", "refuse", "encrypt-anyway"  # decisions
 AUTO, GNUPG, SEQUOIA = "auto", "gnupg", "sequoia"  # engines
 
 
@@ -28,8 +28,9 @@ class Settings(NamedTuple):
     size_limit: int = 0
     time_limit: int = 50
     keyrings: Keyrings = Keyrings(owner=("%h/.cryptomail",), shared=("%h/.gnupg",), minimum_bits=2048)
-    no_key: str = PASS
+    no_key: str = STORE_PLAIN
     unusable_key: str = REFUSE
+    expired_key: str = ENCRYPT_ANYWAY
     too_large: str = REFUSE
     aliases: Mapping[str, tuple[str, ...]] = {}  # a Mapping cannot be written to
 
@@ -110,7 +111,7 @@ def _is_addresses(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) and "@" in one for one in value)
 
 
-_DECISION = _Rule(lambda value: value in (PASS, REFUSE), f'"{PASS}" or "{REFUSE}"')
+_DECISION = _one_of(STORE_PLAIN, REFUSE)
 _HOMES = _Rule(_is_homes, "a list of GnuPG homes: absolute paths, in which %u, %n, %d and %h are filled in")
 _ALIASES = _Rule(_is_addresses, "a list of addresses")
 
@@ -129,6 +130,7 @@ _RULES: Mapping[tuple[str, str], _Rule] = {
     ("keyrings", "minimum_bits"): _Rule(_is_whole_number(0), "a whole number of bits"),
     ("on", "no_key"): _DECISION,
     ("on", "unusable_key"): _DECISION,
+    ("on", "expired_key"): _one_of(ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN),
     ("on", "too_large"): _DECISION,
 }
 _TABLES = ("keyrings", "on", "aliases")

@@ -20,7 +20,7 @@ class Engines:
     """
 
     def __init__(self, warn: Warn, *, lasting: bool) -> None:
-        self._warn = warn
+        self.warn = warn
         self._lasting = lasting
         self._unsuitable: set[Recipients] = set()
 
@@ -31,17 +31,19 @@ class Engines:
         """
 
         def by_gnupg(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> None:
-            gpg.encrypt(source, sink, recipients.homes, recipients.fingerprints, settings.compression)
+            gpg.encrypt(
+                source, sink, recipients.homes, recipients.fingerprints, settings.compression, recipients.expired_after
+            )
 
         def by_sequoia(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> None:
-            if recipients not in self._unsuitable:
+            if recipients not in self._unsuitable and recipients.expired_after is None:
                 try:
                     sink(sequoia.encrypt(source, recipients))
                     return
                 except UnsuitableError as error:
                     self._unsuitable.add(recipients)
                     keys = ", ".join(recipients.fingerprints)
-                    self._warn(f"Sequoia cannot encrypt to {keys}: {error}; GnuPG does it")
+                    self.warn(f"Sequoia cannot encrypt to {keys}: {error}; GnuPG does it")
             by_gnupg(source, sink, recipients)
 
         return by_sequoia if not large and self._wants_sequoia(settings) else by_gnupg

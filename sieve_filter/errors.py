@@ -35,6 +35,10 @@ class UnusableKeyError(RefusedError):
     """The owner has keys, but none that may be encrypted to."""
 
 
+class ExpiredKeyError(UnusableKeyError):
+    """The owner has keys of which nothing is wrong but their age."""
+
+
 class KeyringError(RefusedError):
     """A keyring is there but cannot be read."""
 
@@ -69,6 +73,30 @@ class FileError(CryptomailError):
     """A file, standard input or standard output cannot be read or written."""
 
     code = os.EX_IOERR
+
+
+class RefusedKeyError(CryptomailError):
+    """A key cannot be set up: it is none, or a secret one, or nobody could encrypt to it. Or it is not there."""
+
+    code = os.EX_DATAERR
+
+
+class UnknownUserError(CryptomailError):
+    """There is no such mailbox owner, or nobody knows where their home directory is."""
+
+    code = os.EX_NOUSER
+
+
+class PlaceError(CryptomailError):
+    """A keyring cannot be written: its place does not exist, or belongs to somebody else."""
+
+    code = os.EX_CANTCREAT
+
+
+class StoppedError(CryptomailError):
+    """The command was stopped by a signal, or a step of it took too long."""
+
+    code = os.EX_TEMPFAIL
 
 
 def known(error: Exception) -> CryptomailError:

@@ -64,7 +64,7 @@ def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery
         if _nobody_reads(1):  # it was killed: the sender knows of a failure, and will send the message again
             raise DeliveryError("Dovecot's delivery process has gone")
 
-    return lambda delivery: lmtp.seal(delivery, socket_path, environment, check)
+    return lambda delivery: lmtp.seal(delivery, lambda: lmtp.connect(socket_path), environment, check)
 
 
 def guarded(work: Callable[[], int]) -> int:

@@ -31,6 +31,9 @@ _OPTIONS = (
 # The cipher is named because a key without preferences would get the one that was mandatory then, 3DES.
 _PACKETS = ("--rfc4880", "--cipher-algo", "AES256")
 
+# What is not imported: other people's signatures, and the owner's own that newer ones replace.
+_CLEANING = "import-minimal,import-clean,self-sigs-only"
+
 _CHUNK = 65536  # octets: what a pipe of Linux holds
 
 
@@ -120,17 +123,23 @@ def list_keys(home: str, patterns: Sequence[str] = ()) -> bytes:
 
 
 def encrypt(
-    source: Iterable[bytes], sink: Sink, homes: Sequence[str], fingerprints: Sequence[str], compression: str
+    source: Iterable[bytes],
+    sink: Sink,
+    homes: Sequence[str],
+    fingerprints: Sequence[str],
+    compression: str,
+    moment: int | None = None,
 ) -> None:
     """Encrypt `source` to exactly the subkeys `fingerprints`, which stand in the GnuPG homes `homes`.
 
-    The armored message goes to `sink`, in pieces. `compression` is an algorithm's name: none, zip or zlib. Raises
-    EncryptionError where gpg fails, or exits well without having said that it encrypted: what it wrote is worth nothing
-    then.
+    The armored message goes to `sink`, in pieces. `compression` is an algorithm's name: none, zip or zlib; `moment`,
+    in seconds since 1970, the time that gpg takes it to be, for keys that have expired since. Raises EncryptionError
+    where gpg fails, or exits well without having said that it encrypted: what it wrote is worth nothing then.
     """
     keyrings = [option for home in homes[1:] for option in ("--keyring", _keyring(home))]
     recipients = [f"{one}!" for one in fingerprints]
-    options = [*_PACKETS, "--compress-algo", compression, *keyrings]
+    clock = [] if moment is None else ["--faked-system-time", str(moment)]
+    options = [*_PACKETS, "--compress-algo", compression, *clock, *keyrings]
     conversation = _Conversation(source, sink)
     _done(
         lambda: _gnupg(homes[0]).encrypt_file(conversation, recipients, extra_args=options),
@@ -190,3 +199,64 @@ def _complaint(stderr: str) -> str:
     """gpg's own last words, in one line; never content, which gpg does not write there."""
     lines = [line for line in stderr.splitlines() if line.startswith("gpg: ")]
     return lines[-1] if lines else "gpg ended without a word"
+
+
+class Imported(NamedTuple):
+    """What gpg did with certificates: each fingerprint, and whether that key was new; and its last complaint."""
+
+    new: dict[str, bool]
+    changed: frozenset[str]
+    complaint: str
+
+
+def import_keys(home: str, certificates: bytes) -> Imported:
+    """Import binary certificates into the GnuPG home `home`, with the owners' own signatures only.
+
+    Raises KeyringError where gpg cannot be run. What gpg does not take is missing in the result.
+    """
+    # GnuPG 2.4 takes user IDs that nobody signed, unless told: anybody could give a key anybody's address, and an
+    # expired key, whose end stands in that signature, a new life.
+    arguments = ["--no-allow-non-selfsigned-uid", "--import-options", _CLEANING, "--import"]
+    result, _ = _visit(home, "import", arguments, certificates)
+    codes = {one["fingerprint"]: int(one["ok"]) for one in result.results if one.get("ok") is not None}
+    return Imported(
+        {fingerprint: bool(code & 1) for fingerprint, code in codes.items()},
+        frozenset(fingerprint for fingerprint, code in codes.items() if code),
+        _complaint(result.stderr),
+    )
+
+
+def list_signatures(home: str) -> bytes:
+    """As `list_keys`, with a record for each signature; for many homes, each visited once."""
+    result, data = _visit(home, "list", ["--list-sigs"])
+    if result.returncode != 0:
+        raise KeyringError(f"cannot list the keys in {home}: {_complaint(result.stderr)}")
+    return data
+
+
+def export_keys(home: str) -> bytes:
+    """The certificates in the GnuPG home `home`, binary. Raises KeyringError."""
+    result, data = _visit(home, "export", ["--export-options", "export-minimal", "--export"])
+    if result.returncode != 0:
+        raise KeyringError(f"cannot export the keys in {home}: {_complaint(result.stderr)}")
+    return data
+
+
+def delete_key(home: str, fingerprint: str) -> None:
+    """Take one certificate out of the GnuPG home `home`. Raises KeyringError."""
+    result, _ = _visit(home, "delete", ["--yes", "--delete-keys", fingerprint])
+    if result.returncode != 0:
+        raise KeyringError(f"cannot remove a key from {home}: {_complaint(result.stderr)}")
+
+
+def _visit(home: str, kind: str, arguments: list[str], source: bytes = b"") -> tuple[Any, bytes]:
+    """Run gpg once with `home`. Out: python-gnupg's result of that kind, and standard output. Raises KeyringError."""
+    output = bytearray()
+    try:
+        visitor = _gnupg(home)
+        visitor.options = [*visitor.options, "--no-autostart"]  # only a secret key would need an agent
+        result = visitor.result_map[kind](visitor)
+        visitor._handle_io(arguments, _Conversation([source] if source else (), output.extend), result)
+    except (OSError, ValueError) as error:
+        raise KeyringError(f"cannot run gpg: {error}") from error
+    return result, bytes(output)

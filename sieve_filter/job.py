@@ -3,15 +3,16 @@
 import argparse
 import os
 import re
+import time
 from collections.abc import Container, Iterator, Mapping
 from itertools import chain
 from typing import Any, NoReturn
 
 from sieve_filter import config, keyring, owner
-from sieve_filter.config import PASS, Settings
+from sieve_filter.config import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings
 from sieve_filter.delivery import Delivery, deliver
 from sieve_filter.engine import Engines
-from sieve_filter.errors import ConfigError, NoKeyError, TooLargeError, UnusableKeyError, UsageError
+from sieve_filter.errors import ConfigError, ExpiredKeyError, NoKeyError, TooLargeError, UnusableKeyError, UsageError
 from sieve_filter.hcp import POLICIES
 from sieve_filter.incoming import Incoming, receive
 from sieve_filter.keyring import Recipients
@@ -48,6 +49,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="encrypt to this key from the owner's keyrings, and no other; exact match; may be repeated",
     )
     parser.add_argument("--require", action="store_true", help="fail when the owner has no key")
+    parser.add_argument(
+        "--on-expired", choices=(ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN), help="what to do when every key has expired"
+    )
     parser.add_argument("--header-policy", choices=list(POLICIES), help="which header fields stay readable")
     parser.add_argument("--config", metavar="FILE", help="settings to use instead of the installed ones")
 
@@ -64,7 +68,7 @@ def settings(named: str | None, installed: str, trusted_owners: Container[int] |
 
 def receive_message(pieces: Iterator[bytes], settings: Settings) -> Incoming:
     """Take the message in; as much of it at least as it takes to know whether it is larger than size_limit."""
-    keeps_large = settings.size_limit and settings.too_large == PASS
+    keeps_large = settings.size_limit and settings.too_large == STORE_PLAIN
     return receive(pieces, max(SMALL_OCTETS, settings.size_limit) if keeps_large else SMALL_OCTETS)
 
 
@@ -78,20 +82,31 @@ def encrypt_for_owner(
     """Encrypt the message to the owner whom `environment` names. Raises CryptomailError."""
     wanted = [keyring.parse_wanted(one) for one in options.key]
     whose = owner.identify(environment, settings.aliases, settings.recipient_delimiter)
+    subject = f"message {message_id(incoming.message)} for {whose.user!r}: "
 
     def find() -> Recipients | None:
+        expired = options.on_expired or settings.expired_key
         try:
-            recipients = keyring.find(whose, settings.keyrings, wanted)
-        except UnusableKeyError:
-            if settings.unusable_key == PASS and not (wanted or options.require):
+            recipients = keyring.find(whose, settings.keyrings, wanted, accept_expired=expired == ENCRYPT_ANYWAY)
+        except UnusableKeyError as error:
+            decision = expired if isinstance(error, ExpiredKeyError) else settings.unusable_key
+            if decision == STORE_PLAIN and not (wanted or options.require):
+                engines.warn(f"{subject}stored in clear: {error}")
                 return None
             raise
-        if recipients is None and (options.require or settings.no_key != PASS):
+        if recipients is None and (options.require or settings.no_key != STORE_PLAIN):
             raise NoKeyError(f"{whose.user} has no key; set one up in {settings.keyrings.owner[0]}")
+        if recipients is not None and recipients.expired_after is not None:
+            day = time.strftime("%Y-%m-%d", time.gmtime(recipients.expired_after + 1))
+            engines.warn(f"{subject}encrypted to a key that expired on {day}: renew it")
         return recipients
 
     if settings.size_limit:
-        if len(incoming.message.raw) > settings.size_limit and settings.too_large == PASS and not options.require:
+        if (
+            len(incoming.message.raw) > settings.size_limit
+            and settings.too_large == STORE_PLAIN
+            and not options.require
+        ):
             return Delivery(incoming.pieces, False, "it is larger than size_limit")
         incoming = incoming._replace(rest=_limited(incoming, settings.size_limit))
     policy = POLICIES[options.header_policy or settings.header_policy]

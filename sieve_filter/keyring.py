@@ -5,10 +5,11 @@ import re
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, listing
-from sieve_filter.errors import KeyringError, NoKeyError, UnusableKeyError, UsageError
+from sieve_filter import gpg, keybox, listing
+from sieve_filter.errors import ExpiredKeyError, KeyringError, NoKeyError, UnusableKeyError, UsageError
 from sieve_filter.listing import Key
 from sieve_filter.owner import Owner, expand
 
@@ -42,11 +43,15 @@ Version = tuple[tuple[int, int, int] | None, ...]
 
 
 class Recipients(NamedTuple):
-    """What to encrypt to: fingerprints of encryption subkeys, the GnuPG homes that hold them, and their versions."""
+    """What to encrypt to: fingerprints of encryption subkeys, the GnuPG homes that hold them, and their versions.
+
+    Where the keys have expired, `expired_after` is the last second at which they were good.
+    """
 
     homes: tuple[str, ...]
     fingerprints: tuple[str, ...]
     versions: tuple[Version, ...]
+    expired_after: int | None = None
 
 
 class _Home(NamedTuple):
@@ -67,26 +72,36 @@ def parse_wanted(text: str) -> str:
     raise UsageError(f"--key {text!r} is neither a full fingerprint (40 or 64 hexadecimal digits) nor an address")
 
 
-def find(owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = ()) -> Recipients | None:
+def find(
+    owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = (), *, accept_expired: bool = False
+) -> Recipients | None:
     """The usable keys of `owner`; or those `wanted` (see `parse_wanted`) from the owner's keyrings, and no others.
 
-    None where the owner has no key. Raises UnusableKeyError where there are keys but none may be encrypted to,
-    NoKeyError where a wanted one is missing, KeyringError where a keyring cannot be read.
+    None where the owner has no key. With `accept_expired`, keys of which nothing is wrong but their age serve where
+    there are no others. Raises UnusableKeyError where there are keys but none may be encrypted to (ExpiredKeyError
+    where their age is the reason), NoKeyError where a wanted one is missing, KeyringError where a keyring cannot be
+    read.
     """
     personal = _existing(keyrings.owner, owner)
     shared = _existing(keyrings.shared, owner)
     if wanted:
-        return _find_wanted(wanted, [*personal, *shared], keyrings.minimum_bits)
+        return _find_wanted(wanted, [*personal, *shared], keyrings.minimum_bits, accept_expired)
     for home in personal:
         if keys := _list(home):
-            return _usable(home, keys, keyrings.minimum_bits)
+            return _usable(home, keys, keyrings.minimum_bits, accept_expired)
+        refuse_damaged(Path(home.path))
     for home in shared:
         if matching := _list_matching(home, sorted(owner.addresses)):
-            return _usable(home, matching, keyrings.minimum_bits)
+            return _usable(home, matching, keyrings.minimum_bits, accept_expired)
     return None
 
 
-def _find_wanted(wanted: Sequence[str], homes: Sequence[_Home], minimum_bits: int) -> Recipients:
+def existing(templates: Sequence[str], owner: Owner) -> list[str]:
+    """Those of the GnuPG homes `templates` that hold a keyring of `owner`. Raises KeyringError."""
+    return [home.path for home in _existing(templates, owner)]
+
+
+def _find_wanted(wanted: Sequence[str], homes: Sequence[_Home], minimum_bits: int, accept_expired: bool) -> Recipients:
     found: list[Recipients] = []
     for one in wanted:
         matches = ((home, keys) for home in homes if (keys := _list_matching(home, [one])))
@@ -94,22 +109,33 @@ def _find_wanted(wanted: Sequence[str], homes: Sequence[_Home], minimum_bits: in
         if home is None:
             places = " or ".join(home.path for home in homes) or "the owner's keyrings: there are none"
             raise NoKeyError(f"no key {one} in {places}: import it there")
-        found.append(_usable(home, keys, minimum_bits))
+        found.append(_usable(home, keys, minimum_bits, accept_expired))
     return Recipients(
         tuple(dict.fromkeys(home for recipients in found for home in recipients.homes)),
         tuple(dict.fromkeys(one for recipients in found for one in recipients.fingerprints)),
         tuple(dict.fromkeys(version for recipients in found for version in recipients.versions)),
+        min((one.expired_after for one in found if one.expired_after is not None), default=None),
     )
 
 
-def _usable(home: _Home, keys: Sequence[Key], minimum_bits: int) -> Recipients:
+def _usable(home: _Home, keys: Sequence[Key], minimum_bits: int, accept_expired: bool) -> Recipients:
     now = int(time.time())  # a listing may be from yesterday
-    choices = [(key, listing.choose(key, minimum_bits, now)) for key in keys]
-    fingerprints = [choice.fingerprint for _, choice in choices if not isinstance(choice, str)]
-    if not fingerprints:
-        reasons = "; ".join(f"key {key.fingerprint} {reason}" for key, reason in choices)
-        raise UnusableKeyError(f"no usable key in {home.path}: {reasons}; renew or replace it")
-    return Recipients((home.path,), tuple(fingerprints), (home.version,))
+    if fingerprints := _chosen(keys, minimum_bits, now):
+        return Recipients((home.path,), fingerprints, (home.version,))
+    reasons = "; ".join(f"key {key.fingerprint} {listing.choose(key, minimum_bits, now)}" for key in keys)
+    error = f"no usable key in {home.path}: {reasons}; renew or replace it"
+    moment = max((moment for key in keys if (moment := listing.last_good(key)) is not None), default=None)
+    if moment is None or not (fingerprints := _chosen(keys, minimum_bits, moment)):
+        raise UnusableKeyError(error)
+    if not accept_expired:
+        raise ExpiredKeyError(error)
+    return Recipients((home.path,), fingerprints, (home.version,), moment)
+
+
+def _chosen(keys: Sequence[Key], minimum_bits: int, now: int) -> tuple[str, ...]:
+    """The fingerprint of the subkey to encrypt to, of each key that has one at that time."""
+    choices = (listing.choose(key, minimum_bits, now) for key in keys)
+    return tuple(choice.fingerprint for choice in choices if not isinstance(choice, str))
 
 
 @lru_cache(maxsize=_LISTINGS)
@@ -151,3 +177,19 @@ def _version(path: str) -> tuple[int, int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def refuse_damaged(home: Path) -> None:
+    """Raise KeyringError where there is something in which gpg found no key: it passes over what it cannot read."""
+    for name in _KEYRING_FILES[:2]:
+        path = home / name
+        try:
+            content = path.read_bytes() if path.exists() else b""
+            # What is left where all keys were removed is a file without certificates.
+            damaged = bool(keybox.split(content).blobs) if name.endswith(".kbx") else bool(content)
+        except OSError as error:
+            raise KeyringError(f"cannot read {path}: {error.strerror}") from error
+        except ValueError:
+            damaged = True
+        if damaged:
+            raise KeyringError(f"{path} is damaged, for gpg finds no key in it: set the keys up again")

@@ -46,5 +46,24 @@ STRUCTURE_FIELD_SQUARES = 500_000_000
 # The configuration file. A script can name any file that root owns, and would have it read at each delivery.
 CONFIG_OCTETS = 1_000_000
 
+# Certificates. GnuPG verifies each signature, in 0.1 to 2 ms; the largest keys in use have some hundred packets of
+# their owner's: user IDs, subkeys, and a signature for each and each renewal.
+CERTIFICATE_PACKETS = 1_000
+CERTIFICATE_OCTETS = 1_000_000
+
+# A file with certificates. 50,000 signatures of 4,096 bits by other people have 29 MB, and 40 MB in an armor.
+CERTIFICATE_FILE_OCTETS = 100_000_000
+# A stream of many: 20,000 as large as key servers hand them out, 50 KB each.
+CERTIFICATE_STREAM_OCTETS = 1_000_000_000
+
+# A keyring of one owner's.
+KEYRING_OCTETS = 50_000_000
+
+# Certificates that one gpg looks at together. GnuPG's time for a keyring grows with the square of it; measured.
+CERTIFICATES_AT_ONCE = 100
+# Seconds for these, for one that is looked at alone, and for a keyring. A thousand signatures of the slowest kind need
+# two.
+QUARANTINE_SECONDS = 30
+
 # A message up to this size is in memory as a whole while it is looked at, in some five copies at most.
 SMALL_OCTETS = 2_000_000

@@ -82,7 +82,7 @@ def choose(key: Key, minimum_bits: int, now: int) -> Subkey | str:
     `minimum_bits` is the least length of an RSA or ElGamal key; `now`, in seconds since 1970, may be long after GnuPG
     wrote the listing.
     """
-    key = key._replace(subkeys=tuple(_aged(subkey, now) for subkey in key.subkeys))
+    key = _at(key, now)
     primary = key.subkeys[0]
     if key.disabled:
         return _STATES["d"]
@@ -100,9 +100,31 @@ def choose(key: Key, minimum_bits: int, now: int) -> Subkey | str:
     return newest
 
 
+def last_good(key: Key) -> int | None:
+    """The last second at which `key` could be encrypted to, where nothing but its age is wrong; None elsewhere."""
+    primary = key.subkeys[0]
+    moments = [
+        min(ends) - 1
+        for subkey in key.subkeys
+        if subkey.encrypts and {primary.state, subkey.state}.isdisjoint(_STATES.keys() - {"e"})
+        if (ends := [one.expires for one in (primary, subkey) if one.expires is not None])
+        if subkey.created < min(ends)
+    ]
+    return max(moments) if moments and not key.disabled else None
+
+
+def _at(key: Key, now: int) -> Key:
+    """`key` as GnuPG would have listed it then, as far as it depends on the clock."""
+    primary, *others = (_aged(subkey, now) for subkey in key.subkeys)
+    # GnuPG says of each subkey of an expired key that it is expired.
+    ageless = [one._replace(state="-") if one.state == "e" and one.expires is None else one for one in others]
+    return key._replace(subkeys=(primary, *ageless))
+
+
 def _aged(subkey: Subkey, now: int) -> Subkey:
-    expired = subkey.expires is not None and subkey.expires <= now and subkey.state not in _STATES
-    return subkey._replace(state="e") if expired else subkey
+    if subkey.expires is None or subkey.state in _STATES.keys() - {"e"}:
+        return subkey
+    return subkey._replace(state="e" if subkey.expires <= now else "-")
 
 
 def _age(subkey: Subkey) -> int:
@@ -138,8 +160,12 @@ def _time(field: bytes) -> int | None:
 
 def _address(user_id: bytes) -> str | None:
     """The address of a user ID as GnuPG writes it in a listing (UTF-8, special octets as \\xNN)."""
-    plain = _ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), user_id)
-    text = plain.decode("utf-8", "replace")
+    return address_in(_ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), user_id))
+
+
+def address_in(user_id: bytes) -> str | None:
+    """The address of a user ID, lower case: all of it, or what stands in its only angle brackets. Else None."""
+    text = user_id.decode("utf-8", "replace")
     if bracketed := _IN_BRACKETS.fullmatch(text):
         return bracketed[1].lower()
     return text.lower() if _BARE.fullmatch(text) else None

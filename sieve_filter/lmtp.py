@@ -28,17 +28,29 @@ def envelope(environment: Mapping[str, str]) -> Envelope:
     return Envelope(environment.get("SENDER", ""), recipient, environment.get("ORIG_RECIPIENT") or recipient)
 
 
+def connect(socket_path: str) -> smtplib.LMTP:
+    """A connection to the LMTP server on that socket. Raises DeliveryError."""
+    try:
+        # The name is only a greeting; smtplib would ask the DNS for one.
+        return smtplib.LMTP(socket_path, local_hostname="localhost", timeout=_SECONDS)
+    except (OSError, smtplib.SMTPException) as error:
+        raise DeliveryError(f"cannot deliver to {socket_path}: {error}; look at Dovecot's log") from error
+
+
 def seal(
-    delivery: Delivery, socket_path: str, environment: Mapping[str, str], check: Callable[[], None]
+    delivery: Delivery,
+    connected: Callable[[], smtplib.LMTP],
+    environment: Mapping[str, str],
+    check: Callable[[], None],
 ) -> Iterator[bytes]:
     """Deliver what was encrypted, with the envelope in `environment`. Out: `sealed`, or `pass` where nothing was.
 
-    `check`: see `send`. Raises DeliveryError.
+    `connected` gives a fresh connection; `check`: see `send`. Raises DeliveryError.
     """
     pieces = iter(delivery.output)
     if delivery.encrypted:
         header = without_trace(next(pieces))
-        send(socket_path, envelope(environment), chain([header], pieces), check)
+        send(connected(), envelope(environment), chain([header], pieces), check)
         yield b"sealed"
     else:
         for _ in pieces:  # Dovecot wants to be rid of the whole message
@@ -46,32 +58,29 @@ def seal(
         yield b"pass"
 
 
-def send(socket_path: str, to: Envelope, message: Iterable[bytes], check: Callable[[], None]) -> None:
-    """Deliver `message`, in pieces, the last of which ends a line, and return when the server has taken it.
+def send(server: smtplib.LMTP, to: Envelope, message: Iterable[bytes], check: Callable[[], None]) -> None:
+    """Deliver `message`, in pieces, the last of which ends a line; return when the server has taken it, and hang up.
 
     `check` is called at the last moment at which the delivery can still be broken off, by raising an error. Raises
     DeliveryError where the server does not take it, for now or for good: it is then for the sender's server to know.
     """
     original = f" ORCPT=rfc822;{_xtext(to.original_recipient)}" if to.original_recipient != to.recipient else ""
     try:
-        # The name is only a greeting; smtplib would ask the DNS for one.
-        server = smtplib.LMTP(socket_path, local_hostname="localhost", timeout=_SECONDS)
-        try:
-            server.command_encoding = "utf-8"
-            _demand(2, *server.ehlo())  # LHLO
-            _demand(2, *server.docmd("MAIL", f"FROM:<{to.sender}> BODY=8BITMIME"))
-            _demand(2, *server.docmd("RCPT", f"TO:<{to.recipient}>{original}"))
-            _demand(3, *server.docmd("DATA"))
-            for piece in _dot_stuffed(message):
-                server.send(piece)
-            check()
-            server.send(b".\r\n")
-            _demand(2, *server.getreply())
-            server.putcmd("QUIT")
-        finally:  # smtplib as a context manager would wait for an answer to QUIT, even when the time is over
-            server.close()
+        server.command_encoding = "utf-8"
+        _demand(2, *server.ehlo())  # LHLO
+        _demand(2, *server.docmd("MAIL", f"FROM:<{to.sender}> BODY=8BITMIME"))
+        _demand(2, *server.docmd("RCPT", f"TO:<{to.recipient}>{original}"))
+        _demand(3, *server.docmd("DATA"))
+        for piece in _dot_stuffed(message):
+            server.send(piece)
+        check()
+        server.send(b".\r\n")
+        _demand(2, *server.getreply())
+        server.putcmd("QUIT")
     except (OSError, smtplib.SMTPException, ValueError) as error:
-        raise DeliveryError(f"cannot deliver to {socket_path}: {error}; look at Dovecot's log") from error
+        raise DeliveryError(f"cannot deliver over LMTP: {error}; look at Dovecot's log") from error
+    finally:  # smtplib as a context manager would wait for an answer to QUIT, even when the time is over
+        server.close()
 
 
 def _dot_stuffed(message: Iterable[bytes]) -> Iterator[bytes]:

@@ -39,7 +39,7 @@ def identify(environment: Mapping[str, str], aliases: Mapping[str, tuple[str, ..
     addresses = {address.lower() for address in aliases.get(user, ())}
     if "@" in user:
         addresses.add(user.lower())
-    recipient = _without_detail(values["RECIPIENT"], recipient_delimiter).lower()
+    recipient = without_detail(values["RECIPIENT"], recipient_delimiter).lower()
     if "@" in recipient and user.lower() in (recipient, recipient.rpartition("@")[0]):
         addresses.add(recipient)
     return Owner(user, home, frozenset(addresses))
@@ -60,7 +60,7 @@ def _checked(name: str, value: str) -> str:
     return value
 
 
-def _without_detail(address: str, delimiter: str) -> str:
+def without_detail(address: str, delimiter: str) -> str:
     """`address` without the +detail of RFC 5233."""
     local, at, domain = address.rpartition("@")
     if delimiter and not local.startswith(delimiter):

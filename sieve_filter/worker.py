@@ -5,20 +5,23 @@ or fatal is nobody else's trouble.
 """
 
 import os
+import pwd
 import resource
 import select
 import signal
+import smtplib
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, cast
 
-from sieve_filter import errors, job, lmtp, scriptprotocol
+from sieve_filter import errors, job, lmtp, owner, scriptprotocol
 from sieve_filter.config import Settings
 from sieve_filter.delivery import Delivery
 from sieve_filter.engine import Engines
@@ -29,6 +32,9 @@ from sieve_filter.scriptprotocol import ProtocolError, Request
 _PIECE = 65536
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 _LAST_WORD_SECONDS = 1
+
+
+Connected = Callable[[], smtplib.LMTP]
 
 
 class Service(NamedTuple):
@@ -89,46 +95,80 @@ class _Worker:
 
     def answer(self, connection: socket.socket) -> None:
         """Answer one request; whatever happens, this process goes on, and no answer is "yes" by mistake."""
-        request = _Request()
+        user, group = _peer(connection)
+        if os.geteuid() != 0 or user == 0:
+            self._try(connection, lambda _: partial(lmtp.connect, self._service.lmtp_socket))
+            return
+        # Each mailbox belongs to a system user: a process of its own, which can do no more than that user.
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            return
+        try:
+            self._try(connection, partial(self._become, user, group))
+        finally:
+            os._exit(os.EX_OK)
+
+    def _become(self, user: int, group: int, request: Request | None) -> Connected:
+        """Be that user from here on. Out: how to deliver `request`, if it is to be sealed; only root can connect there.
+
+        Raises UsageError where the request is not for the user's own mailbox.
+        """
+        server = None
+        if request is not None:
+            settings = job.settings(None, self._service.config_file, self._trusted_owners)
+            _check_own_mailbox(user, request.environment, settings.recipient_delimiter)
+            server = lmtp.connect(self._service.lmtp_socket)
+        try:
+            groups = os.getgrouplist(pwd.getpwuid(user).pw_name, group)
+        except KeyError:
+            groups = [group]
+        os.setgroups(groups)
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
+        return lambda: cast(smtplib.LMTP, server)
+
+    def _try(self, connection: socket.socket, prepare: Callable[[Request | None], Connected]) -> None:
+        progress = _Progress()
         try:
             with _time_limit(Settings().time_limit):
-                self._answer(connection, request)
+                self._answer(connection, progress, prepare)
         except Exception as error:
             known = errors.known(error)
-            self._log("error", errors.printable(errors.line(known, request.subject)))
+            self._log("error", errors.printable(errors.line(known, progress.subject)))
             with suppress(OSError, TimedOutError):
                 connection.settimeout(_LAST_WORD_SECONDS)
                 connection.sendall(scriptprotocol.FAILURE)
 
-    def _answer(self, connection: socket.socket, request: "_Request") -> None:
+    def _answer(
+        self, connection: socket.socket, progress: "_Progress", prepare: Callable[[Request | None], Connected]
+    ) -> None:
         started = time.monotonic()
         _check_peer(connection)
-        asked, beginning = _read_head(connection)
-        environment, arguments = asked.environment, asked.arguments
-        request.user = environment.get("USER", "nobody")
+        request, beginning = _read_head(connection)
+        progress.user = request.environment.get("USER", "nobody")
         seals = connection.getsockname() in self._service.execute_sockets
-        if seals:
-            if arguments[:1] != ("seal",):
-                raise UsageError("the only command here is: seal")
-            arguments = arguments[1:]
-        options = self._parser.parse_args(arguments)
+        if seals and request.arguments[:1] != ("seal",):
+            raise UsageError("the only command here is: seal")
+        connected = prepare(request if seals else None)
+        options = self._parser.parse_args(request.arguments[1:] if seals else request.arguments)
         settings = job.settings(options.config, self._service.config_file, self._trusted_owners)
         signal.alarm(settings.time_limit)
-        incoming = job.receive_message(request.received(beginning, connection), settings)
-        request.message_id = job.message_id(incoming.message)
-        delivery = job.encrypt_for_owner(incoming, options, environment, settings, self._engines)
-        delivery = delivery._replace(output=request.stored(delivery.output))
+        incoming = job.receive_message(progress.received(beginning, connection), settings)
+        progress.message_id = job.message_id(incoming.message)
+        delivery = job.encrypt_for_owner(incoming, options, request.environment, settings, self._engines)
+        delivery = delivery._replace(output=progress.stored(delivery.output))
         output = delivery.output
         if seals:
-            output = lmtp.seal(delivery, self._service.lmtp_socket, environment, lambda: _check_is_there(connection))
+            output = lmtp.seal(delivery, connected, request.environment, lambda: _check_is_there(connection))
         for piece in output:
             connection.sendall(piece)
         connection.sendall(scriptprotocol.SUCCESS)
         milliseconds = (time.monotonic() - started) * 1000
-        self._log("info", errors.printable(request.summary(delivery, milliseconds)))
+        self._log("info", errors.printable(progress.summary(delivery, milliseconds)))
 
 
-class _Request:
+class _Progress:
     """What the log says of a request, as far as it is known."""
 
     def __init__(self) -> None:
@@ -173,12 +213,30 @@ def _read_head(connection: socket.socket) -> tuple[Request, bytes]:
         raise UsageError(f"this is for Dovecot's script protocol: {error}") from error
 
 
-def _check_peer(connection: socket.socket) -> None:
-    """Raise UsageError unless the client runs as the same user as this process."""
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """The user and group that the client runs as."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, user, _ = _CREDENTIALS.unpack(credentials)
-    if user not in (0, os.geteuid()):
+    _, user, group = _CREDENTIALS.unpack(credentials)
+    return user, group
+
+
+def _check_peer(connection: socket.socket) -> None:
+    """Raise UsageError unless this process may act for the client: it is root, or one and the same user."""
+    user, _ = _peer(connection)
+    if os.geteuid() != 0 and user not in (0, os.geteuid()):
         raise UsageError(f"user {user} may not ask: this serves user {os.geteuid()}")
+
+
+def _check_own_mailbox(user: int, environment: Mapping[str, str], recipient_delimiter: str) -> None:
+    """Raise UsageError unless the mailbox in `environment` is that system user's: anybody can connect and claim it."""
+    whose = owner.identify(environment, {}, recipient_delimiter)
+    recipient = owner.without_detail(lmtp.envelope(environment).recipient, recipient_delimiter).lower()
+    try:
+        account = pwd.getpwnam(whose.user.partition("@")[0]).pw_uid
+    except KeyError:
+        account = None
+    if account != user or recipient not in whose.addresses | {whose.user.lower()}:
+        raise UsageError(f"user {user} may not deliver to {recipient!r}")
 
 
 def _check_is_there(connection: socket.socket) -> None:

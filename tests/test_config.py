@@ -18,7 +18,8 @@ def test_every_setting_is_read() -> None:
         'header_policy = "shy"\nengine = "gnupg"\ncompression = "zlib"\n'
         'recipient_delimiter = ""\nsize_limit = 1\ntime_limit = 2\n'
         '[keyrings]\nowner = ["/keys/%d/%n"]\nshared = []\nminimum_bits = 3072\n'
-        '[on]\nno_key = "refuse"\nunusable_key = "pass"\ntoo_large = "pass"\n'
+        '[on]\nno_key = "refuse"\nunusable_key = "store-plain"\nexpired_key = "refuse"\n'
+        'too_large = "store-plain"\n'
         '[aliases]\n"a@b" = ["c@d", "e@f"]\n'
     )
     assert settings._asdict() == {
@@ -30,8 +31,9 @@ def test_every_setting_is_read() -> None:
         "time_limit": 2,
         "keyrings": (("/keys/%d/%n",), (), 3072),
         "no_key": "refuse",
-        "unusable_key": "pass",
-        "too_large": "pass",
+        "unusable_key": "store-plain",
+        "expired_key": "refuse",
+        "too_large": "store-plain",
         "aliases": {"a@b": ("c@d", "e@f")},
     }
 
@@ -51,8 +53,8 @@ def test_example_file_says_nothing_and_shows_the_defaults() -> None:
     [
         ("\n\nheader_polcy = 'shy'", "line 3: there is no such setting: header_polcy"),
         ("[on]\n\nno_keys = 'pass'", "line 3: there is no such setting: on.no_keys"),
-        ("[on]\nno_key = 'maybe'", 'line 2: on.no_key must be "pass" or "refuse"'),
-        ("[on]\nno_key = true", 'line 2: on.no_key must be "pass" or "refuse"'),
+        ("[on]\nno_key = 'maybe'", 'line 2: on.no_key must be one of "store-plain", "refuse"'),
+        ("[on]\nno_key = true", 'line 2: on.no_key must be one of "store-plain", "refuse"'),
         ("size_limit = '1'", "line 1: size_limit must be a whole number"),
         ("size_limit = true", "line 1: size_limit must be a whole number"),
         ("size_limit = -1", "line 1: size_limit must be a whole number"),

@@ -152,15 +152,17 @@ def test_a_message_that_is_encrypted_already_is_not_touched(lab: Lab, new_person
     assert_unchanged(person.received()[0], sent)
 
 
-def test_with_an_expired_key_the_sender_is_told_to_try_again_and_nothing_is_stored(
+def test_with_an_expired_key_mail_is_encrypted_all_the_same_and_the_log_says_so(
     lab: Lab, new_person: NewPerson, canary: str
 ) -> None:
     person = new_person(lab)
     person.set_up_key(made_at="20200101T000000", expires="20210101T000000")
-    assert deliver(person, message(canary)) == TEMPORARY_FAILURE
-    assert client.lda(lab, message(canary), person.user) == EX_TEMPFAIL
-    assert person.received() == []
-    assert_nowhere_in_clear(lab, canary)
+    sent = message(canary)
+    assert deliver(person, sent) == 250
+    assert client.lda(lab, message(canary), person.user) == 0
+    for stored in person.received():
+        assert_encrypted_to(person, stored, sent, canary)
+    assert f"for '{person.address}': encrypted to a key that expired on 2021-01-0" in lab.log.read_text()
 
 
 def test_with_a_revoked_key_the_sender_is_told_to_try_again_and_nothing_is_stored(
@@ -170,6 +172,7 @@ def test_with_a_revoked_key_the_sender_is_told_to_try_again_and_nothing_is_store
     person.gpg.revoke(person.set_up_key())
     person.give_key()
     assert deliver(person, message(canary)) == TEMPORARY_FAILURE
+    assert client.lda(lab, message(canary), person.user) == EX_TEMPFAIL
     assert person.received() == []
     assert_nowhere_in_clear(lab, canary)
 

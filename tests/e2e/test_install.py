@@ -112,6 +112,7 @@ def rendered(tmp_path: Path, configuration: str) -> dict[str, str]:
         "/dev/shm",
         "/run/dovecot",
         "/var/lib/cryptomail",
+        "yes",
         "vmail",
     ]
     file.write_text(configuration + subprocess.run(render, check=True, stdout=subprocess.PIPE, text=True).stdout)

@@ -6,9 +6,8 @@ import pytest
 
 from lab.client import Lab
 from tests.e2e.conftest import DOVECOTS, NewPerson, OpenLab, new_person
-from tests.faults.dovecot import MODE
 
-__all__ = ["NewPerson", "lab", "new_person", "open_lab"]
+__all__ = ["NewPerson", "lab", "mode", "new_person", "open_lab"]
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +16,11 @@ def open_lab(request: pytest.FixtureRequest) -> OpenLab:
 
 
 @pytest.fixture(scope="session")
-def lab(open_lab: OpenLab) -> Iterator[Lab]:
-    with open_lab(MODE) as running:
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def lab(open_lab: OpenLab, mode: str) -> Iterator[Lab]:
+    with open_lab(mode) as running:
         yield running

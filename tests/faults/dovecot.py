@@ -19,7 +19,9 @@ import pytest
 from lab.client import Lab
 from lab.server import START_SECONDS, STOP_SECONDS
 
-MODE = "sealed"  # the lab's
+# The lab's modes: in one a worker does the work, in the other a program that is started for each message.
+WORKER, PROGRAM = "sealed", "executed"
+NAMES = {WORKER: "worker", PROGRAM: "program"}
 
 # What each version calls a setting.
 SETTINGS = {
@@ -41,9 +43,14 @@ SETTINGS = {
 }
 
 
+def mode(lab: Lab) -> str:
+    return str(json.loads((lab.directory / "lab.json").read_text())["mode"])
+
+
 def program(lab: Lab) -> Path:
-    """The file that the global script calls."""
-    return lab.filter.parent.parent / "execute-bin" / lab.filter.name
+    """The file that the global script calls, or that Dovecot starts as a worker."""
+    installed = lab.filter.parent.parent
+    return installed / "worker" if mode(lab) == WORKER else installed / "execute-bin" / lab.filter.name
 
 
 def config_file(lab: Lab) -> Path:
@@ -92,8 +99,20 @@ def wrapped(lab: Lab, shell: str) -> Iterator[None]:
     original = workshop(lab) / "cryptomail"
     shutil.copy2(program(lab), original)
     script = f"#!/bin/sh -p\nPROGRAM={shlex.quote(lab.inside(original))}\n{shell}\n"
-    with replaced(lab, program(lab), script):
+    with changed(lab), replaced(lab, program(lab), script):
+        if mode(lab) == WORKER:
+            restart(lab)
         yield
+
+
+@contextmanager
+def changed(lab: Lab) -> Iterator[None]:
+    """Workers are started anew afterwards: with the program that they ought to be."""
+    try:
+        yield
+    finally:
+        if mode(lab) == WORKER:
+            restart(lab)
 
 
 @contextmanager
@@ -167,16 +186,26 @@ def setting(lab: Lab, name: str) -> str:
     return SETTINGS[version(lab)[:3]][name]
 
 
+def private_service(lab: Lab) -> Path:
+    return lab.directory / "run" / "lmtp-sealed"
+
+
+def worker_socket(lab: Lab) -> Path:
+    return lab.sockets / "execute" / "cryptomail"
+
+
 @contextmanager
-def false_lmtp_service(lab: Lab, answers: Sequence[bytes]) -> Iterator[None]:
-    """In place of the private service one that gives these answers, one a line, reads on, and hangs up at the end."""
-    path = lab.directory / "run" / "lmtp-sealed"
+def false_service(lab: Lab, path: Path, answer: Callable[[socket.socket], None] | None) -> Iterator[None]:
+    """In place of the service that listens there, one that answers each connection so; with None, nobody does."""
     path.unlink()
     with restarting(lab), socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(16) as pool:
         listener.bind(str(path))
         belongs_to_the_mail_user(lab, path)
+        if answer is None:
+            yield
+            return
         listener.listen()
-        accepting = pool.submit(_accept, listener, answers, pool)
+        accepting = pool.submit(_accept, listener, answer, pool)
         try:
             yield
         finally:
@@ -184,10 +213,34 @@ def false_lmtp_service(lab: Lab, answers: Sequence[bytes]) -> Iterator[None]:
             accepting.result()
 
 
-def _accept(listener: socket.socket, answers: Sequence[bytes], pool: ThreadPoolExecutor) -> None:
+def _accept(listener: socket.socket, answer: Callable[[socket.socket], None], pool: ThreadPoolExecutor) -> None:
     with suppress(OSError):  # it was shut down
         while True:
-            pool.submit(_answer, listener.accept()[0], answers)
+            pool.submit(answer, listener.accept()[0])
+
+
+def worker_that_says(answer: bytes) -> Callable[[socket.socket], None]:
+    """Takes the request in, says that, and hangs up."""
+
+    def say(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while connection.recv(65536):
+                pass
+            connection.sendall(answer)
+
+    return say
+
+
+def worker_that_hangs(connection: socket.socket) -> None:
+    with connection, suppress(OSError):
+        while connection.recv(65536):
+            pass
+        time.sleep(4)
+
+
+def lmtp_that_says(answers: Sequence[bytes]) -> Callable[[socket.socket], None]:
+    """Gives these answers, one a line, reads on, and hangs up at the end."""
+    return lambda connection: _answer(connection, answers)
 
 
 def _answer(connection: socket.socket, answers: Sequence[bytes]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from socket import socket
 from subprocess import run
 
 from lab import keys
@@ -41,7 +42,10 @@ def deliver(person: Person, messages: Sequence[Sent], load: Load) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """`cause` lasts while the messages come. A crash between storing and answering may duplicate a message."""
+    """`cause` lasts while the messages come. A crash between storing and answering may duplicate a message.
+
+    `modes` are those of a lab in which this is a fault.
+    """
 
     sentence: str
     cause: Cause
@@ -50,6 +54,7 @@ class Fault:
     long_load: Load = Load(messages=12)
     deliver: Deliver = deliver
     may_duplicate: bool = False
+    modes: tuple[str, ...] = (dovecot.WORKER, dovecot.PROGRAM)
 
 
 @contextmanager
@@ -194,7 +199,7 @@ def keyring_file(change: Callable[[bytes], bytes]) -> Cause:
 
 @contextmanager
 def expired_key(person: Person) -> Iterator[None]:
-    with without_keyring(person), keys.owner() as other:
+    with config('[on]\nexpired_key = "refuse"\n')(person), without_keyring(person), keys.owner() as other:
         other.make_key(person.address, made_at="20200101T000000", expires="20210101T000000")
         keys.give(person.lab, person.user, other.public(person.address))
         yield
@@ -227,7 +232,7 @@ KEYRING = [
     Fault("the keyring is unreadable", unreadable_keyring, REFUSED),
     Fault("the keyring is garbage", keyring_file(lambda data: b"garbage " * 100), REFUSED),
     Fault("the keyring lost its second half", keyring_file(lambda data: data[: len(data) // 2]), REFUSED),
-    Fault("all keys are expired", expired_key, REFUSED),
+    Fault("all keys are expired where expired_key is refuse", expired_key, REFUSED),
     Fault("the key is revoked", revoked_key, REFUSED),
     Fault("the keyring is locked by another gpg", locked_keyring, DELIVERED),
 ]
@@ -336,23 +341,76 @@ def exec_timeout(person: Person) -> Iterator[None]:
         yield
 
 
+_PROGRAM = (dovecot.PROGRAM,)
+_WORKER = (dovecot.WORKER,)
+
 PROGRAM = [
-    Fault("the program is missing", program(None), REFUSED),
-    Fault("the program is not executable", program(None, 0o644), REFUSED),
-    Fault("the program's interpreter is missing", program("#!/nonexistent/python\n"), REFUSED),
+    Fault("the program is missing", program(None), REFUSED, modes=_PROGRAM),
+    Fault("the program is not executable", program(None, 0o644), REFUSED, modes=_PROGRAM),
+    Fault("the program's interpreter is missing", program("#!/nonexistent/python\n"), REFUSED, modes=_PROGRAM),
     Fault("the configuration has a syntax error", config("this is not TOML"), REFUSED),
-    Fault("the program is killed before it reads", wrapper("kill -KILL $$"), REFUSED),
+    Fault("the program is killed before it reads", wrapper("kill -KILL $$"), REFUSED, modes=_PROGRAM),
     Fault("the program is killed midway", gpg('cat > /dev/null; kill -KILL "$PPID"; exit 1'), REFUSED),
+    Fault("the program cannot get memory", wrapper('ulimit -v 20000; exec "$PROGRAM" "$@"'), REFUSED, modes=_PROGRAM),
     Fault(
-        "the program is out of memory",
+        "the program has little memory",
         wrapper('ulimit -v 60000; exec "$PROGRAM" "$@"'),
-        REFUSED,
+        EITHER,
         Load(size=8 * MB),
         Load(12, size=8 * MB),
     ),
-    Fault("the program is out of file descriptors", wrapper('ulimit -n 6; exec "$PROGRAM" "$@"'), REFUSED),
+    Fault(
+        "the program is out of file descriptors", wrapper('ulimit -n 13; exec "$PROGRAM" "$@"'), REFUSED, modes=_WORKER
+    ),
+    Fault("the program has no file descriptors", wrapper('ulimit -n 6; exec "$PROGRAM" "$@"'), REFUSED, modes=_PROGRAM),
     Fault("the program may start no process", wrapper('ulimit -p 0; exec "$PROGRAM" "$@"'), REFUSED),
     Fault("the program outlives Dovecot's exec timeout", exec_timeout, REFUSED, Load(patience=6), Load(patience=6)),
+]
+
+
+# The worker
+
+
+def worker(answer: Callable[[socket], None] | None) -> Cause:
+    """Another one, with Dovecot's patience at two seconds."""
+
+    @contextmanager
+    def cause(person: Person) -> Iterator[None]:
+        socket_path = dovecot.worker_socket(person.lab)
+        with setting("exec timeout")(person), dovecot.false_service(person.lab, socket_path, answer):
+            yield
+
+    return cause
+
+
+@contextmanager
+def missing_worker(person: Person) -> Iterator[None]:
+    """Dovecot holds the socket, and cannot start what is to listen there."""
+    with setting("exec timeout")(person), dovecot.changed(person.lab), program(None)(person):
+        dovecot.restart(person.lab)
+        yield
+
+
+WORKER = [
+    Fault("the worker is missing", missing_worker, REFUSED, Load(patience=6), Load(patience=6), modes=_WORKER),
+    Fault("nobody listens on the worker's socket", worker(None), EITHER, modes=_WORKER),
+    Fault(
+        "the worker hangs",
+        worker(dovecot.worker_that_hangs),
+        REFUSED,
+        Load(patience=8),
+        Load(patience=8),
+        modes=_WORKER,
+    ),
+    Fault("the worker hangs up", worker(dovecot.worker_that_says(b"")), REFUSED, modes=_WORKER),
+    Fault("the worker says yes to nothing", worker(dovecot.worker_that_says(b"+\n")), REFUSED, modes=_WORKER),
+    Fault("the worker ends in the middle of a word", worker(dovecot.worker_that_says(b"seal")), REFUSED, modes=_WORKER),
+    Fault(
+        "the worker says sealed, and then no", worker(dovecot.worker_that_says(b"sealed-\n")), REFUSED, modes=_WORKER
+    ),
+    Fault(
+        "the worker answers with garbage", worker(dovecot.worker_that_says(bytes(range(256)))), REFUSED, modes=_WORKER
+    ),
 ]
 
 
@@ -361,13 +419,18 @@ PROGRAM = [
 
 def lmtp_service(*answers: bytes) -> Cause:
     """One that gives these answers and then hangs up, in place of the private one."""
-    return lambda person: dovecot.false_lmtp_service(person.lab, answers)
+
+    def cause(person: Person) -> AbstractContextManager[None]:
+        service = dovecot.lmtp_that_says(answers)
+        return dovecot.false_service(person.lab, dovecot.private_service(person.lab), service)
+
+    return cause
 
 
 @contextmanager
 def missing_service(person: Person) -> Iterator[None]:
     with dovecot.restarting(person.lab):
-        (person.lab.directory / "run" / "lmtp-sealed").unlink()
+        dovecot.private_service(person.lab).unlink()
         yield
 
 
@@ -410,11 +473,19 @@ SERVICE = [
         wrapper('"$PROGRAM" "$@" > /dev/null; kill -KILL $$'),
         REFUSED,
         may_duplicate=True,
+        modes=_PROGRAM,
     ),
-    Fault("the program gives no answer", wrapper("cat > /dev/null"), REFUSED),
-    Fault("the program gives a wrong answer", wrapper("cat > /dev/null; echo maybe"), REFUSED),
-    Fault("the program gives half of its answer", wrapper("cat > /dev/null; printf seal"), REFUSED),
-    Fault("the program answers with the message", echoing_program, REFUSED, Load(patience=6), Load(patience=6)),
+    Fault("the program gives no answer", wrapper("cat > /dev/null"), REFUSED, modes=_PROGRAM),
+    Fault("the program gives a wrong answer", wrapper("cat > /dev/null; echo maybe"), REFUSED, modes=_PROGRAM),
+    Fault("the program gives half of its answer", wrapper("cat > /dev/null; printf seal"), REFUSED, modes=_PROGRAM),
+    Fault(
+        "the program answers with the message",
+        echoing_program,
+        REFUSED,
+        Load(patience=6),
+        Load(patience=6),
+        modes=_PROGRAM,
+    ),
     Fault(
         "the program is done after Dovecot's exec timeout",
         slow_program,
@@ -464,13 +535,17 @@ def under_load(disturb: Callable[[Lab], None]) -> Deliver:
     return deliver_disturbed
 
 
-def kill_lmtp(lab: Lab) -> None:
-    """Kill the lab's LMTP processes, as a lack of memory would."""
+def kill(program: str) -> Callable[[Lab], None]:
+    """Kill the lab's processes of that name, as a lack of memory would."""
+    return lambda lab: _kill(lab, program)
+
+
+def _kill(lab: Lab, program: str) -> None:
     master = (lab.directory / "run" / "master.pid").read_text().strip()
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             name, parent = status.read_text().split(" ")[1:4:2]
-            if (name, parent) == ("(lmtp)", master):
+            if (name, parent) == (f"({program})", master):
                 run(["/bin/kill", f"-{signal.SIGKILL}", status.parts[2]], check=True)
         except OSError:
             continue
@@ -482,7 +557,10 @@ def then_restarted(person: Person) -> Iterator[None]:
         yield
 
 
-_ONE_PROCESS = "".join(f"service {name} {{\n  process_limit = 1\n}}\n" for name in ("lmtp", "lmtp-sealed"))
+_ONE_PROCESS = "".join(
+    f"service {name} {{\n  process_min_avail = 0\n  process_limit = 1\n}}\n"
+    for name in ("lmtp", "lmtp-sealed", "cryptomail")
+)
 _BUSY = Load(messages=40, connections=8)
 _BUSY_LONG = Load(messages=200, connections=8)
 
@@ -508,8 +586,18 @@ SERVER = [
         EITHER,
         _BUSY,
         _BUSY_LONG,
-        under_load(kill_lmtp),
+        under_load(kill("lmtp")),
         may_duplicate=True,
+    ),
+    Fault(
+        "workers are killed under load",
+        nothing,
+        EITHER,
+        _BUSY,
+        _BUSY_LONG,
+        under_load(kill("worker")),
+        may_duplicate=True,
+        modes=_WORKER,
     ),
     Fault(
         "many messages come at once",
@@ -535,4 +623,4 @@ SERVER = [
     ),
 ]
 
-FAULTS = [*PERSONAL, *KEYRING, *GPG, *PROGRAM, *SERVICE, *SERVER]
+FAULTS = [*PERSONAL, *KEYRING, *GPG, *PROGRAM, *WORKER, *SERVICE, *SERVER]

@@ -21,8 +21,9 @@ what they say, and accounts for each of them. It wrote this file: {day}, {result
 
 {versions}.
 
-| column | what is counted |
+| column | what is in it |
 | --- | --- |
+| by | who encrypts: the worker, or a program that is started for each message |
 | delivered | taken by the server, and in the mailbox: encrypted, and byte for byte what was sent |
 | refused | answered with 4xx or 5xx, or not at all: the sender still has them |
 | leaked | of which anything but the Subject was found in clear: in mail, indexes, logs, temporary and deleted files |
@@ -43,6 +44,7 @@ class Row(NamedTuple):
     """One line: what happened to the messages of one fault in one Dovecot."""
 
     fault: str
+    by: str
     dovecot: str
     delivered: int
     refused: int
@@ -68,9 +70,9 @@ def _table(rows: Iterable[Row]) -> str:
     from tests.faults.faults import FAULTS
 
     order = {fault.sentence: place for place, fault in enumerate(FAULTS)}
-    rows = sorted(rows, key=lambda row: (order[row.fault], row.dovecot))
-    sums = [str(sum(column)) for column in zip(*(row[2:] for row in rows), strict=True)]
-    lines = [Row._fields, *(tuple(map(str, row)) for row in rows), ("all of them", "", *sums)]
+    rows = sorted(rows, key=lambda row: (order[row.fault], row.by, row.dovecot))
+    sums = [str(sum(column)) for column in zip(*(row[3:] for row in rows), strict=True)]
+    lines = [Row._fields, *(tuple(map(str, row)) for row in rows), ("all of them", "", "", *sums)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines

@@ -6,10 +6,12 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from lab import keys
 from lab.keys import Owner
 from sieve_filter import packets
 from sieve_filter.armor import dearmor
@@ -198,14 +200,17 @@ def test_options_override_the_environment(enrolled: Server, alice: Owner) -> Non
 
 
 @pytest.fixture(scope="module")
-def bad_keys() -> "dict[str, bytes]":
-    """Public keys that must not be encrypted to, by what is wrong with them."""
-    from lab import keys
-
-    made: dict[str, bytes] = {}
+def expired() -> "Iterator[Owner]":
+    """Somebody whose key expired years ago."""
     with keys.owner() as owner:
         owner.make_key(ALICE, made_at="20200101T000000!", expires="1y")
-        made["expired on 2020-12-31"] = owner.public(ALICE)
+        yield owner
+
+
+@pytest.fixture(scope="module")
+def bad_keys(expired: Owner) -> "dict[str, bytes]":
+    """Public keys with which something is wrong, by what that is."""
+    made = {"expired on 2020-12-31": expired.public(ALICE)}
     with keys.owner() as owner:
         owner.revoke(owner.make_key(ALICE))
         made["was revoked"] = owner.public(ALICE)
@@ -219,7 +224,11 @@ def bad_keys() -> "dict[str, bytes]":
     return made
 
 
-@pytest.mark.parametrize("fault", ["expired on 2020-12-31", "was revoked", "cannot encrypt", "has 1024 bits"])
+EXPIRED, REVOKED = "expired on 2020-12-31", "was revoked"
+UNUSABLE = [REVOKED, "cannot encrypt", "has 1024 bits"]
+
+
+@pytest.mark.parametrize("fault", UNUSABLE)
 @pytest.mark.parametrize("keyring", [".cryptomail", ".gnupg"])
 def test_owner_with_no_usable_key_gets_a_temporary_failure(
     fault: str, keyring: str, server: Server, bad_keys: dict[str, bytes]
@@ -229,6 +238,50 @@ def test_owner_with_no_usable_key_gets_a_temporary_failure(
     assert (done.returncode, done.stdout) == (75, b"")
     assert fault.encode() in done.stderr
     assert b"<1@example.com>" in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["gnupg", "sequoia"])
+@pytest.mark.parametrize("keyring", [".cryptomail", ".gnupg"])
+def test_expired_key_is_encrypted_to_all_the_same_with_a_warning(
+    engine: str, keyring: str, server: Server, bad_keys: dict[str, bytes], expired: Owner
+) -> None:
+    server.config.write_text(f'engine = "{engine}"\n')
+    server.give(bad_keys[EXPIRED], keyring)
+    done = server.filter(MESSAGE, "--require")
+    assert decrypt(done.stdout, expired) == MESSAGE
+    assert done.stderr.count(b"\n") == 1
+    assert b"expired on 2020-12-31" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "setting", "options", "code", "plain"),
+    [
+        (EXPIRED, 'expired_key = "refuse"', (), 75, False),
+        (EXPIRED, 'expired_key = "store-plain"', (), 0, True),
+        (EXPIRED, 'expired_key = "store-plain"', ("--require",), 75, False),
+        (EXPIRED, "", ("--on-expired", "refuse"), 75, False),
+        (EXPIRED, "", ("--on-expired", "store-plain"), 0, True),
+        (EXPIRED, 'unusable_key = "store-plain"\nexpired_key = "refuse"', (), 75, False),
+        (REVOKED, 'expired_key = "store-plain"', (), 75, False),
+        (REVOKED, 'unusable_key = "store-plain"', (), 0, True),
+        (REVOKED, 'unusable_key = "store-plain"', ("--require",), 75, False),
+        ("cannot encrypt", 'unusable_key = "store-plain"', (), 0, True),
+    ],
+)
+def test_what_happens_without_a_good_key_can_be_chosen(
+    fault: str,
+    setting: str,
+    options: tuple[str, ...],
+    code: int,
+    plain: bool,
+    server: Server,
+    bad_keys: dict[str, bytes],
+) -> None:
+    server.config.write_text(f"[on]\n{setting}\n")
+    server.give(bad_keys[fault])
+    done = server.filter(MESSAGE, *options)
+    assert (done.returncode, done.stdout) == (code, MESSAGE if plain else b"")
+    assert fault.encode() in done.stderr
 
 
 def test_unusable_key_beside_a_usable_one_does_no_harm(
@@ -249,7 +302,7 @@ def test_disabled_key_is_not_used(enrolled: Server) -> None:
 
 
 def test_administrator_may_let_problems_pass(server: Server, bad_keys: dict[str, bytes]) -> None:
-    server.config.write_text('size_limit = 100\n[on]\nunusable_key = "pass"\ntoo_large = "pass"\n')
+    server.config.write_text('size_limit = 100\n[on]\nunusable_key = "store-plain"\ntoo_large = "store-plain"\n')
     server.give(bad_keys["was revoked"])
     assert server.filter(MESSAGE).stdout == MESSAGE
     assert server.filter(MESSAGE * 100).stdout == MESSAGE * 100
@@ -267,7 +320,7 @@ def test_administrator_may_refuse_what_has_no_key_and_what_is_too_large(server: 
 def test_what_a_script_requires_an_administrator_cannot_wave_through(
     server: Server, bad_keys: dict[str, bytes]
 ) -> None:
-    server.config.write_text('[on]\nunusable_key = "pass"\n')
+    server.config.write_text('[on]\nunusable_key = "store-plain"\nexpired_key = "store-plain"\n')
     server.give(bad_keys["was revoked"])
     assert server.filter(MESSAGE, "--require").returncode == 75
 
@@ -289,6 +342,17 @@ def test_corrupt_keyring_is_a_failure_and_not_a_missing_key(enrolled: Server) ->
     (enrolled.home / ".cryptomail" / "pubring.kbx").write_bytes(b"garbage " * 100)
     done = enrolled.filter(MESSAGE)
     assert (done.returncode, done.stdout) == (75, b"")
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:32] + bytes(100)])
+def test_keyring_in_which_gpg_finds_nothing_any_more_is_damaged(
+    damage: Callable[[bytes], bytes], enrolled: Server
+) -> None:
+    keyring = enrolled.home / ".cryptomail/pubring.kbx"
+    keyring.write_bytes(damage(keyring.read_bytes()))
+    done = enrolled.filter(MESSAGE)
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_nothing_is_written_into_the_keyring(enrolled: Server) -> None:

@@ -1,0 +1,255 @@
+"""Takes OpenPGP certificates (transferable public keys, RFC 9580 section 10.1) apart, and cleans them. Pure.
+
+GnuPG checks every signature that it imports, and other people can put tens of thousands on anybody's key. What is not
+the owner's own is left out here, by its packet alone, before GnuPG sees it. No signature is verified: that is GnuPG's.
+"""
+
+import hashlib
+import re
+from typing import NamedTuple
+
+from sieve_filter import limits
+from sieve_filter.listing import address_in
+from sieve_filter.mime import decode_base64
+
+_SIGNATURE, _SECRET_KEY, _PUBLIC_KEY, _SECRET_SUBKEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE = 2, 5, 6, 7, 13, 14, 17
+_MARKER, _TRUST, _PADDING = 10, 12, 21
+_LEAST_IGNORED = 40  # RFC 9580 section 4.3: packet types from 40 on may be ignored by who does not know them
+
+_ISSUER, _ISSUER_FINGERPRINT = 16, 33  # RFC 9580 sections 5.2.3.12 and 5.2.3.35
+
+# RFC 9580 section 6.2. What stands between armored blocks is for people.
+_ARMOR_LINE = re.compile(rb"^-----(BEGIN|END) PGP ([A-Z ]+)-----[ \t]*\r?$", re.MULTILINE)
+_ARMOR_HEAD = re.compile(rb"\n(?:[A-Za-z][^\r\n:]*:[^\r\n]*\r?\n)*[ \t]*\r?\n")
+_ARMOR_CHECKSUM = re.compile(rb"\n=[A-Za-z0-9+/]{4}\s*\Z")
+_PUBLIC, _SECRETS = b"PUBLIC KEY BLOCK", (b"PRIVATE KEY BLOCK", b"SECRET KEY BLOCK")
+
+
+class Certificate(NamedTuple):
+    """One certificate, cleaned.
+
+    `fingerprint` is in upper-case hexadecimal digits; `packets` its binary packets: primary key, user IDs and subkeys,
+    each with the owner's own signatures only; `addresses` those of its user IDs, lower case, which nobody has verified
+    yet. `problem` says in words why it cannot be taken, and is empty else.
+    """
+
+    fingerprint: str
+    packets: bytes
+    addresses: frozenset[str]
+    problem: str
+
+
+class Reading(NamedTuple):
+    """What is in some octets: certificates in their order, and in words what could not be read."""
+
+    certificates: tuple[Certificate, ...]
+    problems: tuple[str, ...]
+    secret: bool
+
+
+class _MalformedError(ValueError):
+    """The octets are not what the packet must have here; the text says so in words."""
+
+
+class _SecretError(Exception):
+    """There is a secret key."""
+
+
+class _Packet(NamedTuple):
+    tag: int
+    raw: bytes
+    body: bytes
+
+
+def read(data: bytes) -> Reading:
+    """The certificates in `data`, armored or binary, one or many. Any octets at all can be read.
+
+    Where there is a secret key, `secret` is true and nothing else is told.
+    """
+    certificates: list[Certificate] = []
+    problems: list[str] = []
+    try:
+        for number, block in enumerate(_blocks(data), start=1):
+            where = f"block {number}: " if number > 1 else ""
+            try:
+                if isinstance(block, str):
+                    raise _MalformedError(block)
+                _read_block(block, certificates)
+            except _MalformedError as error:
+                problems.append(f"{where}{error}")
+    except _SecretError:
+        return Reading((), (), True)
+    if not certificates and not problems:
+        problems.append("there is no OpenPGP certificate in it")
+    return Reading(tuple(certificates), tuple(problems), False)
+
+
+def fingerprint(packets: bytes) -> str:
+    """The fingerprint of the certificate that begins `packets` (RFC 9580 section 5.5.4). Raises ValueError."""
+    packet, _ = _next(packets, 0)
+    if packet.tag != _PUBLIC_KEY:
+        raise _MalformedError("it does not begin with a public key")
+    return _fingerprint(packet.body)
+
+
+def _blocks(data: bytes) -> list[bytes | str]:
+    """The binary content of each armored block of `data`, or in words why it has none; or `data` where it is binary."""
+    # A packet's first octet has its highest bit set (RFC 9580 section 4.2), and no text of an armor has.
+    if not data or data[0] & 0x80:
+        return [data] if data else []
+    blocks: list[bytes | str] = []
+    begun: re.Match[bytes] | None = None
+    for line in _ARMOR_LINE.finditer(data):
+        if line[2] in _SECRETS:
+            raise _SecretError
+        if begun is not None:
+            whole = line[1] == b"END" and line[2] == begun[2]
+            blocks.append(_block(begun[2], data[begun.end() : line.start()]) if whole else "its armor is cut short")
+        begun = line if line[1] == b"BEGIN" else None
+    if begun is not None:
+        blocks.append("its armor is cut short")
+    return blocks
+
+
+def _block(kind: bytes, text: bytes) -> bytes | str:
+    if kind != _PUBLIC:
+        return "it is armored, but not a public key"
+    head = _ARMOR_HEAD.match(text)
+    # Section 6.1: a checksum that disagrees must not matter.
+    end = _ARMOR_CHECKSUM.search(text, max(0, len(text) - 12))
+    content = None if head is None else decode_base64(text[head.end() - 1 : end.start() if end else None])
+    return content or "its armor is damaged"
+
+
+def _read_block(data: bytes, certificates: list[Certificate]) -> None:
+    """Add the certificates in the binary packets `data`.
+
+    Where it is malformed, those before count. The one in which that is does not: it may have lost a revocation.
+    """
+    packets: list[_Packet] = []
+    position = 0
+    while position < len(data):
+        packet, position = _next(data, position)
+        if packet.tag in (_SECRET_KEY, _SECRET_SUBKEY):
+            raise _SecretError
+        if packet.tag in (_MARKER, _TRUST, _PADDING) or packet.tag >= _LEAST_IGNORED:
+            continue
+        if packet.tag == _PUBLIC_KEY and packets:
+            certificates.append(_clean(packets))
+            packets = []
+        elif packet.tag != _PUBLIC_KEY and not packets:
+            raise _MalformedError("it does not begin with a public key")
+        if packet.tag not in (_PUBLIC_KEY, _PUBLIC_SUBKEY, _USER_ID, _USER_ATTRIBUTE, _SIGNATURE):
+            raise _MalformedError("a packet in it does not belong into a certificate")
+        packets.append(packet)
+    if packets:
+        certificates.append(_clean(packets))
+
+
+def _clean(packets: list[_Packet]) -> Certificate:
+    primary = packets[0].body
+    version = primary[0] if primary else 0
+    if version not in (4, 5, 6):
+        return Certificate("", b"", frozenset(), f"it is a key of version {version}, which is no longer safe to use")
+    own = _fingerprint(primary)
+    key_id = bytes.fromhex(own[-16:] if version == 4 else own[:16])
+    kept: list[bytes] = []
+    addresses: set[str] = set()
+    dropping = has_user_id = False
+    for packet in packets:
+        if packet.tag == _SIGNATURE:
+            if not dropping and _issued_by(packet.body, key_id):
+                kept.append(packet.raw)
+            continue
+        dropping = packet.tag == _USER_ATTRIBUTE  # a picture: delivery has no use for it
+        if not dropping:
+            kept.append(packet.raw)
+        if packet.tag == _USER_ID:
+            has_user_id = True
+            address = address_in(packet.body)
+            addresses |= {address} if address else set()
+    problem = ""
+    if not has_user_id:
+        problem = "it has no user ID"
+    elif len(kept) > limits.CERTIFICATE_PACKETS:
+        problem = f"it has {len(kept)} packets of its owner's, more than {limits.CERTIFICATE_PACKETS}"
+    elif sum(map(len, kept)) > limits.CERTIFICATE_OCTETS:
+        problem = f"it is larger than {limits.CERTIFICATE_OCTETS} octets"
+    return Certificate(own, b"" if problem else b"".join(kept), frozenset(addresses), problem)
+
+
+def _fingerprint(body: bytes) -> str:
+    if body[:1] == b"\x04":
+        # SHA-1 is what a version 4 fingerprint is made with; it protects nothing here that GnuPG would not.
+        digest = hashlib.sha1(b"\x99" + (len(body) & 0xFFFF).to_bytes(2) + body, usedforsecurity=False).hexdigest()
+    else:
+        digest = hashlib.sha256(
+            (b"\x9a" if body[:1] == b"\x05" else b"\x9b") + len(body).to_bytes(4) + body
+        ).hexdigest()
+    return digest.upper()
+
+
+def _issued_by(signature: bytes, key_id: bytes) -> bool:
+    """Whether the signature claims to be the owner's (RFC 9580 section 5.2). One that names nobody may be."""
+    if signature[:1] == b"\x03":
+        return signature[7:15] == key_id
+    wide = 4 if signature[:1] == b"\x06" else 2
+    named = []
+    position = 4
+    for _ in ("hashed", "not hashed"):
+        size = int.from_bytes(signature[position : position + wide])
+        named += _issuers(signature[position + wide : position + wide + size])
+        position += wide + size
+    return not named or key_id in named
+
+
+def _issuers(area: bytes) -> list[bytes]:
+    """The key IDs that a signature's subpackets (RFC 9580 section 5.2.3.7) name as its issuer's."""
+    found: list[bytes] = []
+    position = 0
+    while position < len(area):
+        first = area[position]
+        octets = 1 if first < 192 else 2 if first < 255 else 5
+        if octets == 1:
+            size = first
+        elif octets == 2:
+            size = (first - 192 << 8) + int.from_bytes(area[position + 1 : position + 2]) + 192
+        else:
+            size = int.from_bytes(area[position + 1 : position + 5])
+        content = area[position + octets : position + octets + size]
+        position += octets + size
+        kind = content[0] & 0x7F if content else 0
+        if kind == _ISSUER:
+            found.append(content[1:9])
+        elif kind == _ISSUER_FINGERPRINT:
+            found.append(content[-8:] if content[1:2] == b"\x04" else content[2:10])
+    return found
+
+
+def _next(data: bytes, start: int) -> tuple[_Packet, int]:
+    """The packet at `start` (RFC 9580 section 4.2), and where the one behind it begins."""
+    head = data[start : start + 6]
+    if not head or not head[0] & 0x80:
+        raise _MalformedError(f"at octet {start} there is no OpenPGP packet")
+    if head[0] & 0x40:
+        tag, octets = head[0] & 0x3F, 1
+        first = head[1] if len(head) > 1 else 0
+        if 224 <= first < 255:
+            raise _MalformedError("a packet in it is divided")  # section 4.2.1.4: only packets of data may be
+        if first < 192:
+            size = first
+        elif first < 224:
+            size, octets = (first - 192 << 8) + int.from_bytes(head[2:3]) + 192, 2
+        else:
+            size, octets = int.from_bytes(head[2:6]), 5
+    else:
+        tag, kind = head[0] >> 2 & 0x0F, head[0] & 0x03
+        if kind == 3:
+            raise _MalformedError("a packet in it has no length")
+        octets = 1 << kind
+        size = int.from_bytes(head[1 : 1 + octets])
+    body = start + 1 + octets
+    end = body + size
+    if len(head) < 1 + octets or end > len(data):
+        raise _MalformedError("it is cut short")
+    return _Packet(tag, data[start:end], data[body:end]), end

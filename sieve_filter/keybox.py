@@ -1,0 +1,51 @@
+"""Takes the keyring file of GnuPG 2.1 and later (pubring.kbx) apart, and puts one together. Pure.
+
+The format is that of GnuPG's kbx/keybox-blob.c: blobs, each with its length in front. A keyring for one owner is made
+of the blobs that GnuPG itself wrote into a quarantine, which spares a run of gpg for each owner.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from sieve_filter import certificate
+
+_EMPTY, _HEADER, _OPENPGP = 0, 1, 2
+_HEAD = 20  # octets of a blob's fixed fields up to the number of keys
+
+
+class Keybox(NamedTuple):
+    """`header` is the file's first blob; `blobs` has each certificate's, by its fingerprint."""
+
+    header: bytes
+    blobs: Mapping[str, bytes]
+
+
+def split(data: bytes) -> Keybox:
+    """The blobs of the keyring file `data`. Raises ValueError where it is not one."""
+    header = b""
+    blobs: dict[str, bytes] = {}
+    position = 0
+    while position < len(data):
+        size = int.from_bytes(data[position : position + 4])
+        blob = data[position : position + size]
+        if size < _HEAD or len(blob) < size:
+            raise ValueError("the keyring is cut short")
+        position += size
+        if blob[4] == _HEADER and not header:
+            header = blob
+        elif blob[4] == _OPENPGP and header:
+            blobs[certificate.fingerprint(packets(blob))] = blob
+        elif blob[4] != _EMPTY:
+            raise ValueError("the keyring is not one of OpenPGP certificates")
+    return Keybox(header, blobs)
+
+
+def join(header: bytes, blobs: Iterable[bytes]) -> bytes:
+    """A keyring file of those blobs."""
+    return header + b"".join(blobs)
+
+
+def packets(blob: bytes) -> bytes:
+    """The certificate in a blob: the fields at octets 8 and 12 are its offset and its length."""
+    start = int.from_bytes(blob[8:12])
+    return blob[start : start + int.from_bytes(blob[12:16])]

@@ -1,0 +1,502 @@
+"""The command `cryptomail keys`: sets up, shows, checks and removes owners' keys, one or thousands."""
+
+import argparse
+import functools
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from sieve_filter import certificate, config, enrol, execmode, homes, keyreport, limits, owner, parallel, survey, wkd
+from sieve_filter.certificate import Certificate, Reading
+from sieve_filter.config import REFUSE, Settings
+from sieve_filter.enrol import REFUSED, Order, Outcome
+from sieve_filter.errors import (
+    ConfigError,
+    CryptomailError,
+    FileError,
+    NoKeyError,
+    RefusedKeyError,
+    UnknownUserError,
+    UsageError,
+)
+from sieve_filter.keyreport import OwnerState, Rules
+from sieve_filter.owner import Owner
+from sieve_filter.parallel import Identity
+
+_SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
+_FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
+_ROWS = 50  # what a person still reads on a terminal
+_ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s-----END PGP PUBLIC KEY BLOCK-----\n"
+
+
+class _Site(NamedTuple):
+    """The administrator's settings and where homes are; `home` where one was named."""
+
+    settings: Settings
+    template: str | None
+    home: str | None
+
+    def owner(self, user: str) -> Owner:
+        """The owner `user`. Raises UsageError, UnknownUserError."""
+        place = self.home or homes.find(user, self.template)
+        return owner.identify({"USER": user, "HOME": place}, self.settings.aliases, "")
+
+    def keyring(self, whose: Owner) -> str:
+        """The GnuPG home that keys of `whose` are put into. Raises UsageError where it would be others' too."""
+        if not self.settings.keyrings.owner:
+            raise UsageError("keyrings.owner is empty in the configuration: there is no place for an owner's key")
+        template = self.settings.keyrings.owner[0]
+        if not any(variable in template for variable in ("%h", "%u", "%n")):
+            raise UsageError(f"keyrings.owner begins with {template}, which is the same place for everybody")
+        return owner.expand(template, whose)
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add what may follow `cryptomail keys`."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+
+    action = _action(actions, "import", "set up keys", _import, everybody="FOLDER|-")
+    action.add_argument("files", nargs="*", metavar="FILE", help="with --user: certificates, or - for standard input")
+    _action(actions, "list", "list keys", _list)
+    _action(actions, "show", "tell all about one owner's keys", _show, everybody=None)
+    action = _action(actions, "remove", "take a key out of an owner's keyring", _remove, everybody=None)
+    action.add_argument("fingerprint", metavar="FINGERPRINT", help="the full fingerprint")
+    action = _action(actions, "export", "write an owner's keys, or a Web Key Directory of everybody's", _export)
+    action.add_argument("--wkd", metavar="DIR", help="with --all: write a Web Key Directory there")
+    _action(actions, "test", "say whether mail would be encrypted now, and to which keys", _test, everybody=None)
+    action = _action(actions, "check", "find keys that are expired, about to, weak or unreadable", _check)
+    action.add_argument("--warn-days", type=_days, default=30, metavar="DAYS", help="how soon is soon (default: 30)")
+    action.add_argument("--prometheus", action="store_true", help="write Prometheus' text format")
+
+
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
+    return int(text)
+
+
+def _action(
+    actions: Any,
+    name: str,
+    text: str,
+    run: Callable[[argparse.Namespace, _Site], int],
+    everybody: str | bool | None = True,
+) -> argparse.ArgumentParser:
+    """Add an action. `everybody` says whether it has --all, or what --all takes."""
+    action: argparse.ArgumentParser = actions.add_parser(name, help=text)
+    action.add_argument("--user", metavar="NAME", help="the mailbox owner, as Dovecot names them")
+    if everybody is True:
+        action.add_argument("--all", action="store_true", help="all owners")
+    elif everybody:
+        action.add_argument(
+            "--all", metavar=everybody, help="a folder of USER.asc files, or many keys on standard input"
+        )
+    action.add_argument("--home", metavar="DIRECTORY", help="with --user: the owner's home directory")
+    action.add_argument("--home-template", metavar="PATH", help="where homes are, with %%u, %%n, %%d filled in")
+    action.add_argument("--config", metavar="FILE", help="settings to use instead of the installed ones")
+    if name not in ("export", "remove"):
+        action.add_argument("--json", action="store_true", help="write JSON")
+    action.set_defaults(run=functools.partial(_run, run), action=name)
+    return action
+
+
+def _run(action: Callable[[argparse.Namespace, _Site], int], options: argparse.Namespace, config_file: str) -> int:
+    parallel.stop_on_signals()
+    everybody = getattr(options, "all", None)
+    if bool(options.user) == bool(everybody):
+        raise UsageError(f"keys {options.action}: name --user, or --all" if hasattr(options, "all") else "name --user")
+    if options.home and everybody:
+        raise UsageError("--home is one owner's: with --all use --home-template")
+    if options.home_template is not None:
+        homes.check(options.home_template)
+    try:
+        settings = config.load(options.config or config_file)
+    except FileNotFoundError:
+        if options.config:
+            raise ConfigError(f"there is no file {options.config}") from None
+        settings = Settings()
+    return action(options, _Site(settings, options.home_template, options.home))
+
+
+def _import(options: argparse.Namespace, site: _Site) -> int:
+    if options.user:
+        if not options.files:
+            raise UsageError("keys import --user: name a FILE, or - for standard input")
+        given = _certificates_of_files(options.files)
+        whose = site.owner(options.user)
+        orders: Iterable[tuple[Owner, tuple[Certificate, ...]]] = iter([(whose, given)])
+        total, outcomes = len(given), list[Outcome]()
+    else:
+        if options.files:
+            raise UsageError("keys import --all takes one folder, or -")
+        orders, total, outcomes = _orders_of_everybody(options.all, site)
+    places: dict[str, str] = {}
+    chunks = _chunks(_orders(orders, site, places, outcomes, named=options.all != "-"), _weight)
+    work = functools.partial(enrol.enrol, minimum_bits=site.settings.keyrings.minimum_bits)
+    with _progress(total, options.json) as advance:
+        for _, done in parallel.each(chunks, work):
+            outcomes += done
+            advance(len(done))
+    os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
+    return _tell_outcomes(outcomes, options.json)
+
+
+def _certificates_of_files(names: Sequence[str]) -> tuple[Certificate, ...]:
+    """The certificates in all of these files. Raises RefusedKeyError unless each can be read whole."""
+    certificates: list[Certificate] = []
+    for name in names:
+        reading = _read(name, limits.CERTIFICATE_FILE_OCTETS)
+        if problem := _problem(reading):
+            raise RefusedKeyError(f"{'standard input' if name == '-' else name}: {problem}; nothing was imported")
+        certificates += reading.certificates
+    return tuple(certificates)
+
+
+def _problem(reading: Reading) -> str:
+    if reading.secret:
+        return "it holds a SECRET key, which must never be on a mail server: give the public one (gpg --export)"
+    return "; ".join(reading.problems)
+
+
+Given = tuple[Iterable[tuple[Owner, tuple[Certificate, ...]]], int, list[Outcome]]
+
+
+def _orders_of_everybody(source: str, site: _Site) -> Given:
+    """Whose certificates `source` has, how many at most, and what of it nobody can have."""
+    if source == "-":
+        return _orders_of_stream(site)
+    try:
+        files = sorted(path for path in Path(source).iterdir() if path.suffix in _SUFFIXES)
+    except OSError as error:
+        raise FileError(f"cannot read {source}: {error.strerror}") from error
+    if not files:
+        raise UsageError(f"{source} has no file named USER.asc, USER.pgp, USER.gpg or USER.key")
+    refused: list[Outcome] = []
+
+    def orders() -> Iterator[tuple[Owner, tuple[Certificate, ...]]]:
+        for path in files:
+            try:
+                whose = site.owner(path.stem)
+                reading = _read(str(path), limits.CERTIFICATE_FILE_OCTETS)
+                if problem := _problem(reading):
+                    raise RefusedKeyError(problem)
+            except CryptomailError as error:
+                refused.append(Outcome(path.stem, str(path), "", REFUSED, str(error)))
+            else:
+                yield whose, reading.certificates
+
+    return orders(), len(files), refused
+
+
+def _orders_of_stream(site: _Site) -> Given:
+    reading = _read("-", limits.CERTIFICATE_STREAM_OCTETS)
+    if reading.secret:
+        raise RefusedKeyError(f"standard input: {_problem(reading)}; nothing was imported")
+    refused = [Outcome("", "", "", REFUSED, problem) for problem in reading.problems]
+    users: dict[str, list[Certificate]] = {}
+    for one in reading.certificates:
+        if one.problem:
+            refused.append(Outcome(" ".join(sorted(one.addresses)), "", one.fingerprint, REFUSED, one.problem))
+        elif not one.addresses:
+            refused.append(Outcome("", "", one.fingerprint, REFUSED, "no user ID of it has an address"))
+        for address in () if one.problem else sorted(one.addresses):
+            users.setdefault(address, []).append(one)
+
+    def orders() -> Iterator[tuple[Owner, tuple[Certificate, ...]]]:
+        strangers: dict[Certificate, Outcome] = {}
+        theirs: set[Certificate] = set()
+        for user, certificates in users.items():
+            try:
+                whose = site.owner(user)
+                # A stranger's address must not make a directory: only who is there already is a user.
+                if site.template is not None and not Path(whose.home).is_dir():
+                    raise UnknownUserError(f"there is no such user: {whose.home} is not a directory")
+            except (CryptomailError, OSError) as error:
+                strangers |= {one: Outcome(user, "", one.fingerprint, REFUSED, str(error)) for one in certificates}
+            else:
+                theirs.update(certificates)
+                yield whose, tuple(certificates)
+        # People have other addresses too: what counts is that one of a certificate's is a user's.
+        refused.extend(outcome for one, outcome in strangers.items() if one not in theirs)
+
+    return orders(), sum(map(len, users.values())), refused
+
+
+def _orders(
+    given: Iterable[tuple[Owner, tuple[Certificate, ...]]],
+    site: _Site,
+    places: dict[str, str],
+    refused: list[Outcome],
+    named: bool,
+) -> Iterator[tuple[Identity, Order]]:
+    for whose, certificates in given:
+        keyring = site.keyring(whose)
+        try:
+            if places.setdefault(keyring, whose.user) != whose.user:
+                raise RefusedKeyError(f"its keyring would be that of {places[keyring]}: mend keyrings.owner")
+            identity = parallel.identity_of(whose.home)
+        except CryptomailError as error:
+            refused.extend(Outcome(whose.user, keyring, one.fingerprint, REFUSED, str(error)) for one in certificates)
+        else:
+            yield identity, Order(whose.user, keyring, certificates, whose.addresses, named)
+
+
+def _weight(order: Order) -> int:
+    return len(order.certificates)
+
+
+def _chunks(
+    items: Iterable[tuple[Identity, Any]], weight: Callable[[Any], int]
+) -> Iterator[tuple[Identity, Sequence[Any]]]:
+    """Items of the same identity together, of that weight at most: what one process is given."""
+    waiting: dict[Identity, list[Any]] = {}
+    for identity, item in items:
+        chunk = waiting.setdefault(identity, [])
+        chunk.append(item)
+        if sum(map(weight, chunk)) >= limits.CERTIFICATES_AT_ONCE:
+            yield identity, waiting.pop(identity)
+    yield from waiting.items()
+
+
+def _tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
+    if as_json:
+        _write(json.dumps([one._asdict() for one in outcomes], indent=2))
+    else:
+        told = outcomes
+        if sys.stdout.isatty() and len(told) > _ROWS:
+            told = [one for one in outcomes if one.note]
+        _table(("user", "what", "key", "why"), [(one.user, one.status, one.fingerprint, one.note) for one in told])
+        counts = ", ".join(
+            f"{sum(one.status == status for one in outcomes)} {status}"
+            for status in (enrol.IMPORTED, enrol.RENEWED, enrol.UNCHANGED, REFUSED)
+        )
+        _write(counts)
+    refused = sum(one.status == REFUSED for one in outcomes)
+    if refused:
+        raise RefusedKeyError(f"{refused} of {len(outcomes)} keys were refused: see the report")
+    return os.EX_OK
+
+
+def _everybody(site: _Site) -> Iterator[tuple[Identity, Owner] | OwnerState]:
+    """All owners, each with whose right their keyring is looked at; or why that cannot be."""
+    return (_one(user, site) for user in homes.everybody(site.template))
+
+
+def _one(user: str, site: _Site) -> tuple[Identity, Owner] | OwnerState:
+    try:
+        whose = site.owner(user)
+        return parallel.identity_of(whose.home), whose
+    except CryptomailError as error:
+        return keyreport.unknown(user, str(error))
+
+
+def _states(options: argparse.Namespace, site: _Site, warn_days: int = 30) -> list[OwnerState]:
+    """The states of the owners that are asked for, by name."""
+    settings = site.settings
+    rules = Rules(settings.keyrings.minimum_bits, warn_days, int(time.time()), settings.no_key == REFUSE)
+    states: list[OwnerState] = []
+
+    def owners() -> Iterator[tuple[Identity, Owner]]:
+        for one in [_one(options.user, site)] if options.user else _everybody(site):
+            if isinstance(one, OwnerState):
+                states.append(one)
+            else:
+                yield one
+
+    work = functools.partial(survey.look, keyrings=settings.keyrings)
+    for _, founds in parallel.each(_chunks(owners(), lambda _: 1), work):
+        for found in founds:
+            if found.error:
+                states.append(keyreport.unreadable(found.user, found.home, found.error))
+                continue
+            try:
+                addresses = found.addresses if found.shared else None
+                state = keyreport.judge(found.user, found.home, found.listing, addresses, found.notes, rules)
+            except (ValueError, IndexError) as error:
+                state = keyreport.unreadable(found.user, found.home, f"cannot read gpg's listing: {error}")
+            states.append(state)
+    return sorted(states, key=lambda one: one.user)
+
+
+def _list(options: argparse.Namespace, site: _Site) -> int:
+    states = _states(options, site)
+    if options.json:
+        _write(keyreport.as_json(states))
+    else:
+        _table(("user", "key", "addresses", "expires", "state"), keyreport.rows(states))
+        for line in (f"{one.user}: {one.notes[0]}" for one in states if one.notes and not one.keys and one.state):
+            print(f"cryptomail: {line}", file=sys.stderr)
+    return os.EX_OK
+
+
+def _show(options: argparse.Namespace, site: _Site) -> int:
+    states = _states(options, site)
+    _write(keyreport.as_json(states) if options.json else "\n".join(keyreport.details(states[0])))
+    return os.EX_OK
+
+
+def _check(options: argparse.Namespace, site: _Site) -> int:
+    if options.json and options.prometheus:
+        raise UsageError("--json or --prometheus, not both")
+    try:
+        states = _states(options, site, options.warn_days)
+    except CryptomailError as error:  # a monitor knows four exit codes only
+        states = [keyreport.unknown(options.user or "everybody", str(error))]
+    if options.prometheus:
+        _write(keyreport.as_prometheus(states))
+    elif options.json:
+        _write(keyreport.as_json(states))
+    else:
+        _write("\n".join([keyreport.summary(states), *keyreport.lines(states)]))
+    return keyreport.worst(states)
+
+
+def _remove(options: argparse.Namespace, site: _Site) -> int:
+    fingerprint = options.fingerprint.replace(" ", "").upper().removeprefix("0X")
+    if not _FINGERPRINT.fullmatch(fingerprint):
+        raise UsageError(f"{options.fingerprint!r} is not a full fingerprint (40 or 64 hexadecimal digits)")
+    whose = site.owner(options.user)
+    keyring = site.keyring(whose)
+    left = _as_owner(whose, lambda: enrol.remove(keyring, fingerprint))
+    os.sync()
+    rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
+    _write(f"removed {fingerprint} from {keyring}; {rest}")
+    return os.EX_OK
+
+
+def _test(options: argparse.Namespace, site: _Site) -> int:
+    whose = site.owner(options.user)
+    keyrings = site.settings.keyrings
+    fingerprints = _as_owner(whose, lambda: survey.try_out(whose, keyrings))
+    if not fingerprints and site.settings.no_key == REFUSE:
+        raise NoKeyError(f"{whose.user} has no key")
+    if options.json:
+        _write(json.dumps({"user": whose.user, "encrypted": bool(fingerprints), "subkeys": list(fingerprints)}))
+    elif fingerprints:
+        _write(f"mail for {whose.user} is encrypted, to {', '.join(fingerprints)}")
+    else:
+        _write(f"mail for {whose.user} is NOT encrypted: there is no key")
+    return os.EX_OK
+
+
+def _export(options: argparse.Namespace, site: _Site) -> int:
+    if bool(options.all) != bool(options.wkd):
+        raise UsageError("keys export: --wkd DIR goes with --all, and --user without it")
+    keyrings = site.settings.keyrings
+    if options.user:
+        whose = site.owner(options.user)
+        (found,) = _as_owner(whose, lambda: survey.export([whose], keyrings))
+        if not found:
+            raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}")
+        execmode.write(_armored(b"".join(found.values())))
+        return os.EX_OK
+    written = 0
+    domains: set[str] = set()
+    work = functools.partial(survey.export, keyrings=keyrings)
+    owners = (one for one in _everybody(site) if not isinstance(one, OwnerState))
+    for chunk, exports in parallel.each(_chunks(owners, lambda _: 1), work):
+        for whose, found in zip(chunk, exports, strict=True):
+            # Section 3.1 of the draft: a file holds keys with that address only.
+            fits = [one for one in found.values() if whose.user.lower() in _addresses(one)]
+            if fits and "@" in whose.user:
+                _put(Path(options.wkd, wkd.key_path(whose.user)), b"".join(fits))
+                domains.add(whose.user.rpartition("@")[2])
+                written += 1
+    for domain in domains:
+        _put(Path(options.wkd, wkd.policy_path(domain)), wkd.POLICY)
+    _write(f"{written} users' keys written to {options.wkd}, for {len(domains)} domains")
+    return os.EX_OK
+
+
+def _addresses(packets: bytes) -> frozenset[str]:
+    return frozenset(address for one in certificate.read(packets).certificates for address in one.addresses)
+
+
+def _armored(packets: bytes) -> bytes:
+    import base64
+
+    encoded = base64.b64encode(packets)
+    return _ARMOR % b"".join(encoded[start : start + 64] + b"\n" for start in range(0, len(encoded), 64))
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file that a web server shows to everybody."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}") from error
+
+
+_T = TypeVar("_T")
+
+
+def _as_owner(whose: Owner, work: Callable[[], _T]) -> _T:
+    """Do `work` in a process that has that owner's rights and no others."""
+    ((_, (result,)),) = parallel.each([(parallel.identity_of(whose.home), (None,))], lambda _: [work()])
+    done: _T = result
+    return done
+
+
+def _read(name: str, most: int) -> Reading:
+    """The certificates in a file, or in standard input. Raises FileError."""
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(most + 1)
+        else:
+            with Path(name).open("rb") as file:
+                data = file.read(most + 1)
+    except OSError as error:
+        raise FileError(f"cannot read {name}: {error.strerror}") from error
+    if len(data) > most:
+        raise RefusedKeyError(f"{name} is larger than {most} octets")
+    return certificate.read(data)
+
+
+def _write(text: str) -> None:
+    """Write lines to standard output. A user ID is a stranger's text: what a terminal might act on is escaped."""
+    printable = "\n".join("\t".join(map(_printable, line.split("\t"))) for line in text.split("\n"))
+    execmode.write(printable.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal; else lines with tabs between, for programs."""
+    if not sys.stdout.isatty():
+        if rows:
+            _write("\n".join("\t".join(" ".join(cell.split()) for cell in row) for row in rows))
+        return
+    from rich.console import Console  # takes longer to load than a message to filter
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    table = Table(*(Column(name, overflow="fold") for name in head))  # a fingerprint is worth nothing in part
+    for row in rows:
+        table.add_row(*(Text(_printable(cell)) for cell in row))  # as text: square brackets in a user ID are no markup
+    Console().print(table)
+
+
+@contextmanager
+def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, where that is a terminal. Its value is called with how many were done."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # Without auto_refresh it has no thread, which a fork would leave halfway.
+    with Progress(console=Console(stderr=True), auto_refresh=False) as bar:
+        task = bar.add_task("importing", total=total)
+        yield lambda count: bar.update(task, advance=count, refresh=True)

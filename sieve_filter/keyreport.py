@@ -1,0 +1,239 @@
+"""What `cryptomail keys` tells about owners' keys. Pure: gpg's listing in, judgements and text out."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from sieve_filter import listing
+from sieve_filter.listing import Key, Subkey
+
+# The states of Nagios' plugins, which are their exit codes too; and which counts as worse.
+OK, WARNING, CRITICAL, UNKNOWN = range(4)
+NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+_WORSE = (OK, WARNING, UNKNOWN, CRITICAL)
+
+_SHA1 = b"2"  # RFC 9580 section 9.5
+_DAY = 86_400
+
+
+class KeyState(NamedTuple):
+    """One key of an owner's.
+
+    `used` is the fingerprint of the subkey that mail is encrypted to, empty where it is not; `expires` the seconds
+    since 1970 at which that ends, None for never; `problem` why it is not used, or what is wrong with it all the same.
+    """
+
+    fingerprint: str
+    addresses: tuple[str, ...]
+    algorithm: int
+    bits: int
+    created: int
+    expires: int | None
+    used: str
+    problem: str
+
+
+class OwnerState(NamedTuple):
+    """An owner's keys, and how that is: one of the four states, and in words why."""
+
+    user: str
+    home: str
+    state: int
+    notes: tuple[str, ...]
+    keys: tuple[KeyState, ...]
+
+
+class Rules(NamedTuple):
+    """What counts as wrong. `now` is seconds since 1970; `key_needed` whether mail waits where there is no key."""
+
+    minimum_bits: int
+    warn_days: int
+    now: int
+    key_needed: bool
+
+
+def judge(
+    user: str, home: str, colons: bytes, addresses: frozenset[str] | None, notes: Sequence[str], rules: Rules
+) -> OwnerState:
+    """The state of an owner with the keys in gpg's listing `colons`; where `addresses` is given, keys with one of them.
+
+    Raises ValueError where it is not a listing.
+    """
+    keys = [key for key in listing.parse(colons) if addresses is None or key.addresses & addresses]
+    hashed = _hashes(colons)
+    if not keys:
+        return OwnerState(user, "", CRITICAL if rules.key_needed else OK, ("has no key", *notes), ())
+    state = WARNING if notes else OK
+    said = list(notes)
+    states: list[KeyState] = []
+    for key in keys:
+        one, level, problem = _judge_key(key, hashed, rules)
+        states.append(one)
+        if problem:
+            said.append(f"key {key.fingerprint} {problem}")
+            state = max(state, level, key=_WORSE.index)
+    if not any(one.used for one in states):
+        state = CRITICAL
+    elif len(states) > 1:
+        said.append(f"has {len(states)} keys, of which {sum(bool(one.used) for one in states)} are used")
+    return OwnerState(user, home, state, tuple(said), tuple(states))
+
+
+def unreadable(user: str, home: str, error: str) -> OwnerState:
+    """The state of an owner whose keyring cannot be read: mail waits."""
+    return OwnerState(user, home, CRITICAL, (error,), ())
+
+
+def unknown(user: str, error: str) -> OwnerState:
+    """The state of an owner about whom nothing can be said."""
+    return OwnerState(user, "", UNKNOWN, (error,), ())
+
+
+def worst(states: Iterable[OwnerState]) -> int:
+    """The worst state; UNKNOWN where there are none."""
+    levels = {one.state for one in states}
+    return max(levels, key=_WORSE.index) if levels else UNKNOWN
+
+
+def summary(states: Sequence[OwnerState]) -> str:
+    """One line in the manner of Nagios' plugins: state, numbers, and behind a bar the numbers for a machine."""
+    counts = {name: sum(one.state == code for one in states) for code, name in enumerate(NAMES)}
+    keyless = sum(not one.keys and one.state == OK for one in states)
+    worse = ", ".join(f"{counts[name]} {name.lower()}" for name in ("CRITICAL", "UNKNOWN", "WARNING") if counts[name])
+    numbers = " ".join(f"{name.lower()}={count}" for name, count in counts.items())
+    text = f"{len(states)} users" + (f", {keyless} without a key" if keyless else "") + (f": {worse}" if worse else "")
+    return f"KEYS {NAMES[worst(states)]} - {text} | users={len(states)} {numbers} without_key={keyless}"
+
+
+def lines(states: Iterable[OwnerState]) -> list[str]:
+    """A line for each owner who is not all right."""
+    return [f"{NAMES[one.state]}: {one.user}: {'; '.join(one.notes)}" for one in states if one.state != OK]
+
+
+def rows(states: Iterable[OwnerState]) -> list[tuple[str, ...]]:
+    """A row for each key: user, fingerprint, addresses, expiry, what it is used for."""
+    return [
+        (one.user, key.fingerprint, " ".join(key.addresses), _day(key.expires), key.problem or "used")
+        for one in states
+        for key in one.keys
+    ]
+
+
+def details(state: OwnerState) -> list[str]:
+    """All about one owner's keys, a line each."""
+    out = [f"{state.user}: {NAMES[state.state]}"]
+    out += [f"  keyring:     {state.home}"] if state.home else []
+    out += [f"  note:        {note}" for note in state.notes]
+    for key in state.keys:
+        out += [
+            f"  key:         {key.fingerprint}",
+            f"    addresses: {', '.join(key.addresses) or '-'}",
+            f"    kind:      algorithm {key.algorithm}, {key.bits} bits, made on {_day(key.created)}",
+            f"    expires:   {_day(key.expires)}",
+            f"    used:      {key.used or f'no: it {key.problem}'}",
+        ]
+    return out
+
+
+def as_json(states: Iterable[OwnerState]) -> str:
+    """The states as a JSON array of objects with the names of their attributes; `state` is a word."""
+    return json.dumps(
+        [one._asdict() | {"state": NAMES[one.state], "keys": [key._asdict() for key in one.keys]} for one in states],
+        indent=2,
+    )
+
+
+def as_prometheus(states: Sequence[OwnerState]) -> str:
+    """The states in Prometheus' text format, for node_exporter's textfile collector."""
+    out = [
+        "# HELP cryptomail_key_users Mailbox owners by the state of their keys.",
+        "# TYPE cryptomail_key_users gauge",
+    ]
+    out += [
+        f'cryptomail_key_users{{state="{name.lower()}"}} {sum(one.state == code for one in states)}'
+        for code, name in enumerate(NAMES)
+    ]
+    out += ["# HELP cryptomail_key_state 0 OK, 1 warning, 2 critical, 3 unknown.", "# TYPE cryptomail_key_state gauge"]
+    out += [f"cryptomail_key_state{_labels({'user': one.user})} {one.state}" for one in states]
+    out += [
+        "# HELP cryptomail_keys_used Keys that an owner's mail is encrypted to.",
+        "# TYPE cryptomail_keys_used gauge",
+    ]
+    out += [
+        f"cryptomail_keys_used{_labels({'user': one.user})} {sum(bool(key.used) for key in one.keys)}" for one in states
+    ]
+    out += [
+        "# HELP cryptomail_key_expires_seconds When a key in use expires, in seconds since 1970.",
+        "# TYPE cryptomail_key_expires_seconds gauge",
+    ]
+    out += [
+        f"cryptomail_key_expires_seconds{_labels({'user': one.user, 'fingerprint': key.fingerprint})} {key.expires}"
+        for one in states
+        for key in one.keys
+        if key.used and key.expires is not None
+    ]
+    return "\n".join(out)
+
+
+def _judge_key(key: Key, hashed: Mapping[str, bytes], rules: Rules) -> tuple[KeyState, int, str]:
+    """A key, the level of what is wrong with it, and that in words."""
+    primary = key.subkeys[0]
+    chosen = listing.choose(key, rules.minimum_bits, rules.now)
+    if isinstance(chosen, str):
+        return _state(key, None, primary.expires, chosen), WARNING, f"{chosen}; it is not used"
+    expires = min((end for end in (primary.expires, chosen.expires) if end is not None), default=None)
+    level, problem = OK, ""
+    if expires is not None and expires - rules.now <= rules.warn_days * _DAY:
+        level, problem = WARNING, f"expires on {_day(expires)}: have it renewed"
+    elif primary.algorithm in (16, 17, 20):
+        level, problem = WARNING, "is of an old kind (DSA or ElGamal): have it replaced"
+    elif primary.algorithm in (1, 3) and primary.bits < rules.minimum_bits:
+        level, problem = WARNING, f"has a primary key of {primary.bits} bits only: have it replaced"
+    elif _SHA1 in (hashed.get(chosen.fingerprint), hashed.get(primary.fingerprint)):
+        level, problem = WARNING, "is signed with SHA-1: have it renewed with a newer program"
+    return _state(key, chosen, expires, problem), level, problem
+
+
+def _state(key: Key, chosen: Subkey | None, expires: int | None, problem: str) -> KeyState:
+    primary = key.subkeys[0]
+    return KeyState(
+        fingerprint=key.fingerprint,
+        addresses=tuple(sorted(key.addresses)),
+        algorithm=primary.algorithm,
+        bits=primary.bits,
+        created=primary.created,
+        expires=expires,
+        used=chosen.fingerprint if chosen else "",
+        problem=problem,
+    )
+
+
+def _hashes(colons: bytes) -> dict[str, bytes]:
+    """The hash algorithm of the newest signature that binds each key or subkey, by its fingerprint."""
+    newest: dict[str, tuple[int, bytes]] = {}
+    primary = current = ""
+    for line in colons.split(b"\n"):
+        fields = line.split(b":")
+        if fields[0] in (b"pub", b"sub"):
+            current = ""
+            primary = "" if fields[0] == b"pub" else primary
+        elif fields[0] == b"fpr" and not current:
+            current = fields[9].decode("ascii", "replace")
+            primary = primary or current
+        elif fields[0] == b"sig" and len(fields) > 15 and fields[10][:2] in (b"10", b"11", b"12", b"13", b"18"):
+            made = int(fields[5] or 0)
+            if fields[4].decode("ascii", "replace") == primary[-16:] and made >= newest.get(current, (0, b""))[0]:
+                newest[current] = made, fields[15]
+    return {fingerprint: algorithm for fingerprint, (_, algorithm) in newest.items()}
+
+
+def _day(seconds: int | None) -> str:
+    return "never" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    def escaped(value: str) -> str:
+        return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+    return "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in labels.items()) + "}"

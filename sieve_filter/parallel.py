@@ -1,0 +1,147 @@
+"""Does work for many mailbox owners in parallel, each piece as the user to whom the mail files belong."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
+
+from sieve_filter.errors import CryptomailError, PlaceError, StoppedError, TimedOutError, known
+
+
+class Identity(NamedTuple):
+    """A user ID and a group ID of the system."""
+
+    uid: int
+    gid: int
+
+
+Work = Callable[[Sequence[Any]], list[Any]]
+
+
+def identity_of(home: str) -> Identity:
+    """Whose `home` is; where it does not exist, whose the directory is that it would be in.
+
+    Raises PlaceError where that is root's: root's directories are no place for mail, so the path must be wrong; and
+    where it is somebody else's and the caller is not root.
+    """
+    place = Path(home)
+    while True:
+        try:
+            status = place.stat()
+            break
+        except (FileNotFoundError, NotADirectoryError):
+            place = place.parent
+        except OSError as error:
+            raise PlaceError(f"cannot look at {place}: {error.strerror}; run this as root") from error
+    for link in (place, *place.parents):
+        # An owner must not get keys into another's home, or root's, by a link on the way to their own.
+        if link.is_symlink() and link.lstat().st_uid not in (0, status.st_uid):
+            raise PlaceError(f"{link} is a link to what belongs to somebody else: mend it, or the path")
+    if place != Path(home) and status.st_uid == 0:
+        raise PlaceError(f"there is no directory {home}, and {place} belongs to root: make it, or mend the path")
+    if os.geteuid() not in (0, status.st_uid):
+        raise PlaceError(f"{place} belongs to user ID {status.st_uid}: run this as that user, or as root")
+    return Identity(status.st_uid, status.st_gid)
+
+
+def each(chunks: Iterable[tuple[Identity, Sequence[Any]]], work: Work) -> Iterator[tuple[Sequence[Any], list[Any]]]:
+    """Give each chunk to `work`, in a process of its own that is `Identity` for good; as many at once as processors.
+
+    Yields each chunk with what `work` returned, as they get done. A process that fails makes the CryptomailError of it
+    the exception here, after the others have ended.
+    """
+    context = multiprocessing.get_context("fork")
+    running: dict[Connection, tuple[ForkProcess, Sequence[Any]]] = {}
+    failure: CryptomailError | None = None
+
+    def collect() -> Iterator[tuple[Sequence[Any], list[Any]]]:
+        nonlocal failure
+        for receiver in wait(list(running)):
+            assert isinstance(receiver, Connection)  # noqa: S101 - wait() says `object`
+            process, chunk = running.pop(receiver)
+            try:
+                result = receiver.recv()
+            except EOFError:
+                result = CryptomailError("a process of this command died; see the system's log")
+            receiver.close()
+            process.join()
+            if isinstance(result, CryptomailError):
+                failure = failure or result
+            else:
+                yield chunk, result
+
+    try:
+        for identity, chunk in chunks:
+            while len(running) >= (os.cpu_count() or 1):
+                yield from collect()
+            if failure is not None:
+                break
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_run, args=(identity, work, chunk, sender), daemon=True)
+            process.start()
+            sender.close()
+            running[receiver] = process, chunk
+        while running:
+            yield from collect()
+    finally:
+        for process, _ in running.values():
+            process.terminate()  # it catches that, and tidies up
+        for process, _ in running.values():
+            process.join()
+    if failure is not None:
+        raise failure
+
+
+def stop_on_signals() -> None:
+    """Have SIGTERM and SIGINT raise StoppedError, and SIGALRM TimedOutError: whatever is open is tidied up then."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, _stop)
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Raise TimedOutError where the block takes longer."""
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    if number == signal.SIGALRM:
+        raise TimedOutError("it took too long")
+    for one in (signal.SIGTERM, signal.SIGINT):  # a second one must not stop the tidying up
+        signal.signal(one, _pass_over)
+    raise StoppedError(f"stopped by {signal.Signals(number).name}; what was done so far stays")
+
+
+def _pass_over(_number: int, _frame: FrameType | None) -> None:
+    """Ignore a signal. With SIG_IGN, Python would complain of one that had come just before."""
+
+
+def _run(identity: Identity, work: Work, chunk: Sequence[Any], sender: Connection) -> None:
+    result: Any
+    try:
+        stop_on_signals()
+        _become(identity)
+        result = work(chunk)
+    except Exception as error:  # the parent tells of it
+        result = known(error)
+    sender.send(result)
+    sender.close()
+
+
+def _become(identity: Identity) -> None:
+    """Give up every right but that user's. An owner may put a link to anything in the way: it must not be root's."""
+    if os.geteuid() != identity.uid:
+        os.setgroups([])
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
+    os.umask(0o077)

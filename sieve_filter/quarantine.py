@@ -1,0 +1,140 @@
+"""Looks at certificates in a throw-away GnuPG home, before anything of them takes effect."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from sieve_filter import gpg, keybox, limits, listing, packets
+from sieve_filter.certificate import Certificate
+from sieve_filter.errors import EncryptionError, KeyringError, RefusedKeyError, TimedOutError
+from sieve_filter.keybox import Keybox
+from sieve_filter.listing import Key, Subkey
+from sieve_filter.parallel import at_most
+
+KEYBOX = "pubring.kbx"
+
+# A file system in memory: what is looked at need not touch a disk.
+_MEMORY = "/dev/shm"  # noqa: S108 - used by mkdtemp() only
+
+_ELGAMAL = (16, 20)
+_BITS_COUNT = {1: "RSA", 2: "RSA", 3: "RSA", 16: "ElGamal", 17: "DSA", 20: "ElGamal"}  # RFC 9580 section 9.1
+
+
+class Vetted(NamedTuple):
+    """A certificate that mail can be encrypted to: GnuPG's view of it, and what to encrypt to.
+
+    `header` and `blob` are what GnuPG made of it for a keyring file (see `keybox`).
+    """
+
+    key: Key
+    subkey: Subkey
+    header: bytes
+    blob: bytes
+
+
+@contextmanager
+def throw_away_home() -> Iterator[Path]:
+    """A new GnuPG home, mode 0700, in memory where there is such a place; gone when the block ends, however it does."""
+    place = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else None
+    home = Path(tempfile.mkdtemp(prefix="cryptomail-", dir=place))
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def vet(certificates: Sequence[Certificate], minimum_bits: int) -> dict[Certificate, Vetted | str]:
+    """Each of `certificates` as GnuPG has it after cleaning, or in words why mail cannot be encrypted to it."""
+    verdicts: dict[Certificate, Vetted | str] = {one: one.problem for one in certificates if one.problem}
+    waiting = [one for one in dict.fromkeys(certificates) if not one.problem]
+    while waiting:
+        # GnuPG would merge two versions of the same certificate.
+        batch = {one.fingerprint: one for one in reversed(waiting[: limits.CERTIFICATES_AT_ONCE])}
+        verdicts |= _vet_together(batch, minimum_bits)
+        waiting = [one for one in waiting if one not in verdicts]
+    return verdicts
+
+
+def judge(key: Key, minimum_bits: int) -> Subkey:
+    """The subkey of `key` to encrypt to. Raises RefusedKeyError, which says why there is none."""
+    if weakness := weak_primary(key, minimum_bits):
+        raise RefusedKeyError(weakness)
+    chosen = listing.choose(key, minimum_bits, int(time.time()))
+    if isinstance(chosen, str):
+        raise RefusedKeyError(f"it {chosen}")
+    return chosen
+
+
+def weak_primary(key: Key, minimum_bits: int) -> str:
+    """In words what is weak about the primary key of `key`; empty where nothing is."""
+    primary = key.subkeys[0]
+    if primary.algorithm in _ELGAMAL:
+        return "its primary key is ElGamal, whose signatures are not safe"
+    if primary.algorithm in _BITS_COUNT and primary.bits < minimum_bits:
+        name = _BITS_COUNT[primary.algorithm]
+        return f"its primary key ({name}) has {primary.bits} bits, fewer than the {minimum_bits} of minimum_bits"
+    return ""
+
+
+def try_out(home: Path, subkeys: Sequence[Subkey]) -> None:
+    """Encrypt something to all `subkeys`, as a delivery would. Raises EncryptionError."""
+    fingerprints = [subkey.fingerprint for subkey in subkeys]
+    ciphertext = bytearray()
+    gpg.encrypt([b"trial\n"], ciphertext.extend, (str(home),), fingerprints, "none")
+    encrypted = packets.encrypted_payload(bytes(ciphertext))
+    if encrypted is None or sorted(encrypted.key_ids) != sorted(one[-16:] for one in fingerprints):
+        raise EncryptionError("gpg did not encrypt to the keys that it was told to")
+
+
+def _vet_together(batch: Mapping[str, Certificate], minimum_bits: int) -> dict[Certificate, Vetted | str]:
+    try:
+        with throw_away_home() as home, at_most(limits.QUARANTINE_SECONDS):
+            return _vet_in(home, batch, minimum_bits)
+    except (EncryptionError, KeyringError, TimedOutError) as error:
+        if len(batch) == 1:
+            return {one: str(error) for one in batch.values()}
+    # One of them is at fault, and the others must not suffer for it.
+    half = len(batch) // 2
+    names = list(batch)
+    first, second = ({name: batch[name] for name in part} for part in (names[:half], names[half:]))
+    return _vet_together(first, minimum_bits) | _vet_together(second, minimum_bits)
+
+
+def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> dict[Certificate, Vetted | str]:
+    imported = gpg.import_keys(str(home), b"".join(one.packets for one in batch.values()))
+    stored: dict[str, Key] = {}
+    box = Keybox(b"", {})
+    if imported.new:
+        stored = {key.fingerprint: key for key in read_listing(home)}
+        try:
+            box = keybox.split((home / KEYBOX).read_bytes())
+        except (OSError, ValueError) as error:
+            raise KeyringError(f"gpg does not keep keys in {KEYBOX} here: {error}") from error
+    verdicts: dict[Certificate, Vetted | str] = {}
+    for fingerprint, one in batch.items():
+        key = stored.get(fingerprint)
+        if key is None or fingerprint not in box.blobs:
+            why = imported.complaint if len(batch) == 1 else "is there a user ID with its own key's signature?"
+            verdicts[one] = f"gpg does not take it: {why}"
+            continue
+        try:
+            verdicts[one] = Vetted(key, judge(key, minimum_bits), box.header, box.blobs[fingerprint])
+        except RefusedKeyError as error:
+            verdicts[one] = str(error)
+    usable = [verdict.subkey for verdict in verdicts.values() if isinstance(verdict, Vetted)]
+    if usable:
+        try_out(home, usable)
+    return verdicts
+
+
+def read_listing(home: Path) -> list[Key]:
+    """The keys in the GnuPG home `home`. Raises KeyringError."""
+    try:
+        return listing.parse(gpg.list_signatures(str(home)))
+    except (ValueError, IndexError) as error:
+        raise KeyringError(f"cannot read gpg's listing of {home}: {error}") from error

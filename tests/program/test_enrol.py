@@ -1,0 +1,193 @@
+"""The quarantine and what comes behind it, where something goes wrong inside."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from lab import keys
+from lab.keys import Owner
+from sieve_filter import certificate, enrol, gpg, limits, parallel, quarantine
+from sieve_filter.certificate import Certificate
+from sieve_filter.errors import CryptomailError, EncryptionError, PlaceError, TimedOutError
+from sieve_filter.parallel import Identity
+from sieve_filter.quarantine import Vetted
+from tests.program.test_keys import NOBODY
+
+ME = Identity(os.geteuid(), os.getegid())
+
+
+@pytest.fixture(scope="module")
+def certificates() -> Iterator[tuple[Certificate, ...]]:
+    """Five people's."""
+    with keys.owner() as owner:
+        for number in range(5):
+            owner.make_key(f"u{number}@example.org")
+        yield certificate.read(owner.gpg("--export")).certificates
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> None:
+    parallel.stop_on_signals()
+
+
+def test_one_certificate_that_gpg_cannot_stand_does_not_take_others_with_it(
+    certificates: tuple[Certificate, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = gpg.import_keys
+
+    def hang(home: str, packets: bytes) -> gpg.Imported:
+        if certificates[3].packets in packets:
+            time.sleep(60)
+        return really(home, packets)
+
+    monkeypatch.setattr(gpg, "import_keys", hang)
+    monkeypatch.setattr(limits, "QUARANTINE_SECONDS", 1)
+    verdicts = quarantine.vet(certificates, 2048)
+    assert [isinstance(verdicts[one], Vetted) for one in certificates] == [True, True, True, False, True]
+    assert verdicts[certificates[3]] == "it took too long"
+
+
+def test_certificate_is_refused_where_the_trial_encryption_fails(
+    certificates: tuple[Certificate, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise EncryptionError("gpg could not encrypt: no reason")
+
+    monkeypatch.setattr(gpg, "encrypt", refuse)
+    assert quarantine.vet(certificates[:1], 2048) == {certificates[0]: "gpg could not encrypt: no reason"}
+
+
+def test_certificate_is_refused_where_gpg_says_nothing_and_encrypts_nothing(
+    certificates: tuple[Certificate, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpg, "encrypt", lambda *_: None)
+    assert quarantine.vet(certificates[:1], 2048) == {
+        certificates[0]: "gpg did not encrypt to the keys that it was told to"
+    }
+
+
+def test_more_certificates_than_one_gpg_is_given_are_all_vetted(
+    certificates: tuple[Certificate, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CERTIFICATES_AT_ONCE", 2)
+    twice = certificates + certificates
+    assert all(isinstance(one, Vetted) for one in quarantine.vet(twice, 2048).values())
+    assert len(quarantine.vet(twice, 2048)) == len(certificates)
+
+
+def test_two_versions_of_a_certificate_are_vetted_apart_and_merged(new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key("a@example.org")
+    old = owner.public("a@example.org")
+    owner.gpg("--quick-add-uid", fingerprint, "<b@example.org>")
+    both = certificate.read(old + owner.public("a@example.org")).certificates
+    with TemporaryDirectory(prefix="keyring-", dir="/tmp") as directory:
+        order = enrol.Order("a", f"{directory}/k", both, frozenset({"a@example.org"}), named=True)
+        outcomes = enrol.enrol([order], 2048)
+        assert [(one.fingerprint, one.status) for one in outcomes] == [(fingerprint, enrol.IMPORTED)]
+        (key,) = quarantine.read_listing(Path(directory, "k"))
+        assert key.addresses == {"a@example.org", "b@example.org"}
+
+
+def test_another_key_with_the_same_key_id_is_noticed() -> None:
+    fingerprint = "A" * 24 + "0123456789ABCDEF"
+    other = "B" * 24 + "0123456789ABCDEF"
+    assert enrol.clashing([other], fingerprint) == other
+    assert enrol.clashing([fingerprint, "C" * 40], fingerprint) is None
+    assert enrol.clashing([], fingerprint) is None
+
+
+def test_another_key_with_the_same_key_id_is_refused(
+    certificates: tuple[Certificate, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrol, "clashing", lambda _, fingerprint: "F" * 24 + fingerprint[-16:])
+    with TemporaryDirectory(prefix="keyring-", dir="/tmp") as directory:
+        order = enrol.Order("a", f"{directory}/k", certificates[:1], frozenset(), named=True)
+        (outcome,) = enrol.enrol([order], 2048)
+        assert (outcome.status, "which is another key" in outcome.note) == (enrol.REFUSED, True)
+        assert list(Path(directory, "k").iterdir()) == []
+
+
+def test_disk_that_is_full_leaves_the_keyring_as_it_was(
+    certificates: tuple[Certificate, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with TemporaryDirectory(prefix="keyring-", dir="/tmp") as directory:
+        orders = [enrol.Order("a", f"{directory}/k", (one,), frozenset(), named=True) for one in certificates[:2]]
+        enrol.enrol(orders[:1], 2048)
+        before = Path(directory, "k/pubring.kbx").read_bytes()
+        monkeypatch.setattr(os, "fsync", full)
+        (outcome,) = enrol.enrol(orders[1:], 2048)
+        assert outcome.status == enrol.REFUSED
+        assert "No space left on device; nothing in it has changed" in outcome.note
+        assert Path(directory, "k/pubring.kbx").read_bytes() == before
+
+
+def test_lock_that_another_import_holds_is_waited_for_but_not_for_ever(
+    certificates: tuple[Certificate, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TemporaryDirectory(prefix="keyring-", dir="/tmp") as directory:
+        Path(directory, "k").mkdir()
+        held = os.open(Path(directory, "k"), os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        order = enrol.Order("a", f"{directory}/k", certificates[:1], frozenset(), named=True)
+        monkeypatch.setattr(limits, "QUARANTINE_SECONDS", 1)
+        (outcome,) = enrol.enrol([order], 2048)
+        os.close(held)
+        assert "another cryptomail is at work on" in outcome.note
+        (outcome,) = enrol.enrol([order], 2048)
+        assert outcome.status == enrol.IMPORTED
+
+
+def test_work_of_a_process_that_fails_or_dies_is_told_in_one_line() -> None:
+    def fail(_chunk: object) -> list[object]:
+        raise ZeroDivisionError
+
+    def die(_chunk: object) -> list[object]:
+        os._exit(9)
+
+    for work, line in ((fail, "internal error: ZeroDivisionError"), (die, "a process of this command died")):
+        with pytest.raises(CryptomailError, match=line):
+            list(parallel.each([(ME, [1])], work))
+
+
+def test_every_chunk_is_worked_on_once() -> None:
+    chunks = [(ME, [number, number]) for number in range(9)]
+    results = list(parallel.each(chunks, lambda chunk: [sum(chunk)]))
+    assert sorted(result for _, (result,) in results) == [2 * number for number in range(9)]
+
+
+def test_time_limit_is_kept() -> None:
+    with pytest.raises(TimedOutError), parallel.at_most(1):
+        time.sleep(5)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_work_is_done_with_the_owners_rights_for_good() -> None:
+    def who(_chunk: object) -> list[tuple[int, ...]]:
+        return [(*os.getresuid(), *os.getresgid(), *os.getgroups())]
+
+    ((_, (ids,)),) = parallel.each([(Identity(NOBODY, NOBODY), [1])], who)
+    assert set(ids) == {NOBODY}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_link_of_an_owners_to_another_home_is_refused() -> None:
+    with TemporaryDirectory(prefix="homes-", dir="/tmp") as directory:
+        alice, bob = Path(directory, "alice"), Path(directory, "bob")
+        for home, uid in ((alice, NOBODY), (bob, NOBODY - 1)):
+            home.mkdir()
+            os.chown(home, uid, uid)
+        (alice / "mail").symlink_to(bob)
+        os.chown(alice / "mail", NOBODY, NOBODY, follow_symlinks=False)
+        for home in (alice / "mail", alice / "mail/deeper"):
+            with pytest.raises(PlaceError, match="belongs to somebody else"):
+                parallel.identity_of(str(home))
+        assert parallel.identity_of(str(bob)).uid == NOBODY - 1

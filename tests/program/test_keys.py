@@ -1,0 +1,548 @@
+"""`cryptomail keys import`, `list`, `show`, `remove`, `export` and `test`."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from lab import keys
+from lab.keys import Owner
+from tests.program.conftest import ALICE, run
+from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
+from tests.samples import packet
+from tests.test_certificate import armored, signature
+
+BOB = "bob@example.org"
+NOBODY = 65534
+
+
+class Site:
+    """A mail server with homes under one template, and `cryptomail keys` run on it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.template = f"{directory}/mail/%d/%n"
+        self.config = directory / "config.toml"
+
+    def home(self, user: str) -> Path:
+        local, _, domain = user.partition("@")
+        return self.directory / "mail" / domain / local
+
+    def make(self, *users: str) -> None:
+        for user in users:
+            self.home(user).mkdir(parents=True)
+
+    def keys(self, action: str, *arguments: str, data: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+        template = ("--home-template", self.template)
+        environment = {"PATH": os.environ["PATH"]}
+        return run("keys", action, *template, *arguments, data=data, environment=environment, config=self.config)
+
+    def enrol(self, data: bytes, user: str = ALICE) -> "subprocess.CompletedProcess[bytes]":
+        return self.keys("import", "--user", user, "-", data=data)
+
+    def filter(self, user: str = ALICE) -> bytes:
+        environment = {"USER": user, "HOME": str(self.home(user))}
+        done = run("filter", data=MESSAGE, environment=environment, config=self.config)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def stored(self, user: str = ALICE) -> list[str]:
+        """The fingerprints in that user's keyring, as gpg lists them."""
+        keyring = self.home(user) / ".cryptomail"
+        if not keyring.exists():
+            return []
+        command = ["gpg", "--homedir", str(keyring), "--batch", "--lock-never", "--with-colons", "--list-keys"]
+        lines = subprocess.run(command, capture_output=True, check=True).stdout.decode().splitlines()
+        records = [line.split(":") for line in lines]
+        return [b[9] for a, b in pairwise(records) if (a[0], b[0]) == ("pub", "fpr")]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A server where Alice and Bob have homes and nobody has a key; users can reach it, as they cannot tmp_path."""
+    with TemporaryDirectory(prefix="site-", dir="/tmp") as directory:
+        Path(directory).chmod(0o711)
+        made = Site(Path(directory))
+        made.make(ALICE, BOB)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bob() -> Iterator[Owner]:
+    with keys.owner() as owner:
+        owner.make_key(BOB)
+        yield owner
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_in_memory() -> Iterator[None]:
+    """No quarantine outlives its command."""
+    before = set(Path("/dev/shm").glob("cryptomail-*"))
+    yield
+    left = set(Path("/dev/shm").glob("cryptomail-*")) - before
+    deadline = time.monotonic() + 20  # those of tests in other processes go too
+    while any(path.exists() for path in left):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def said(done: "subprocess.CompletedProcess[bytes]") -> str:
+    """What it wrote, which is never a traceback and never more than one line of error."""
+    error = done.stderr.decode()
+    assert "Traceback" not in error
+    assert error.count("\n") <= 1, error
+    return done.stdout.decode() + error
+
+
+def uid(text: str) -> bytes:
+    return packet(13, text.encode())
+
+
+def test_mail_is_encrypted_to_an_imported_key(site: Site, alice: Owner) -> None:
+    done = site.enrol(alice.public(ALICE))
+    assert done.returncode == 0
+    assert f"imported\t{fingerprint_of(alice)}" in said(done)
+    assert decrypt(site.filter(), alice) == MESSAGE
+
+
+def test_armored_files_are_imported_several_at_once(site: Site, alice: Owner, bob: Owner, tmp_path: Path) -> None:
+    files = []
+    for owner, address in ((alice, ALICE), (bob, BOB)):
+        files.append(tmp_path / address)
+        files[-1].write_bytes(owner.gpg("--armor", "--export", address))
+    done = site.keys("import", "--user", ALICE, *map(str, files))
+    assert done.returncode == 0
+    assert "warning: none of its user IDs has an address of this user's; it has bob@example.org" in said(done)
+    assert sorted(site.stored()) == sorted([fingerprint_of(alice), fingerprint_of(bob)])
+
+
+def test_new_keyring_is_the_owners_alone(site: Site, alice: Owner) -> None:
+    root = os.geteuid() == 0
+    if root:
+        os.chown(site.home(ALICE), NOBODY, NOBODY)
+    assert site.enrol(alice.public(ALICE)).returncode == 0
+    keyring = site.home(ALICE) / ".cryptomail"
+    assert [path.name for path in keyring.iterdir()] == ["pubring.kbx"]
+    for path, mode in ((keyring, 0o700), (keyring / "pubring.kbx", 0o600)):
+        status = path.stat()
+        assert stat.S_IMODE(status.st_mode) == mode
+        assert status.st_uid == (NOBODY if root else os.geteuid())
+
+
+def test_home_that_does_not_exist_yet_is_made_where_mail_is(site: Site, alice: Owner) -> None:
+    if os.geteuid() == 0:
+        for path in (site.directory / "mail", site.directory / "mail/example.org"):
+            os.chown(path, NOBODY, NOBODY)
+    user = "carol@example.org"
+    done = site.enrol(alice.public(ALICE), user)
+    assert done.returncode == 0, done.stderr
+    assert site.home(user).stat().st_uid == (site.directory / "mail").stat().st_uid
+    assert len(site.stored(user)) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could")
+def test_home_is_not_made_where_root_keeps_things(site: Site, alice: Owner) -> None:
+    done = site.enrol(alice.public(ALICE), "carol@example.net")
+    assert done.returncode == 65
+    assert "belongs to root: make it, or mend the path" in said(done)
+    assert not site.home("carol@example.net").exists()
+
+
+def test_same_key_again_changes_nothing_and_a_newer_copy_renews_it(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE, expires="5d")
+    old = owner.public(ALICE)
+    assert "imported" in said(site.enrol(old))
+    before = (site.home(ALICE) / ".cryptomail/pubring.kbx").read_bytes()
+    assert "unchanged" in said(site.enrol(old))
+    assert (site.home(ALICE) / ".cryptomail/pubring.kbx").read_bytes() == before
+    time.sleep(1.1)  # a signature's time has seconds, and the newer one counts
+    owner.gpg("--quick-set-expire", fingerprint, "1y")
+    owner.gpg("--quick-set-expire", fingerprint, "1y", "*")
+    assert f"renewed\t{fingerprint}" in said(site.enrol(owner.public(ALICE)))
+    (state,) = json.loads(site.keys("show", "--user", ALICE, "--json").stdout)
+    assert state["keys"][0]["expires"] > time.time() + 300 * 86400
+    assert site.stored() == [fingerprint]
+    assert decrypt(site.filter(), owner) == MESSAGE
+
+
+def test_second_key_is_put_beside_the_first(site: Site, alice: Owner, bob: Owner) -> None:
+    site.enrol(alice.public(ALICE))
+    assert site.enrol(bob.public(BOB)).returncode == 0
+    stored = site.filter()
+    assert decrypt(stored, alice) == decrypt(stored, bob) == MESSAGE
+
+
+def test_old_kind_of_keyring_goes_on_being_used(site: Site, alice: Owner, bob: Owner) -> None:
+    keyring = site.home(ALICE) / ".cryptomail"
+    keyring.mkdir(mode=0o700)
+    (keyring / "pubring.gpg").write_bytes(alice.public(ALICE))
+    assert "imported" in said(site.enrol(bob.public(BOB)))
+    assert sorted(site.stored()) == sorted([fingerprint_of(alice), fingerprint_of(bob)])
+    assert not (keyring / "pubring.kbx").exists()
+
+
+def secret(owner: Owner) -> bytes:
+    return owner.gpg("--export-secret-keys")
+
+
+def test_secret_key_is_refused_loudly_and_nothing_is_stored(site: Site, alice: Owner) -> None:
+    for data in (secret(alice), alice.public(ALICE) + secret(alice), armored(secret(alice), b"PRIVATE KEY BLOCK")):
+        for done in (site.enrol(data), site.keys("import", "--all", "-", data=data)):
+            assert done.returncode == 65
+            assert "SECRET key, which must never be on a mail server" in said(done)
+    assert site.stored() == []
+
+
+def made(owner: Owner, *arguments: str) -> bytes:
+    owner.gpg("--quick-gen-key", f"<{ALICE}>", *arguments)
+    return owner.public(ALICE)
+
+
+def revoked(owner: Owner) -> bytes:
+    owner.revoke(owner.make_key(ALICE))
+    return owner.public(ALICE)
+
+
+def expired(owner: Owner) -> bytes:
+    owner.make_key(ALICE, made_at="20200101T000000", expires="2020-06-01")
+    return owner.public(ALICE)
+
+
+def without_user_id(owner: Owner) -> bytes:
+    owner.make_key(ALICE)
+    whole = owner.public(ALICE)
+    first = whole.index(b"<" + ALICE.encode())
+    return whole[: first - 2] + whole[first + len(ALICE) + 2 :]
+
+
+def with_another_key_s_name(owner: Owner) -> bytes:
+    owner.make_key(ALICE)
+    whole = owner.public(ALICE)
+    first = whole.index(b"<" + ALICE.encode())
+    return whole.replace(b"<" + ALICE.encode(), b"<" + ALICE.replace("alice", "mally").encode()) if first else b""
+
+
+BAD: dict[str, tuple[Callable[[Owner], bytes], str]] = {
+    "no encryption subkey": (lambda owner: made(owner, "ed25519", "sign", "never"), "it cannot encrypt"),
+    "expired": (expired, "expired on 2020-0"),
+    "revoked": (revoked, "was revoked"),
+    "weak RSA": (lambda owner: made(owner, "rsa1024", "default", "never"), "has 1024 bits"),
+    "weak DSA": (lambda owner: made(owner, "dsa1024", "default", "never"), "(DSA) has 1024 bits"),
+    "no user ID": (without_user_id, "it has no user ID"),
+    "user ID without its key's signature": (with_another_key_s_name, "gpg does not take it"),
+    "version 3": (lambda _: packet(6, b"\x03" + b"\x00" * 40) + uid(ALICE), "it is a key of version 3"),
+    "random octets": (lambda _: bytes(range(128, 256)) * 3, "does not begin with a public key"),
+    "text": (lambda _: b"My key is in the attachment.\n", "there is no OpenPGP certificate in it"),
+    "nothing": (lambda _: b"", "there is no OpenPGP certificate in it"),
+    "broken packets": (lambda _: packet(6, b"\x04\x65\x00\x00\x00\x16") + uid(ALICE), "gpg does not take it"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_key_that_could_not_be_encrypted_to_is_refused(
+    kind: str, site: Site, alice: Owner, new_owner: Callable[[], Owner]
+) -> None:
+    make, reason = BAD[kind]
+    data = make(new_owner())
+    done = site.enrol(data)
+    assert done.returncode == 65
+    assert reason in said(done)
+    assert site.stored() == []
+    # Nor is a good one taken that came with it, where one user was named.
+    done = site.enrol(alice.gpg("--armor", "--export") + armored(data))
+    assert done.returncode == 65
+    assert site.stored() == []
+
+
+def test_revocation_is_not_undone_by_an_older_copy(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    old = owner.public(ALICE)
+    site.enrol(old)
+    owner.revoke(fingerprint)
+    keyring = site.home(ALICE) / ".cryptomail"
+    command = ["gpg", "--homedir", str(keyring), "--batch", "--quiet", "--no-autostart", "--import"]
+    subprocess.run(command, input=owner.public(ALICE), check=True, capture_output=True)
+    done = site.enrol(old)
+    assert done.returncode == 65
+    assert "it was revoked" in said(done)
+
+
+def test_fifty_thousand_strangers_signatures_are_not_stored_and_cost_little(site: Site, alice: Owner) -> None:
+    whole = alice.public(ALICE)
+    place = whole.index(ALICE.encode()) + len(ALICE) + 1
+    crowded = whole[:place] + signature("C" * 40, by_fingerprint=True) * 50_000 + whole[place:]
+    started = time.monotonic()
+    assert site.enrol(crowded).returncode == 0
+    assert time.monotonic() - started < 15
+    assert (site.home(ALICE) / ".cryptomail/pubring.kbx").stat().st_size < 2_000
+
+
+def test_certificates_are_given_to_the_users_whose_exact_addresses_they_have(
+    site: Site, alice: Owner, bob: Owner, mallory: Owner
+) -> None:
+    stream = b"".join([mallory.public("m" + ALICE), alice.public(ALICE), bob.public(BOB)])
+    done = site.keys("import", "--all", "-", "--json", data=stream)
+    assert done.returncode == 65
+    outcomes = {one["user"]: one for one in json.loads(done.stdout)}
+    assert {user: one["status"] for user, one in outcomes.items()} == {
+        ALICE: "imported",
+        BOB: "imported",
+        "m" + ALICE: "refused",
+    }
+    assert "there is no such user" in outcomes["m" + ALICE]["note"]
+    assert (site.stored(ALICE), site.stored(BOB)) == ([fingerprint_of(alice)], [fingerprint_of(bob)])
+    assert sorted(path.name for path in (site.directory / "mail/example.org").iterdir()) == ["alice", "bob"]
+
+
+def test_address_in_a_stream_counts_only_if_its_key_signed_it(site: Site, mallory: Owner) -> None:
+    forged = mallory.public("m" + ALICE) + uid(ALICE)
+    done = site.keys("import", "--all", "-", data=forged)
+    assert done.returncode == 65
+    assert f"no valid user ID of it has the address {ALICE}" in said(done)
+    assert site.stored() == []
+
+
+def test_user_name_in_a_stream_cannot_be_a_path(site: Site, alice: Owner) -> None:
+    whole = alice.public(ALICE)
+    for address in ("..@example.org", "../x@example.org", "alice@..", "a/b@example.org"):
+        done = site.keys("import", "--all", "-", data=whole + uid(address))
+        assert "imported" in said(done)
+    assert site.stored() == [fingerprint_of(alice)]
+
+
+def test_folder_has_a_file_for_each_user_and_a_bad_one_stops_no_other(
+    site: Site, alice: Owner, bob: Owner, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / f"{ALICE}.asc").write_bytes(alice.gpg("--armor", "--export"))
+    (folder / f"{BOB}.pgp").write_bytes(secret(bob))
+    (folder / "README").write_bytes(b"not a key")
+    done = site.keys("import", "--all", str(folder))
+    assert done.returncode == 65
+    assert "1 imported, 0 renewed, 0 unchanged, 1 refused" in said(done)
+    assert "SECRET" in said(done)
+    assert (site.stored(ALICE), site.stored(BOB)) == ([fingerprint_of(alice)], [])
+
+
+def test_two_users_never_share_a_keyring(site: Site, alice: Owner, bob: Owner) -> None:
+    both = alice.public(ALICE) + bob.public(BOB)
+    site.config.write_text(f'[keyrings]\nowner = ["{site.directory}/keys"]\n')
+    done = site.keys("import", "--all", "-", data=both)
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert "the same place for everybody" in said(done)
+    assert not (site.directory / "keys").exists()
+
+
+def test_keyring_that_is_a_link_is_refused(site: Site, alice: Owner, bob: Owner) -> None:
+    site.enrol(bob.public(BOB), BOB)
+    (site.home(ALICE) / ".cryptomail").symlink_to(site.home(BOB) / ".cryptomail")
+    done = site.enrol(alice.public(ALICE))
+    assert done.returncode == 65
+    assert "it is a link" in said(done)
+    assert site.stored(BOB) == [fingerprint_of(bob)]
+
+
+def test_imports_at_the_same_time_lose_nothing_and_deliveries_go_on(
+    site: Site, new_owner: Callable[[], Owner], alice: Owner
+) -> None:
+    owner = new_owner()
+    addresses = [f"k{number}@example.org" for number in range(6)]
+    made = [owner.make_key(address) for address in addresses]
+    site.enrol(alice.public(ALICE))
+    with ThreadPoolExecutor(8) as pool:
+        imports = [pool.submit(site.enrol, owner.public(address)) for address in addresses]
+        deliveries = [pool.submit(site.filter) for _ in range(12)]
+        assert [one.result().returncode for one in imports] == [0] * len(addresses)
+        assert all(decrypt(one.result(), alice) == MESSAGE for one in deliveries)
+    assert sorted(site.stored()) == sorted([*made, fingerprint_of(alice)])
+
+
+def test_gpg_that_fails_changes_nothing(site: Site, alice: Owner, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    program = programs / "gpg"
+    program.write_text("#!/bin/sh\necho 'gpg: out of order' >&2\nexit 2\n")
+    program.chmod(0o755)
+    environment = {"PATH": f"{programs}:/usr/bin:/bin"}
+    template = ("--home-template", site.template)
+    arguments = ("keys", "import", *template, "--user", ALICE, "-")
+    done = run(*arguments, data=alice.public(ALICE), environment=environment, config=site.config)
+    assert done.returncode == 65
+    assert "cannot run gpg" in said(done)
+    assert site.stored() == []
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_command_that_is_stopped_leaves_nothing_behind(
+    terminal: bool, site: Site, alice: Owner, tmp_path: Path
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    program = programs / "gpg"
+    started = tmp_path / "started"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *--import*) touch {started}; exec sleep 60;; *) exec /usr/bin/gpg "$@";; esac\n'
+    )
+    program.chmod(0o755)
+    code = "import sys; from sieve_filter.cli import main; sys.exit(main('/nonexistent'))"
+    command = [sys.executable, "-c", code, "keys", "import", "--home-template", site.template, "--user", ALICE, "-"]
+    environment = {"PATH": f"{programs}:/usr/bin:/bin"}
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, env=environment, start_new_session=True) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(alice.public(ALICE))
+        process.stdin.close()
+        while not started.exists():
+            time.sleep(0.05)
+        if terminal:
+            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: all processes of the command get it
+        else:
+            process.send_signal(signal.SIGTERM)
+        error = process.stderr.read()
+        process.wait(20)
+    assert process.returncode == 75
+    assert error.startswith(b"cryptomail: stopped by SIG" + (b"INT" if terminal else b"TERM"))
+    assert error.count(b"\n") == 1
+    assert site.stored() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--user", ALICE], "name a FILE"),
+        (["x"], "name --user, or --all"),
+        (["--user", ALICE, "--all", "-"], "name --user, or --all"),
+        (["--all", "-", "x"], "takes one folder"),
+        (["--all", "-", "--home", "/x"], "--home is one owner's"),
+        (["--user", "../x", "-"], "it must not be a path"),
+        (["--user", "-x@y", "--home", "relative", "-"], "expected one argument"),
+        (["--user", ALICE, "--home", "relative", "-"], "HOME is not an absolute path"),
+        (["--user", ALICE, "--home-template", "/home/%h", "-"], "must have %u or %n"),
+        (["--user", ALICE, "--home-template", "/home/x", "-"], "must have %u or %n"),
+        (["--user", ALICE, "--home-template", "home/%u", "-"], "not an absolute path"),
+        (["--user", ALICE, "--home-template", "/home/%u%", "-"], "not an absolute path"),
+    ],
+)
+def test_wrong_command_line_is_one_line(arguments: list[str], line: str, site: Site, alice: Owner) -> None:
+    done = site.keys("import", *arguments, data=alice.public(ALICE))
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert line in said(done)
+
+
+def doveadm(directory: Path, script: str) -> dict[str, str]:
+    """An environment with a `doveadm` that is this script."""
+    program = directory / "bin/doveadm"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:/usr/bin:/bin"}
+
+
+def test_dovecot_says_where_homes_are(site: Site, alice: Owner, tmp_path: Path) -> None:
+    environment = doveadm(
+        tmp_path,
+        f'[ "$1" = user ] || exit 64\ncase "$2 $3 $4 $5" in "-f home -- {ALICE}") echo {site.home(ALICE)};;'
+        f' "*   ") printf "%s\\n" {ALICE};; *) exit 67;; esac',
+    )
+    arguments = ("keys", "import", "--user", ALICE, "-")
+    done = run(*arguments, data=alice.public(ALICE), environment=environment, config=site.config)
+    assert done.returncode == 0, done.stderr
+    listed = run("keys", "list", "--all", environment=environment, config=site.config)
+    assert listed.stdout.decode().startswith(f"{ALICE}\t{fingerprint_of(alice)}\t{ALICE}\t")
+    nobody = run("keys", "list", "--user", BOB, environment=environment, config=site.config)
+    assert f"Dovecot has no user {BOB}" in said(nobody)
+    mask = run("keys", "list", "--user", "*@example.org", environment=environment, config=site.config)
+    assert "there can be no user *@example.org" in said(mask)
+
+
+@pytest.mark.parametrize(
+    ("script", "line"),
+    [("echo 'Error: auth: connect failed' >&2; exit 75", "auth: connect failed; is Dovecot up?"), ("true", "no home")],
+)
+def test_dovecot_that_cannot_say_is_a_clear_error(
+    script: str, line: str, site: Site, alice: Owner, tmp_path: Path
+) -> None:
+    environment = doveadm(tmp_path, script)
+    arguments = ("keys", "import", "--user", ALICE, "-")
+    done = run(*arguments, data=alice.public(ALICE), environment=environment, config=site.config)
+    assert done.returncode == 67
+    assert line in said(done)
+    assert "--home-template" in said(done)
+
+
+def test_key_is_removed_by_its_full_fingerprint_only(site: Site, alice: Owner, bob: Owner) -> None:
+    site.enrol(alice.public(ALICE))
+    site.enrol(bob.public(BOB))
+    fingerprint = fingerprint_of(alice)
+    short = site.keys("remove", "--user", ALICE, fingerprint[-16:])
+    assert short.returncode == 64
+    assert "is not a full fingerprint" in said(short)
+    absent = site.keys("remove", "--user", ALICE, "A" * 40)
+    assert absent.returncode == 65
+    assert f"there is no key {'A' * 40} in " in said(absent)
+    assert "1 left" in said(site.keys("remove", "--user", ALICE, fingerprint.lower()))
+    assert site.stored() == [fingerprint_of(bob)]
+    assert "no key is left" in said(site.keys("remove", "--user", ALICE, fingerprint_of(bob)))
+    assert site.filter() == MESSAGE
+    assert "there is no keyring" in said(site.keys("remove", "--user", BOB, fingerprint))
+
+
+def test_show_and_test_tell_what_a_delivery_would_do(site: Site, alice: Owner) -> None:
+    assert "is NOT encrypted: there is no key" in said(site.keys("test", "--user", ALICE))
+    site.enrol(alice.public(ALICE))
+    shown = said(site.keys("show", "--user", ALICE))
+    assert fingerprint_of(alice) in shown
+    (state,) = json.loads(site.keys("show", "--user", ALICE, "--json").stdout)
+    done = site.keys("test", "--user", ALICE)
+    assert done.returncode == 0
+    assert f"mail for {ALICE} is encrypted, to {state['keys'][0]['used']}" in said(done)
+
+
+def test_test_fails_where_a_delivery_would(site: Site, new_owner: Callable[[], Owner]) -> None:
+    keyring = site.home(ALICE) / ".cryptomail"
+    keyring.mkdir(mode=0o700)
+    (keyring / "pubring.gpg").write_bytes(expired(new_owner()))
+    done = site.keys("test", "--user", ALICE)
+    assert done.returncode == 75
+    assert "no usable key" in said(done)
+
+
+def test_key_is_exported_in_armor(site: Site, alice: Owner, new_owner: Callable[[], Owner]) -> None:
+    site.enrol(alice.public(ALICE))
+    done = site.keys("export", "--user", ALICE)
+    assert done.returncode == 0
+    stranger = new_owner()
+    stranger.gpg("--import", data=done.stdout)
+    assert fingerprint_of(stranger) == fingerprint_of(alice)
+    assert "has no key" in said(site.keys("export", "--user", BOB))
+
+
+def test_web_key_directory_has_each_key_where_gpg_looks_for_it(
+    site: Site, alice: Owner, bob: Owner, tmp_path: Path
+) -> None:
+    site.enrol(alice.public(ALICE))
+    site.enrol(bob.public(BOB), BOB)
+    done = site.keys("export", "--all", "--wkd", str(tmp_path / "www"))
+    assert done.returncode == 0, done.stderr
+    listing = alice.gpg("--with-wkd-hash", "--list-keys").decode()
+    (name,) = (line.split("@")[0].strip() for line in listing.splitlines() if line.strip().endswith("@example.org"))
+    domain = tmp_path / "www/openpgpkey/example.org"
+    assert (domain / "policy").exists()
+    assert (
+        f":{fingerprint_of(alice)}:"
+        in alice.gpg("--with-colons", "--show-keys", data=(domain / "hu" / name).read_bytes()).decode()
+    )
+    assert len(list((domain / "hu").iterdir())) == 2

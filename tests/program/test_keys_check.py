@@ -1,0 +1,186 @@
+"""`cryptomail keys check` and `list`: what an administrator's monitoring gets from them."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab.keys import Owner
+from sieve_filter import homes
+from sieve_filter.errors import UsageError
+from tests.program.conftest import ALICE, run
+from tests.program.test_filter import fingerprint_of
+from tests.program.test_keys import BOB, NOBODY, Site, bob, expired, revoked, said, site
+
+__all__ = ["bob", "site"]
+
+
+def put(site: Site, data: bytes, user: str = ALICE) -> None:
+    """Have a keyring there that `import` would not have made."""
+    keyring = site.home(user) / ".cryptomail"
+    keyring.mkdir(mode=0o700)
+    (keyring / "pubring.gpg").write_bytes(data)
+
+
+def test_all_is_well_where_keys_are_good_or_absent(site: Site, alice: Owner) -> None:
+    site.enrol(alice.public(ALICE))
+    done = site.keys("check", "--all")
+    assert done.returncode == 0
+    assert said(done).startswith("KEYS OK - 2 users, 1 without a key | users=2 ok=2 ")
+
+
+def test_key_that_expires_soon_is_a_warning(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE, expires="20d")
+    site.enrol(owner.public(ALICE))
+    done = site.keys("check", "--all")
+    assert done.returncode == 1
+    assert said(done).startswith("KEYS WARNING - ")
+    assert f"WARNING: {ALICE}: key {fingerprint} expires on " in said(done)
+    assert site.keys("check", "--all", "--warn-days", "10").returncode == 0
+
+
+@pytest.mark.parametrize(("make", "reason"), [(expired, "expired"), (revoked, "was revoked")])
+def test_owner_whose_mail_waits_is_critical(
+    make: Callable[[Owner], bytes], reason: str, site: Site, new_owner: Callable[[], Owner]
+) -> None:
+    put(site, make(new_owner()))
+    done = site.keys("check", "--user", ALICE)
+    assert done.returncode == 2
+    assert reason in said(done)
+
+
+def test_weak_and_old_keys_are_found(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    owner.gpg("--quick-gen-key", f"<{ALICE}>", "rsa1024", "cert,encrypt", "never")
+    owner.gpg("--cert-digest-algo", "SHA1", "--quick-gen-key", f"<{BOB}>", "rsa2048", "cert,encrypt", "never")
+    put(site, owner.public(ALICE))
+    put(site, owner.public(BOB), BOB)
+    done = site.keys("check", "--all")
+    assert done.returncode == 2
+    assert f"CRITICAL: {ALICE}: key" in said(done)
+    assert "has 1024 bits" in said(done)
+    assert f"WARNING: {BOB}: key" in said(done)
+    assert "SHA-1" in said(done)
+
+
+def test_several_keys_are_told_and_which_are_used(site: Site, alice: Owner, new_owner: Callable[[], Owner]) -> None:
+    put(site, alice.public(ALICE) + revoked(new_owner()))
+    done = site.keys("check", "--user", ALICE)
+    assert done.returncode == 1
+    assert "has 2 keys, of which 1 are used" in said(done)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_keyring_that_a_delivery_could_not_read_is_critical(site: Site, alice: Owner) -> None:
+    put(site, alice.public(ALICE))
+    os.chown(site.home(ALICE), NOBODY, NOBODY)
+    done = site.keys("check", "--user", ALICE)
+    assert done.returncode == 2
+    assert "check its owner and mode" in said(done)
+
+
+def test_keyring_that_others_may_write_to_is_a_warning(site: Site, alice: Owner) -> None:
+    site.enrol(alice.public(ALICE))
+    (site.home(ALICE) / ".cryptomail").chmod(0o777)
+    done = site.keys("check", "--user", ALICE)
+    assert done.returncode == 1
+    assert "others may write to" in said(done)
+
+
+def test_damaged_keyring_is_critical(site: Site) -> None:
+    keyring = site.home(ALICE) / ".cryptomail"
+    keyring.mkdir(mode=0o700)
+    (keyring / "pubring.kbx").write_bytes(b"\x00\x00\x00\x20\x01\x01\x00\x02KBXf" + b"\xff" * 900)
+    done = site.keys("check", "--user", ALICE)
+    assert done.returncode == 2
+    assert "CRITICAL" in said(done)
+
+
+def test_nothing_known_is_unknown(site: Site, tmp_path: Path) -> None:
+    template = ("--home-template", f"{tmp_path}/none/%d/%n")
+    done = run("keys", "check", "--all", *template, environment={"PATH": os.environ["PATH"]})
+    assert done.returncode == 3
+    assert said(done).startswith("KEYS UNKNOWN - 0 users")
+    done = run("keys", "check", "--all", environment={"PATH": str(tmp_path)})
+    assert done.returncode == 3
+    assert "there is no program doveadm" in said(done)
+
+
+def test_machines_get_json_or_prometheus(site: Site, alice: Owner) -> None:
+    site.enrol(alice.public(ALICE))
+    states = json.loads(site.keys("check", "--all", "--json").stdout)
+    assert [(one["user"], one["state"], len(one["keys"])) for one in states] == [(ALICE, "OK", 1), (BOB, "OK", 0)]
+    lines = site.keys("check", "--all", "--prometheus").stdout.decode().splitlines()
+    assert 'cryptomail_key_users{state="ok"} 2' in lines
+    assert f'cryptomail_keys_used{{user="{ALICE}"}} 1' in lines
+    assert all(line.startswith("#") or float(line.rpartition(" ")[2]) >= 0 for line in lines)
+
+
+def test_list_has_a_line_for_each_key(site: Site, alice: Owner, bob: Owner) -> None:
+    site.enrol(alice.public(ALICE))
+    site.enrol(bob.public(BOB), BOB)
+    rows = [line.split("\t") for line in site.keys("list", "--all").stdout.decode().splitlines()]
+    assert [(row[0], row[1], row[4]) for row in rows] == [
+        (ALICE, fingerprint_of(alice), "used"),
+        (BOB, fingerprint_of(bob), "used"),
+    ]
+
+
+def test_looking_changes_nothing(site: Site, alice: Owner) -> None:
+    site.enrol(alice.public(ALICE))
+    before = {path: path.stat() for path in site.directory.rglob("*")}
+    for action in (["list", "--all"], ["check", "--all"], ["show", "--user", ALICE], ["test", "--user", ALICE]):
+        assert site.keys(*action).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in site.directory.rglob("*")} == {
+        path: status.st_mtime_ns for path, status in before.items()
+    }
+
+
+def test_terminal_gets_a_table(site: Site, alice: Owner) -> None:
+    site.enrol(alice.public(ALICE))
+    code = "import sys; from sieve_filter.cli import main; sys.exit(main('/nonexistent'))"
+    command = [sys.executable, "-c", code, "keys", "list", "--all", "--home-template", site.template]
+    parent, child = pty.openpty()
+    environment = {"PATH": os.environ["PATH"], "COLUMNS": "200", "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=child, stderr=child, stdin=child, env=environment) as process:
+        process.wait(30)
+        time.sleep(0.1)
+        shown = os.read(parent, 65536).decode()
+    os.close(parent)
+    os.close(child)
+    assert fingerprint_of(alice) in shown
+    assert "\u2502" in shown  # a line of the table
+
+
+@pytest.mark.parametrize(
+    ("template", "made", "users"),
+    [
+        ("%d/%n", ["a.org/x", "a.org/y", "b.org/x", ".git/x", "a.org/.x"], ["x@a.org", "x@b.org", "y@a.org"]),
+        ("%u/mail", ["x@a.org/mail", "y/mail", "z"], ["x@a.org", "y"]),
+        ("%d/%n/%u", ["a.org/x/x@a.org", "a.org/x/y@a.org"], ["x@a.org"]),
+        ("100%%/[x]/%n", ["100%/[x]/u", "100%/x/u"], ["u"]),
+    ],
+)
+def test_users_are_the_directories_that_fit_the_template(
+    template: str, made: list[str], users: list[str], tmp_path: Path
+) -> None:
+    for path in made:
+        (tmp_path / path).mkdir(parents=True)
+    whole = f"{str(tmp_path).replace('%', '%%')}/{template}"
+    homes.check(whole)
+    assert sorted(homes.everybody(whole)) == users
+    for user in users:
+        assert Path(homes.find(user, whole)).is_dir()
+
+
+@pytest.mark.parametrize("template", ["", "x/%u", "/x", "/x/%d", "/%h/%u", "/%u%", "/%q%u"])
+def test_template_that_could_not_be_right_is_refused(template: str) -> None:
+    with pytest.raises(UsageError):
+        homes.check(template)

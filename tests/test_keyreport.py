@@ -1,0 +1,111 @@
+"""What is said about owners' keys."""
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sieve_filter import keyreport
+from sieve_filter.keyreport import CRITICAL, OK, UNKNOWN, WARNING, OwnerState, Rules
+from tests.test_listing import NEWER, PRIMARY, SUBKEY, listing, sub
+
+NOW = 1_650_000_000
+RULES = Rules(minimum_bits=2048, warn_days=30, now=NOW, key_needed=False)
+
+
+def state(colons: bytes, rules: Rules = RULES, notes: tuple[str, ...] = ()) -> OwnerState:
+    return keyreport.judge("a@example.org", "/home/a/.cryptomail", colons, None, notes, rules)
+
+
+def sig(kind: str, algorithm: int, made: int = 1600000000, issuer: str = PRIMARY) -> str:
+    return f"sig:::22:{issuer[-16:]}:{made}::::x:{kind}x::{issuer}:::{algorithm}:\n"
+
+
+def test_good_key_is_ok_and_its_use_is_told() -> None:
+    good = state(listing(subs=sub(SUBKEY)))
+    assert (good.state, good.notes) == (OK, ())
+    (key,) = good.keys
+    assert (key.fingerprint, key.used, key.expires, key.problem) == (PRIMARY, SUBKEY, None, "")
+
+
+@pytest.mark.parametrize(
+    ("colons", "level", "note"),
+    [
+        (listing(subs=sub(SUBKEY, expires=str(NOW + 29 * 86400))), WARNING, "expires on 2022-05-14"),
+        (listing(subs=sub(SUBKEY, expires=str(NOW + 31 * 86400))), OK, ""),
+        (listing(primary="e", subs=sub(SUBKEY)), CRITICAL, "expired"),
+        (listing(primary="r", subs=sub(SUBKEY)), CRITICAL, "was revoked"),
+        (listing(), CRITICAL, "cannot encrypt"),
+        (
+            listing(subs=sub(SUBKEY, bits=1024).replace(":18:", ":1:").replace(":1024:18:", ":1024:1:")),
+            CRITICAL,
+            "1024",
+        ),
+        (listing(subs=sub(SUBKEY)).replace(b":255:22:", b":3072:17:"), WARNING, "old kind"),
+        (listing(subs=sub(SUBKEY)).replace(b":255:22:", b":1024:1:"), WARNING, "1024 bits only"),
+        (listing(subs=sub(SUBKEY) + sig("18", 2)), WARNING, "SHA-1"),
+        (listing(subs=sig("13", 2) + sub(SUBKEY) + sig("18", 8)), WARNING, "SHA-1"),
+        (listing(subs=sub(SUBKEY) + sig("18", 2) + sig("18", 8, 1600000001)), OK, ""),
+        (listing(subs=sub(SUBKEY) + sig("18", 8) + sig("18", 2, 1600000001, "D" * 40)), OK, ""),
+        (listing(subs=sub(SUBKEY)) + listing(primary="r", subs=sub(NEWER)), WARNING, "not used"),
+        (listing(subs=sub(SUBKEY)) + listing(subs=sub(NEWER)), OK, "has 2 keys, of which 2 are used"),
+        (b"", OK, "has no key"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_level(colons: bytes, level: int, note: str) -> None:
+    judged = state(colons)
+    assert judged.state == level
+    assert note in "; ".join(judged.notes)
+
+
+def test_owner_without_a_key_is_critical_only_where_mail_waits_for_one() -> None:
+    assert state(b"").state == OK
+    assert state(b"", RULES._replace(key_needed=True)).state == CRITICAL
+
+
+def test_note_on_the_files_is_a_warning() -> None:
+    assert state(listing(subs=sub(SUBKEY)), notes=("others may write",)).state == WARNING
+
+
+def test_of_a_shared_keyring_only_keys_with_an_address_of_the_owners_count() -> None:
+    colons = listing(subs=sub(SUBKEY)) + listing(name="<b@example.org>", subs=sub(NEWER))
+    judged = keyreport.judge("b", "/h", colons, frozenset({"b@example.org"}), (), RULES)
+    assert [key.used for key in judged.keys] == [NEWER]
+
+
+def test_worst_state_counts_and_is_first_in_the_summary() -> None:
+    states = [
+        state(listing(subs=sub(SUBKEY))),
+        state(b""),
+        keyreport.unknown("c", "no home"),
+        state(listing(subs=sub(SUBKEY)), notes=("x",)),
+    ]
+    assert keyreport.worst(states) == UNKNOWN
+    assert keyreport.summary(states).startswith(
+        "KEYS UNKNOWN - 4 users, 1 without a key: 1 unknown, 1 warning | users=4"
+    )
+    states.append(keyreport.unreadable("d", "/d", "cannot look into /d"))
+    assert keyreport.worst(states) == CRITICAL
+    assert "CRITICAL: d: cannot look into /d" in keyreport.lines(states)
+    assert keyreport.worst([]) == UNKNOWN
+
+
+def test_machines_get_the_same() -> None:
+    judged = state(listing(subs=sub(SUBKEY, expires=str(NOW + 86400))))
+    (read,) = json.loads(keyreport.as_json([judged]))
+    assert (read["state"], read["keys"][0]["used"]) == ("WARNING", SUBKEY)
+    text = keyreport.as_prometheus([judged._replace(user='a"b\\c')])
+    assert f'cryptomail_key_expires_seconds{{user="a\\"b\\\\c",fingerprint="{PRIMARY}"}} {NOW + 86400}\n' in text + "\n"
+    assert 'cryptomail_key_users{state="warning"} 1' in text
+
+
+@given(
+    st.lists(st.sampled_from([b"pub", b"sub", b"fpr", b"uid", b"sig", b":", b"1", b"\xff", b"\n", b"18x"])).map(
+        b"".join
+    )
+)
+def test_any_octets_are_judged_or_refused(colons: bytes) -> None:
+    with suppress(ValueError, IndexError):
+        state(colons)
