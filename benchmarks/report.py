@@ -193,7 +193,7 @@ def _single(results: Results, plot_directory: str) -> list[str]:
         (
             name,
             *(
-                f"{(peaks[name]['own']) / _MEGABYTE:.0f} MB + {peaks[name]['child'] / _MEGABYTE:.0f} MB"
+                _peak(peaks[name]["own"]) + (f" + {_peak(peaks[name]['child'])}" if name != GPG else "")
                 for peaks in memory.values()
             ),
         )
@@ -207,7 +207,7 @@ def _single(results: Results, plot_directory: str) -> list[str]:
         f" in brackets: to `{GPG}`.",
         _image("Time by size", plot_directory, "sizes"),
         _against(results["sizes"], GPG, lambda size: _size(int(size))),
-        "The most memory that was resident: of the process, and of the gpg that it runs.",
+        "The most memory that was resident: of the process, and of the gpg that it runs (?: too short to see).",
         _table(("", *(_size(int(size)) for size in memory)), peaks),
         "By the number of owners that have keys, one keyring each. A worker remembers the keys of the last 2,000"
         f' owners; "new" are those that it does not. In brackets: to {USERS[0]} owners.',
@@ -275,6 +275,11 @@ def _table(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _image(text: str, directory: str, name: str) -> str:
     return f"![{text}]({directory}/{name}.svg)"
+
+
+def _peak(octets: int) -> str:
+    """A process that was seen once, or never, has ended too soon for a peak."""
+    return f"{octets / _MEGABYTE:.0f} MB" if octets > 2 * _MEGABYTE else "?"
 
 
 def _size(octets: float) -> str:

@@ -8,6 +8,7 @@ comes.
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,9 +27,9 @@ SHELL, GPGIT = "shell script: gpg --encrypt", "gpgit"
 GNUPG, SEQUOIA = "GnuPG", "Sequoia"
 
 # A lab's name, and its mode in lab.server.
-_LABS = {"off": "off", "filter": "sealed", "sealed": "sealed", "program": "filter", "executed": "executed"}
+_LABS = {"off": "off", "filter": "filter", "sealed": "sealed", "program": "filter", "executed": "executed"}
 
-_WITHOUT_SEALING = "\nplugin {{\n  sieve_before = {}/usr/share/cryptomail/sieve/before-without-sealing.sieve\n}}\n"
+_WITHOUT_WORKER = "\nplugin {\n  sieve_filter_socket_dir =\n}\n"
 
 # The recipient's keyring is the one that the filter uses. No compression: the filter does not compress either.
 _SHELL_SCRIPT = """\
@@ -44,6 +45,10 @@ PATH=/usr/bin:/bin GNUPGHOME="$HOME/.cryptomail" exec {gpgit} "$USER"
 _GPG_CONF = "trust-model always\n"
 
 
+_WORKERS_LINE = b" octets in, "  # what a worker's log line has for each message
+_LOG_SECONDS = 0.5  # until it is written
+
+
 class Variant(NamedTuple):
     """A way to deliver: its name, its lab, and what makes the lab deliver that way."""
 
@@ -51,6 +56,7 @@ class Variant(NamedTuple):
     lab: Lab
     prepare: Callable[[], None]
     encrypts: bool = True
+    by_worker: bool = False
 
     def burst(self, connections: int, message: bytes, seconds: float) -> load.Burst:
         """Deliver `message` to empty mailboxes for so long, one owner to a connection."""
@@ -65,11 +71,14 @@ class Variant(NamedTuple):
                 _empty(self.lab, user)
 
     def check(self, message: bytes) -> None:
-        """Raise RefusedError unless what is delivered is stored, and encrypted if it should be."""
+        """Raise RefusedError unless what is delivered is stored, and encrypted if it should be, by what should do it."""
         self.prepare()
         load.burst(self.lab.lmtp, [self.lab.address(USERS[0])], message, 0.001)
         stored = self.lab.stored(USERS[0])
         _empty(self.lab, USERS[0])
+        time.sleep(_LOG_SECONDS)
+        if (_WORKERS_LINE in self.lab.log.read_bytes()) != self.by_worker:
+            raise load.RefusedError(f"{self.name}: the worker did what it should not, or did not; see {self.lab.log}")
         if len(stored) != 1 or (b"-----BEGIN PGP MESSAGE-----" in stored[0]) != self.encrypts:
             raise load.RefusedError(f"{self.name}: what is stored is not what was expected; see {self.lab.log}")
 
@@ -117,7 +126,7 @@ def set_config(lab: Lab, text: str) -> None:
 
 
 def _variants(labs: Mapping[str, Lab], public: bytes) -> Variants:
-    _without_sealing(labs["filter"])
+    _without_worker(labs["program"])
     missing: dict[str, str] = {}
     engines = [GNUPG]
     if _install_sequoia(labs["filter"]) and _install_sequoia(labs["sealed"]):
@@ -133,7 +142,7 @@ def _variants(labs: Mapping[str, Lab], public: bytes) -> Variants:
 
     found = [Variant(PLAIN, labs["off"], lambda: None, encrypts=False)]
     for template, lab in ((FILTER, labs["filter"]), (SEALED, labs["sealed"])):
-        found += [Variant(template.format(name), lab, engine(lab, name)) for name in engines]
+        found += [Variant(template.format(name), lab, engine(lab, name), by_worker=True) for name in engines]
     found.append(Variant(EXECUTED_FILTER, labs["program"], program(labs["program"].filter.read_text())))
     found.append(Variant(EXECUTED_SEALED, labs["executed"], lambda: None))
     found.append(Variant(SHELL, labs["program"], program(_SHELL_SCRIPT)))
@@ -161,11 +170,11 @@ def _complaints(lab: Lab) -> str:
     return "\n".join(lines[-5:])
 
 
-def _without_sealing(lab: Lab) -> None:
-    """Let the global script filter, by the worker."""
+def _without_worker(lab: Lab) -> None:
+    """Let the global script execute the program."""
     configuration = lab.directory / "dovecot.conf"
     with configuration.open("a") as file:
-        file.write(_WITHOUT_SEALING.format(lab.directory))
+        file.write(_WITHOUT_WORKER)
     server.stop(lab.directory)
     subprocess.run(["dovecot", "-c", configuration], check=True, stdin=subprocess.DEVNULL)
 
