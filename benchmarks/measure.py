@@ -4,12 +4,14 @@ import os
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from benchmarks import messages, programs
+from benchmarks.load import Burst
 from benchmarks.programs import Home, Program, Sample, Worker
 from benchmarks.variants import GNUPG, SEQUOIA, Variants
 
@@ -23,6 +25,7 @@ GPG, PYTHON, EXECUTED, WORKER = "gpg --encrypt", "python -I -c pass", "executed 
 KNOWN, NEW = "{}, key known", "{}, key new"
 
 Results = dict[str, Any]
+Counts = dict[str, Counter[str]]
 Subject = Program | Worker
 
 
@@ -37,7 +40,7 @@ class Plan(NamedTuple):
     size_rounds: Mapping[int, int]
 
 
-FULL = Plan(1.5, 6, 2.0, 8, 40, {1_000: 30, 10_000: 30, 100_000: 30, 1_000_000: 15, 10_000_000: 7, LARGEST: 3})
+FULL = Plan(1.5, 5, 2.0, 8, 40, {1_000: 30, 10_000: 30, 100_000: 30, 1_000_000: 15, 10_000_000: 7, LARGEST: 3})
 QUICK = Plan(0.3, 2, 0.6, 2, 8, {1_000: 5, 10_000: 5, 100_000: 5, 1_000_000: 3, 10_000_000: 2, LARGEST: 1})
 
 
@@ -52,11 +55,13 @@ def everything(variants: Variants, plan: Plan) -> Results:
     for variant in variants.variants:
         variant.check(messages.incompressible(SIZE))
     results: Results = {"throughput": {}}
+    counts: Counts = {variant.name: Counter() for variant in variants.variants}
     for size in SIZES:
         say(f"messages a second, {size} octets")
-        results["throughput"][str(size)] = _throughput(variants, plan, messages.incompressible(size))
+        results["throughput"][str(size)] = _throughput(variants, plan, messages.incompressible(size), counts)
     say("latency")
-    results["latency"] = _latency(variants, plan, messages.incompressible(SIZE))
+    results["latency"] = _latency(variants, plan, messages.incompressible(SIZE), counts)
+    results["refused"] = {name: dict(found) for name, found in counts.items()}
     with TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
         alone = _Alone(Path(name), variants)
         say("start of programs")
@@ -73,21 +78,27 @@ def everything(variants: Variants, plan: Plan) -> Results:
     return results
 
 
-def _throughput(variants: Variants, plan: Plan, message: bytes) -> Mapping[str, Sequence[float]]:
+def _throughput(variants: Variants, plan: Plan, message: bytes, counts: Counts) -> Mapping[str, Sequence[float]]:
     rates: dict[str, list[float]] = {variant.name: [] for variant in variants.variants}
     for _ in range(plan.rounds):
         for variant in variants.variants:
-            rates[variant.name].append(round(variant.burst(CONNECTIONS, message, plan.burst_seconds).rate, 2))
+            burst = _counted(variant.burst(CONNECTIONS, message, plan.burst_seconds), counts[variant.name])
+            rates[variant.name].append(round(burst.rate, 2))
     return rates
 
 
-def _latency(variants: Variants, plan: Plan, message: bytes) -> Mapping[str, Sequence[float]]:
+def _latency(variants: Variants, plan: Plan, message: bytes, counts: Counts) -> Mapping[str, Sequence[float]]:
     seconds: dict[str, list[float]] = {variant.name: [] for variant in variants.variants}
     for _ in range(plan.latency_rounds):
         for variant in variants.variants:
-            burst = variant.burst(1, message, plan.latency_seconds)
+            burst = _counted(variant.burst(1, message, plan.latency_seconds), counts[variant.name])
             seconds[variant.name] += [round(one, 6) for one in burst.seconds]
     return seconds
+
+
+def _counted(burst: Burst, counts: Counter[str]) -> Burst:
+    counts.update(taken=len(burst.seconds), refused=burst.refused)
+    return burst
 
 
 class _Alone:

@@ -6,7 +6,7 @@ from html import escape
 from typing import NamedTuple
 
 _FONT = 'font-family="DejaVu Sans, Verdana, sans-serif" font-size="12"'
-_COLORS = ("#37352f", "#0b6e99", "#d9730d", "#0f7b6c", "#ad1a72", "#6940a5", "#9b9a97", "#dfab01", "#e03e3e")
+_COLORS = ("#37352f", "#9b9a97", "#0b6e99", "#d9730d", "#0f7b6c", "#ad1a72", "#6940a5", "#8f6b32", "#dfab01", "#e03e3e")
 _GREY, _FAINT = "#64605a", "#e3e2e0"
 _ROW = 24
 _LABELS = 220  # the width for names on the left, and for those behind the ends of lines

@@ -12,6 +12,7 @@ from benchmarks.variants import (
     FILTER,
     GNUPG,
     GPGIT,
+    KEEP,
     PLAIN,
     SEALED,
     SEQUOIA,
@@ -20,7 +21,7 @@ from benchmarks.variants import (
 
 Results = Mapping[str, Any]
 
-_NOT_OURS = (PLAIN, SHELL, GPGIT)
+_NOT_OURS = (PLAIN, KEEP, SHELL, GPGIT)
 _MEGABYTE = 1_000_000
 _SAME = 1.1  # two costs within a tenth of each other pass for the same
 
@@ -179,12 +180,20 @@ def _delivery(results: Results, plot_directory: str) -> list[str]:
         " a second; the load comes from the same machine. In brackets: to no filter.",
         _image("Messages a second", plot_directory, "throughput"),
         _table(("", *(_size(int(size)) for size in throughput)), rates),
+        _refused(results["refused"]),
         "On one connection, for one message of 10 KB, from MAIL to the last reply:",
         _image("Latency", plot_directory, "latency"),
         _table(("", "median (to no filter)", "p99", "p99 to median", "messages"), times),
         f"`{SHELL}` stores the bare armored text; it is here for what a delivery costs that starts gpg and nothing"
-        f" else. `{EXECUTED_FILTER}` and `{EXECUTED_SEALED}` are what serves without the worker.",
+        f" else. `{EXECUTED_FILTER}` and `{EXECUTED_SEALED}` are what serves without the worker. `{KEEP}` is what"
+        " Dovecot alone needs as soon as there is a global script at all.",
     ]
+
+
+def _refused(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """What was answered with 451: the sending server keeps such a message and tries again."""
+    found = [f"{name}: {one['refused']} of {sum(one.values())}" for name, one in counts.items() if one["refused"]]
+    return "Refused for now, and not counted: " + ("; ".join(found) if found else "nothing") + "."
 
 
 def _single(results: Results, plot_directory: str) -> list[str]:

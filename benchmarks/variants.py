@@ -21,15 +21,22 @@ from lab import keys, server
 from lab.client import Lab
 
 USERS = ("bench0", "bench1", "bench2", "bench3")
-PLAIN, FILTER, SEALED = "no filter", "worker, filter, {}", "worker, sealed, {}"
+PLAIN, KEEP, FILTER, SEALED = "no filter", "no filter, a script that keeps", "worker, filter, {}", "worker, sealed, {}"
 EXECUTED_FILTER, EXECUTED_SEALED = "executed program, filter", "executed program, sealed"
 SHELL, GPGIT = "shell script: gpg --encrypt", "gpgit"
 GNUPG, SEQUOIA = "GnuPG", "Sequoia"
 
 # A lab's name, and its mode in lab.server.
-_LABS = {"off": "off", "filter": "filter", "sealed": "sealed", "program": "filter", "executed": "executed"}
+_LABS = {
+    "off": "off",
+    "keep": "off",
+    "filter": "filter",
+    "sealed": "sealed",
+    "program": "filter",
+    "executed": "executed",
+}
 
-_WITHOUT_WORKER = "\nplugin {\n  sieve_filter_socket_dir =\n}\n"
+_WITHOUT_WORKER = "plugin {\n  sieve_filter_socket_dir =\n}\n"
 
 # The recipient's keyring is the one that the filter uses. No compression: the filter does not compress either.
 _SHELL_SCRIPT = """\
@@ -71,7 +78,7 @@ class Variant(NamedTuple):
                 _empty(self.lab, user)
 
     def check(self, message: bytes) -> None:
-        """Raise RefusedError unless what is delivered is stored, and encrypted if it should be, by what should do it."""
+        """Raise RefusedError unless what is delivered is stored, encrypted if it should be, by what should do it."""
         self.prepare()
         load.burst(self.lab.lmtp, [self.lab.address(USERS[0])], message, 0.001)
         stored = self.lab.stored(USERS[0])
@@ -126,7 +133,8 @@ def set_config(lab: Lab, text: str) -> None:
 
 
 def _variants(labs: Mapping[str, Lab], public: bytes) -> Variants:
-    _without_worker(labs["program"])
+    _configure(labs["program"], _WITHOUT_WORKER)
+    _keep(labs["keep"])
     missing: dict[str, str] = {}
     engines = [GNUPG]
     if _install_sequoia(labs["filter"]) and _install_sequoia(labs["sealed"]):
@@ -140,7 +148,10 @@ def _variants(labs: Mapping[str, Lab], public: bytes) -> Variants:
     def program(text: str) -> Callable[[], None]:
         return lambda: _put(labs["program"].filter, text, 0o755)
 
-    found = [Variant(PLAIN, labs["off"], lambda: None, encrypts=False)]
+    found = [
+        Variant(PLAIN, labs["off"], lambda: None, encrypts=False),
+        Variant(KEEP, labs["keep"], lambda: None, encrypts=False),
+    ]
     for template, lab in ((FILTER, labs["filter"]), (SEALED, labs["sealed"])):
         found += [Variant(template.format(name), lab, engine(lab, name), by_worker=True) for name in engines]
     found.append(Variant(EXECUTED_FILTER, labs["program"], program(labs["program"].filter.read_text())))
@@ -170,11 +181,21 @@ def _complaints(lab: Lab) -> str:
     return "\n".join(lines[-5:])
 
 
-def _without_worker(lab: Lab) -> None:
-    """Let the global script execute the program."""
+def _keep(lab: Lab) -> None:
+    """Make a global script that does what happens anyway: what Sieve costs without us."""
+    share = lab.directory / "usr/share/cryptomail"
+    script = share / "sieve/keep.sieve"
+    script.write_text("keep;\n")
+    subprocess.run(["sievec", "-c", share / "sievec.conf", script], check=True)
+    script.with_suffix(".svbin").chmod(0o644)
+    _configure(lab, f"plugin {{\n  sieve_before = {script}\n}}\n")
+
+
+def _configure(lab: Lab, text: str) -> None:
+    """Append settings to the lab's Dovecot, and start it anew."""
     configuration = lab.directory / "dovecot.conf"
     with configuration.open("a") as file:
-        file.write(_WITHOUT_WORKER)
+        file.write("\n" + text)
     server.stop(lab.directory)
     subprocess.run(["dovecot", "-c", configuration], check=True, stdin=subprocess.DEVNULL)
 
