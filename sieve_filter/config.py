@@ -102,7 +102,7 @@ def _one_of(*names: str) -> _Rule:
 
 def _is_homes(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(one, str) and one.startswith(("/", "%h/")) and not re.sub("%[undh%]", "", one).count("%")
+        isinstance(one, str) and one.startswith(("/", "%h/")) and not re.sub("%[undhw%]", "", one).count("%")
         for one in value
     )
 
@@ -112,7 +112,9 @@ def _is_addresses(value: Any) -> bool:
 
 
 _DECISION = _one_of(STORE_PLAIN, REFUSE)
-_HOMES = _Rule(_is_homes, "a list of GnuPG homes: absolute paths, in which %u, %n, %d and %h are filled in")
+_HOMES = _Rule(
+    _is_homes, "a list of GnuPG homes or key files: absolute paths, in which %u, %n, %d, %h and %w are filled in"
+)
 _ALIASES = _Rule(_is_addresses, "a list of addresses")
 
 # Table and name of each setting (the table "" is the top of the file), and what its value has to be.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sieve_filter.errors import UsageError
+from sieve_filter.wkd import key_name
 
 # RFC 5321 section 4.5.3.1 allows an address 320 octets; Linux allows a path 4,096.
 _MOST = {"USER": 320, "HOME": 4096, "RECIPIENT": 1024, "ORIG_RECIPIENT": 1024, "SENDER": 1024}
@@ -46,9 +47,14 @@ def identify(environment: Mapping[str, str], aliases: Mapping[str, tuple[str, ..
 
 
 def expand(template: str, owner: Owner) -> str:
-    """`template` with Dovecot's variables filled in: %u user, %n local part, %d domain, %h home, %% a percent sign."""
+    """`template` with Dovecot's variables filled in: %u user, %n local part, %d domain, %h home, %% a percent sign.
+
+    %w, which Dovecot does not have, is the local part as a Web Key Directory writes it.
+    """
     local, _, domain = owner.user.partition("@")
     values = {"u": owner.user, "n": local, "d": domain, "h": owner.home, "%": "%"}
+    if "%w" in template:
+        values["w"] = key_name(local)
     return re.sub("%(.)", lambda match: values[match[1]], template)
 
 

@@ -10,7 +10,7 @@ PACKAGE = Path(sieve_filter.__file__).parent
 # Each module may import those above it, and none below.
 PURE = [
     *("errors", "limits", "message", "cms", "mime", "armor", "packets", "structure", "shape"),
-    *("hcp", "pgpmime", "incoming", "owner", "listing", "certificate", "keybox", "keyreport", "wkd"),
+    *("hcp", "pgpmime", "incoming", "wkd", "owner", "listing", "certificate", "keybox", "keyreport"),
 ]
 ORDER = [
     *PURE,
@@ -19,6 +19,7 @@ ORDER = [
         "keyring",
         "config",
         "delivery",
+        "keydata",
         "sequoia",
         "engine",
         "spool",
