@@ -21,6 +21,7 @@ class UnsuitableError(Exception):
     """Sequoia cannot encrypt to these keys; GnuPG may."""
 
 
+@lru_cache(maxsize=1)
 def installed() -> bool:
     """Whether PySequoia is there."""
     return find_spec("pysequoia") is not None
