@@ -54,7 +54,9 @@ def _parser(defaults: Post) -> argparse.ArgumentParser:
     command.add_argument(
         "--socket", default=defaults.socket_path, metavar="PATH", help="the LMTP service to deliver to"
     )
-    command.add_argument("--processes", type=int, default=os.cpu_count(), metavar="N", help="how many serve at a time")
+    command.add_argument(
+        "--processes", type=_count, default=os.cpu_count(), metavar="N", help="how many serve at a time"
+    )
     command.set_defaults(run=_worker)
 
     command = commands.add_parser("enroll", help="set up the keys in the message on standard input, and answer it")
@@ -77,6 +79,12 @@ def _parser(defaults: Post) -> argparse.ArgumentParser:
 
         keycommand.add_to(command, defaults)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
 
 
 def _add_options(command: argparse.ArgumentParser) -> None:

@@ -3,7 +3,6 @@
 Runs with the rights of the user whose mail files they are, and for nobody but the owner whom Dovecot names.
 """
 
-import argparse
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -105,7 +104,9 @@ def standing(whose: Owner, settings: Settings) -> Standing:
 
 def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], settings: Settings) -> bytes:
     """`message`, encrypted to exactly those keys in the keyrings of `whose`. Raises CryptomailError."""
-    options = argparse.Namespace(key=list(fingerprints), require=True, on_expired=None, header_policy=None, config=None)
+    parser = job.Parser(prog="cryptomail")
+    job.add_options(parser)
+    options = parser.parse_args(["--require", *(f"--key={one}" for one in fingerprints)])
     incoming = Incoming(split(message), True, ())
     environment = {"USER": whose.user, "HOME": whose.home}
     engines = Engines(lambda _: None, lasting=False)

@@ -34,6 +34,7 @@ _PACKETS = ("--rfc4880", "--cipher-algo", "AES256")
 # What is not imported: other people's signatures, and the owner's own that newer ones replace.
 _CLEANING = "import-minimal,import-clean,self-sigs-only"
 
+_NO_HOME = "/nonexistent"
 _CHUNK = 65536  # octets: what a pipe of Linux holds
 
 
@@ -49,6 +50,12 @@ class _Conversation(NamedTuple):
 
 class _GnuPG(gnupg.GPG):  # type: ignore[misc]  # python-gnupg has no types
     """python-gnupg, but for how it talks to gpg: three threads, whose errors nobody sees, and all output in memory."""
+
+    def _open_subprocess(self, arguments: list[str], *_arguments: Any, **_named: Any) -> "subprocess.Popen[bytes]":
+        """Start gpg; python-gnupg would first write down how, for each message, for a log that nobody keeps."""
+        command = self.make_args(arguments, False)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=self.env)
 
     def _collect_output(self, process: subprocess.Popen[bytes], result: Any, *_arguments: Any, **_named: Any) -> Any:
         output = bytearray()
@@ -178,9 +185,13 @@ def _done(operation: Callable[[], Any], verb: str, failure: type[CryptomailError
 
 
 def _gnupg(home: str) -> _GnuPG:
+    """GnuPG with that home; or with a file of binary certificates as its only keyring, and no home."""
     one = copy(_first())
-    one.gnupghome = home
-    one.env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, "LC_ALL": "C.UTF-8"}
+    if os.path.isfile(home):  # noqa: PTH113  # for each message; a Path costs as much again
+        one.gnupghome, one.keyring = _NO_HOME, [home]
+    else:
+        one.gnupghome = home
+    one.env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": one.gnupghome, "LC_ALL": "C.UTF-8"}
     return one
 
 

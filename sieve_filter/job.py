@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import time
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -48,6 +48,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FPR|ADDRESS",
         help="encrypt to this key from the owner's keyrings, and no other; exact match; may be repeated",
     )
+    parser.add_argument(
+        "--keydata",
+        nargs="+",
+        default=[],
+        metavar="BASE64",
+        help="encrypt to this key, and to none in a keyring; may be cut into several pieces",
+    )
     parser.add_argument("--require", action="store_true", help="fail when the owner has no key")
     parser.add_argument(
         "--on-expired", choices=(ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN), help="what to do when every key has expired"
@@ -56,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="settings to use instead of the installed ones")
 
 
-def settings(named: str | None, installed: str, trusted_owners: Container[int] | None) -> Settings:
+def settings(named: str | None, installed: str, trusted_owners: frozenset[int] | None) -> Settings:
     """The settings in the file `named`, else in the `installed` one, else the defaults. Raises ConfigError."""
     try:
         return config.load(named or installed, trusted_owners)
@@ -80,17 +87,24 @@ def encrypt_for_owner(
     engines: Engines,
 ) -> Delivery:
     """Encrypt the message to the owner whom `environment` names. Raises CryptomailError."""
+    if options.key and options.keydata:
+        raise UsageError("--key and --keydata exclude each other")
     wanted = [keyring.parse_wanted(one) for one in options.key]
     whose = owner.identify(environment, settings.aliases, settings.recipient_delimiter)
     subject = f"message {message_id(incoming.message)} for {whose.user!r}: "
 
     def find() -> Recipients | None:
         expired = options.on_expired or settings.expired_key
+        accept_expired = expired == ENCRYPT_ANYWAY
+        recipients: Recipients | None
         try:
-            recipients = keyring.find(whose, settings.keyrings, wanted, accept_expired=expired == ENCRYPT_ANYWAY)
+            if options.keydata:
+                recipients = _find_in_script(options.keydata, settings.keyrings.minimum_bits, accept_expired)
+            else:
+                recipients = keyring.find(whose, settings.keyrings, wanted, accept_expired=accept_expired)
         except UnusableKeyError as error:
             decision = expired if isinstance(error, ExpiredKeyError) else settings.unusable_key
-            if decision == STORE_PLAIN and not (wanted or options.require):
+            if decision == STORE_PLAIN and not (wanted or options.keydata or options.require):
                 engines.warn(f"{subject}stored in clear: {error}")
                 return None
             raise
@@ -102,17 +116,21 @@ def encrypt_for_owner(
         return recipients
 
     if settings.size_limit:
-        if (
-            len(incoming.message.raw) > settings.size_limit
-            and settings.too_large == STORE_PLAIN
-            and not options.require
-        ):
-            return Delivery(incoming.pieces, False, "it is larger than size_limit")
+        if len(incoming.message.raw) > settings.size_limit:
+            if settings.too_large == STORE_PLAIN and not options.require:
+                return Delivery(incoming.pieces, False, "it is larger than size_limit")
+            raise _too_large(settings.size_limit)
         incoming = incoming._replace(rest=_limited(incoming, settings.size_limit))
     policy = POLICIES[options.header_policy or settings.header_policy]
     boundary = b"_cryptomail_" + os.urandom(16).hex().encode("ascii")
     encrypt = engines.choose(settings, large=not incoming.whole)
     return deliver(incoming, policy, find, encrypt, boundary, Spool())
+
+
+def _find_in_script(pieces: Sequence[str], minimum_bits: int, accept_expired: bool) -> Recipients:
+    from sieve_filter import keydata  # others do not pay for its imports
+
+    return keyring.find_in_file(keydata.keyring(pieces), minimum_bits, accept_expired=accept_expired)
 
 
 def message_id(message: Message) -> str:
@@ -127,5 +145,9 @@ def _limited(incoming: Incoming, limit: int) -> Iterator[bytes]:
     for piece in chain([b""], incoming.rest):
         size += len(piece)
         if size > limit:
-            raise TooLargeError(f"it has more octets than size_limit, {limit}")
+            raise _too_large(limit)
         yield piece
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"it has more octets than size_limit, {limit}")

@@ -2,13 +2,14 @@
 
 import os
 import re
+import stat
 import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, keybox, listing
+from sieve_filter import gpg, listing
 from sieve_filter.errors import ExpiredKeyError, KeyringError, NoKeyError, UnusableKeyError, UsageError
 from sieve_filter.listing import Key
 from sieve_filter.owner import Owner, expand
@@ -27,7 +28,7 @@ _ADDRESS = re.compile(r"[^\s<>@:]+@[^\s<>@:]+")
 
 
 class Keyrings(NamedTuple):
-    """Where keys may be, as templates of `owner.expand`, each naming a GnuPG home.
+    """Where keys may be, as templates of `owner.expand`, each naming a GnuPG home or a file of binary certificates.
 
     All keys in the first of `owner` that has any are the owner's; in `shared`, those with one of the owner's
     addresses.
@@ -38,8 +39,17 @@ class Keyrings(NamedTuple):
     minimum_bits: int
 
 
-# What a keyring's files show when they are changed: each one's inode, size, and time of change in nanoseconds.
-Version = tuple[tuple[int, int, int] | None, ...]
+class FileVersion(NamedTuple):
+    """What a file shows when it has been changed; `changed` counts nanoseconds since 1970."""
+
+    inode: int
+    size: int
+    changed: int
+    is_file: bool
+
+
+# The files of a keyring; None for one that is not there.
+Version = tuple[FileVersion | None, ...]
 
 
 class Recipients(NamedTuple):
@@ -82,15 +92,14 @@ def find(
     where their age is the reason), NoKeyError where a wanted one is missing, KeyringError where a keyring cannot be
     read.
     """
-    personal = _existing(keyrings.owner, owner)
-    shared = _existing(keyrings.shared, owner)
     if wanted:
-        return _find_wanted(wanted, [*personal, *shared], keyrings.minimum_bits, accept_expired)
-    for home in personal:
+        homes = _existing((*keyrings.owner, *keyrings.shared), owner)
+        return _find_wanted(wanted, homes, keyrings.minimum_bits, accept_expired)
+    for home in _existing(keyrings.owner, owner):
         if keys := _list(home):
             return _usable(home, keys, keyrings.minimum_bits, accept_expired)
         refuse_damaged(Path(home.path))
-    for home in shared:
+    for home in _existing(keyrings.shared, owner):
         if matching := _list_matching(home, sorted(owner.addresses)):
             return _usable(home, matching, keyrings.minimum_bits, accept_expired)
     return None
@@ -99,6 +108,14 @@ def find(
 def existing(templates: Sequence[str], owner: Owner) -> list[str]:
     """Those of the GnuPG homes `templates` that hold a keyring of `owner`. Raises KeyringError."""
     return [home.path for home in _existing(templates, owner)]
+
+
+def find_in_file(path: str, minimum_bits: int, *, accept_expired: bool = False) -> Recipients:
+    """The usable keys in a file of binary certificates. Raises as `find` does, and NoKeyError where there is none."""
+    home = _home(path)
+    if home is None or not (keys := _list(home)):
+        raise NoKeyError(f"there is no key in {path}")
+    return _usable(home, keys, minimum_bits, accept_expired)
 
 
 def _find_wanted(wanted: Sequence[str], homes: Sequence[_Home], minimum_bits: int, accept_expired: bool) -> Recipients:
@@ -161,32 +178,38 @@ def _existing(templates: Sequence[str], owner: Owner) -> list[_Home]:
 
 
 def _home(path: str) -> _Home | None:
-    """The GnuPG home at `path`, if there is a keyring in it. One that cannot be looked at is an error, not "no key"."""
+    """The GnuPG home at `path`, if there is a keyring in it; or the file, if there is something in it.
+
+    One that cannot be looked at is an error, not "no key".
+    """
     try:
+        if (alone := _version(path)) and alone.is_file:
+            return _Home(path, (alone,)) if alone.size else None
         keyrings = [_version(f"{path}/{name}") for name in _KEYRING_FILES]
-        if not any(version is not None and version[1] > 0 for version in keyrings):
+        if not any(version is not None and version.size > 0 for version in keyrings):
             return None
         return _Home(path, (*keyrings, *(_version(f"{path}/{name}") for name in _OTHER_FILES)))
     except OSError as error:
         raise KeyringError(f"cannot look into {path}: {error.strerror}; check its owner and mode") from error
 
 
-def _version(path: str) -> tuple[int, int, int] | None:
+def _version(path: str) -> FileVersion | None:
     try:
         status = os.stat(path)  # noqa: PTH116  # for each message; a Path costs as much again
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return FileVersion(status.st_ino, status.st_size, status.st_mtime_ns, stat.S_ISREG(status.st_mode))
 
 
 def refuse_damaged(home: Path) -> None:
     """Raise KeyringError where there is something in which gpg found no key: it passes over what it cannot read."""
-    for name in _KEYRING_FILES[:2]:
-        path = home / name
+    from sieve_filter import keybox  # a good keyring has no need of it
+
+    for path in [home] if home.is_file() else [home / name for name in _KEYRING_FILES[:2]]:
         try:
             content = path.read_bytes() if path.exists() else b""
             # What is left where all keys were removed is a file without certificates.
-            damaged = bool(keybox.split(content).blobs) if name.endswith(".kbx") else bool(content)
+            damaged = bool(keybox.split(content).blobs) if path.name.endswith(".kbx") else bool(content)
         except OSError as error:
             raise KeyringError(f"cannot read {path}: {error.strerror}") from error
         except ValueError:

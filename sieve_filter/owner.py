@@ -46,9 +46,16 @@ def identify(environment: Mapping[str, str], aliases: Mapping[str, tuple[str, ..
 
 
 def expand(template: str, owner: Owner) -> str:
-    """`template` with Dovecot's variables filled in: %u user, %n local part, %d domain, %h home, %% a percent sign."""
+    """`template` with Dovecot's variables filled in: %u user, %n local part, %d domain, %h home, %% a percent sign.
+
+    %w, which Dovecot does not have, is the local part as a Web Key Directory writes it.
+    """
     local, _, domain = owner.user.partition("@")
     values = {"u": owner.user, "n": local, "d": domain, "h": owner.home, "%": "%"}
+    if "%w" in template:
+        from sieve_filter.wkd import key_name  # hashlib takes longer to load than the rest of this
+
+        values["w"] = key_name(local)
     return re.sub("%(.)", lambda match: values[match[1]], template)
 
 

@@ -16,9 +16,14 @@ def policy_path(domain: str) -> str:
 def key_path(address: str) -> str:
     """Where the key for an address is: under the hash of its local part in lower case (section 3.1)."""
     local, _, domain = address.rpartition("@")
+    return f"openpgpkey/{domain.lower()}/hu/{key_name(local)}"
+
+
+def key_name(local: str) -> str:
+    """The name of the file with the key for an address with that local part (section 3.1)."""
     # SHA-1 here is only a way to make a file name, which the draft names.
-    digest = hashlib.sha1(_ascii_lower(local).encode("utf-8"), usedforsecurity=False).digest()
-    return f"openpgpkey/{domain.lower()}/hu/{zbase32(digest)}"
+    digest = hashlib.sha1(_ascii_lower(local).encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()
+    return zbase32(digest)
 
 
 def zbase32(data: bytes) -> str:

@@ -10,19 +10,8 @@ PACKAGE = Path(sieve_filter.__file__).parent
 # Each module may import those above it, and none below.
 PURE = [
     *("errors", "limits", "message", "cms", "mime", "armor", "packets", "structure", "shape"),
-    *(
-        "hcp",
-        "pgpmime",
-        "incoming",
-        "owner",
-        "listing",
-        "certificate",
-        "keybox",
-        "keyreport",
-        "wkd",
-        "keymail",
-        "notice",
-    ),
+    *("hcp", "pgpmime", "incoming", "wkd", "owner", "listing", "certificate", "keybox", "keyreport"),
+    *("keymail", "notice"),
 ]
 ORDER = [
     *PURE,
@@ -31,6 +20,7 @@ ORDER = [
         "keyring",
         "config",
         "delivery",
+        "keydata",
         "sequoia",
         "engine",
         "spool",

@@ -1,6 +1,8 @@
 """`cryptomail filter`: what a Sieve script, procmail or a shell gets from it."""
 
+import base64
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -20,6 +22,7 @@ from tests.program.conftest import ALICE, Server, run
 
 MESSAGE = b"From: b@example.com\r\nSubject: hello\r\nMessage-ID: <1@example.com>\r\n\r\nThe text.\r\n"
 CANARY = b"canary-5e2b1c"
+ARMOR = re.compile(rb"-----BEGIN.*-----END PGP MESSAGE-----", re.DOTALL)
 
 STRANGE_MESSAGES = {
     "ordinary": MESSAGE,
@@ -506,3 +509,67 @@ def test_header_is_what_a_mail_list_needs(enrolled: Server) -> None:
         b"x-cryptomail",
         b"content-type",
     ]
+
+
+def keydata(public: bytes) -> list[str]:
+    """A key as a script has it: arguments of at most 1,024 octets."""
+    text = base64.b64encode(public).decode()
+    return ["--keydata", *(text[start : start + 1024] for start in range(0, len(text), 1024))]
+
+
+@pytest.mark.parametrize("engine", ["gnupg", "sequoia"])
+def test_key_may_travel_in_the_script(engine: str, server: Server, alice: Owner) -> None:
+    server.config.write_text(f'engine = "{engine}"\n')
+    done = server.filter(MESSAGE, *keydata(alice.public(ALICE)), "--require")
+    assert done.stderr == b""
+    assert decrypt(done.stdout, alice) == MESSAGE
+
+
+def test_key_in_the_script_is_the_only_one_used(server: Server, alice: Owner, mallory: Owner) -> None:
+    server.give(mallory.public("m" + ALICE))
+    stored = server.filter(MESSAGE, *keydata(alice.public(ALICE))).stdout
+    assert len(packets.encrypted_message(dearmor(ARMOR.findall(stored)[0]) or b"").key_ids) == 1  # type: ignore[union-attr]
+    assert decrypt(stored, alice) == MESSAGE
+
+
+@pytest.mark.parametrize("pieces", [["x"], ["AAAA"], ["", ""], ["bm90aGluZw=="], ["é"]])
+def test_what_is_no_key_in_a_script_is_refused(pieces: list[str], enrolled: Server) -> None:
+    done = enrolled.filter(MESSAGE, "--keydata", *pieces)
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_secret_key_in_a_script_is_refused(server: Server, alice: Owner) -> None:
+    done = server.filter(MESSAGE, *keydata(alice.gpg("--export-secret-keys", ALICE)))
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert b"secret" in done.stderr
+
+
+@pytest.mark.parametrize("fault", ["was revoked", "cannot encrypt"])
+def test_bad_key_in_a_script_is_refused(fault: str, server: Server, bad_keys: dict[str, bytes]) -> None:
+    server.config.write_text('[on]\nunusable_key = "store-plain"\n')
+    done = server.filter(MESSAGE, *keydata(bad_keys[fault]))
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert fault.encode() in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["gnupg", "sequoia"])
+def test_keys_may_be_files_as_in_a_web_key_directory(engine: str, server: Server, alice: Owner, mallory: Owner) -> None:
+    directory = server.home / "openpgpkey/example.org/hu"
+    directory.mkdir(parents=True)
+    (directory / "kei1q4tipxxu1yj79k9kfukdhfy631xe").write_bytes(alice.public(ALICE))
+    (directory / "another").write_bytes(mallory.public("m" + ALICE))
+    server.config.write_text(f'engine = "{engine}"\n[keyrings]\nowner = ["{server.home}/openpgpkey/%d/hu/%w"]\n')
+    done = server.filter(MESSAGE, "--require")
+    assert done.stderr == b""
+    assert decrypt(done.stdout, alice) == MESSAGE
+    assert server.filter(MESSAGE, "--user", "bob@example.org").stdout == MESSAGE
+
+
+def test_damaged_key_file_is_a_failure_and_not_a_missing_key(server: Server, alice: Owner) -> None:
+    file = server.home / "key"
+    server.config.write_text(f'[keyrings]\nowner = ["{file}"]\n')
+    for content in (b"garbage", alice.public(ALICE)[:40], b"\n"):
+        file.write_bytes(content)
+        done = server.filter(MESSAGE)
+        assert (done.returncode, done.stdout) == (75, b"")
