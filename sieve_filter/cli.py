@@ -58,6 +58,12 @@ def _parser(socket_path: str) -> argparse.ArgumentParser:
         from sieve_filter import keycommand
 
         keycommand.add_to(command)
+
+    command = commands.add_parser("sieve-script", help="write your Sieve script with your key in it, and upload it")
+    if sys.argv[1:2] == ["sieve-script"]:
+        from sieve_filter import scriptcommand
+
+        scriptcommand.add_to(command)
     return parser
 
 

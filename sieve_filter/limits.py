@@ -67,3 +67,13 @@ QUARANTINE_SECONDS = 30
 
 # A message up to this size is in memory as a whole while it is looked at, in some five copies at most.
 SMALL_OCTETS = 2_000_000
+
+# Octets of one argument of a program that a Sieve script calls: SIEVE_EXTPROGRAMS_MAX_PROGRAM_ARG_LEN of Pigeonhole.
+SIEVE_ARGUMENT_OCTETS = 1024
+# Arguments with a key. Pigeonhole sets no limit (1,000 compile); the head of a request to a worker has one, 100,000
+# octets (scriptprotocol). Minimal RSA keys of 4,096 bits take three arguments, and the largest in use fifteen.
+KEYDATA_ARGUMENTS = 64
+# A Sieve script: Pigeonhole's sieve_max_script_size.
+SIEVE_SCRIPT_OCTETS = 1_000_000
+# What a server says when it refuses, as far as it is repeated: Pigeonhole gives a line or two for each mistake.
+SERVICE_ANSWER_CHARACTERS = 600

@@ -11,6 +11,7 @@ PACKAGE = Path(sieve_filter.__file__).parent
 PURE = [
     *("errors", "limits", "message", "cms", "mime", "armor", "packets", "structure", "shape"),
     *("hcp", "pgpmime", "incoming", "wkd", "owner", "listing", "certificate", "keybox", "keyreport"),
+    "sievescript",
 ]
 ORDER = [
     *PURE,
@@ -34,6 +35,7 @@ ORDER = [
         "decryption",
         "report",
         *("doveadm", "homes", "parallel", "quarantine", "enrol", "survey", "keycommand"),
+        *("managesieve", "scriptcommand"),
         "cli",
         "__main__",
     ),

@@ -1,0 +1,206 @@
+"""`cryptomail sieve-script --upload`: an owner sets up encryption over ManageSieve with TLS, and takes it away."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import managesieve
+from lab.client import Lab
+from tests.e2e.conftest import (
+    NewPerson,
+    OpenLab,
+    Person,
+    assert_encrypted_to,
+    assert_nowhere_in_clear,
+    assert_unchanged,
+    deliver,
+    message,
+)
+from tests.program.conftest import run
+from tests.tls import Authority, authority
+
+__all__ = ["authority"]
+
+_SETTINGS = {
+    "2.3": "ssl = yes\nssl_cert = <{certificate}\nssl_key = <{key}\n",
+    "2.4": "ssl = yes\nssl_server_cert_file = {certificate}\nssl_server_key_file = {key}\n",
+}
+
+MINE = """\
+require ["fileinto", "mailbox"];
+# Mine, with an umlaut: \u00e4
+if header :contains "Subject" "hello" { fileinto :create "Greetings"; }
+"""
+
+
+@pytest.fixture(scope="session")
+def lab_tls(open_lab: OpenLab, authority: Authority) -> Iterator[Lab]:
+    """A Dovecot that encrypts nothing by itself, with a certificate for localhost."""
+    with open_lab("off") as lab:
+        certificate, key = authority.issue("localhost")
+        for file in (certificate, key):
+            (lab.directory / file.name).write_bytes(file.read_bytes())
+        version = subprocess.run(lab.command("dovecot", "--version"), check=True, capture_output=True, text=True)
+        configuration = lab.directory / "dovecot.conf"
+        with configuration.open("a") as file:
+            file.write(
+                _SETTINGS[version.stdout[:3]].format(
+                    certificate=lab.inside(lab.directory / certificate.name), key=lab.inside(lab.directory / key.name)
+                )
+            )
+        subprocess.run(lab.command("doveadm", "-c", lab.inside(configuration), "reload"), check=True)
+        time.sleep(1)  # the old login processes end
+        yield lab
+
+
+Script = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def script(authority: Authority, tmp_path: Path) -> Script:
+    """Runs `cryptomail sieve-script` as a person, who has their key in a file and knows the password."""
+
+    def run_as(
+        person: Person, *options: str, host: str = "localhost", password: str | None = None, trust: bool = True
+    ) -> "subprocess.CompletedProcess[bytes]":
+        secret = tmp_path / "password"
+        secret.write_text(f"{person.lab.password if password is None else password}\n")
+        named = ("--user", person.address, "--password-file", str(secret))
+        if "--remove" not in options:
+            key = tmp_path / f"{person.user}.asc"
+            key.write_bytes(person.gpg.gpg("--armor", "--export"))
+            named += ("--key", str(key))
+        if trust:
+            named += ("--ca-file", str(authority.file))
+        port = person.lab.managesieve[1]
+        environment = {"PATH": "/usr/bin:/bin"}
+        return run("sieve-script", "--upload", f"{host}:{port}", *named, *options, environment=environment)
+
+    return run_as
+
+
+def someone(new_person: NewPerson, lab: Lab) -> Person:
+    """A person whose key is nowhere on the server."""
+    person = new_person(lab)
+    person.gpg.make_key(person.address)
+    return person
+
+
+def said(done: "subprocess.CompletedProcess[bytes]") -> str:
+    error = done.stderr.decode()
+    assert "Traceback" not in error
+    assert error.count("\n") <= 1, error
+    return done.stdout.decode() + error
+
+
+def active(person: Person) -> str:
+    path = person.lab.home(person.user) / ".dovecot.sieve"
+    return (path.parent / path.readlink()).read_text().replace("\r\n", "\n")
+
+
+def test_owner_sets_up_encryption_with_one_command_and_ends_it_with_one(
+    lab_tls: Lab, new_person: NewPerson, script: Script, canary: str
+) -> None:
+    person = someone(new_person, lab_tls)
+    done = script(person)
+    assert done.returncode == 0, done.stderr
+    assert "is active, and encrypts mail" in said(done)
+    sent = message(canary)
+    assert deliver(person, sent) == 250
+    assert_encrypted_to(person, person.received()[0], sent, canary)
+    assert_nowhere_in_clear(lab_tls, canary)
+
+    assert "nothing to do" in said(script(person))
+    removed = script(person, "--remove", "--yes")
+    assert removed.returncode == 0, removed.stderr
+    assert "is deleted" in said(removed)
+    assert not (lab_tls.home(person.user) / ".dovecot.sieve").is_symlink()
+    assert "nothing to do" in said(script(person, "--remove", "--yes"))
+
+
+def test_rules_that_are_there_stay_and_the_owner_is_asked_first(
+    lab_tls: Lab, new_person: NewPerson, script: Script, canary: str
+) -> None:
+    person = someone(new_person, lab_tls)
+    managesieve.upload(lab_tls, person.user, MINE.encode())
+    shown = script(person, "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert '+        "--keydata",' in said(shown).replace("+    ", "+        ")
+    assert active(person) == MINE
+    unasked = script(person)
+    assert unasked.returncode == 64
+    assert "Change the script 'main'" in said(unasked)
+    assert active(person) == MINE
+
+    assert script(person, "--yes", "--exclude-lists").returncode == 0
+    sent = message(canary)
+    assert deliver(person, sent) == 250
+    [stored] = person.received()
+    assert_encrypted_to(person, stored, sent, canary)
+    assert list(lab_tls.home(person.user).glob("Maildir/.Greetings/new/*"))
+    to_list = message(canary, "List-Id: <list.example.com>")
+    assert deliver(person, to_list) == 250
+    assert_unchanged(next(one for one in person.received() if one != stored), to_list)
+
+    assert script(person, "--yes").returncode == 0  # replaced: lists are encrypted too
+    assert "List-Id" not in active(person)
+    assert script(person, "--yes", "--remove").returncode == 0
+    assert active(person) == MINE
+
+
+def test_mail_waits_when_the_key_in_the_script_is_damaged(
+    lab_tls: Lab, new_person: NewPerson, script: Script, canary: str
+) -> None:
+    person = someone(new_person, lab_tls)
+    assert script(person).returncode == 0
+    managesieve.upload(lab_tls, person.user, active(person).replace('"mDME', '"AAAA').encode())
+    assert deliver(person, message(canary)) == 451
+    assert person.received() == []
+    assert_nowhere_in_clear(lab_tls, canary)
+
+
+def test_server_that_is_not_who_it_says_gets_no_password(lab_tls: Lab, new_person: NewPerson, script: Script) -> None:
+    person = someone(new_person, lab_tls)
+    for options in ({"host": "127.0.0.1"}, {"trust": False}):
+        done = script(person, **options)
+        assert done.returncode == 69
+        assert "cannot prove who it is" in said(done)
+    assert not (lab_tls.home(person.user) / "sieve").exists()
+
+
+def test_wrong_password_is_one_line(lab_tls: Lab, new_person: NewPerson, script: Script) -> None:
+    done = script(someone(new_person, lab_tls), password="wrong")
+    assert done.returncode == 77
+    assert "does not let " in said(done)
+
+
+def test_server_without_tls_gets_no_password(lab_off: Lab, new_person: NewPerson, script: Script) -> None:
+    done = script(someone(new_person, lab_off))
+    assert done.returncode == 69
+    assert "has no TLS" in said(done)
+
+
+def test_server_that_is_not_there_is_one_line(script: Script, lab_tls: Lab, new_person: NewPerson) -> None:
+    done = script(someone(new_person, lab_tls), host="localhost.invalid")
+    assert done.returncode == 69
+    assert "localhost.invalid" in said(done)
+
+
+def test_key_with_as_many_arguments_as_are_allowed_is_delivered_to(
+    lab_tls: Lab, new_person: NewPerson, script: Script, canary: str
+) -> None:
+    """Pigeonhole, and the worker behind it, take them all."""
+    person = someone(new_person, lab_tls)
+    assert script(person).returncode == 0
+    wide = active(person)
+    [key] = [line.strip().strip('",') for line in wide.splitlines() if line.strip().startswith('"mDME')]
+    pieces = [key[start : start + 10] for start in range(0, len(key), 10)]
+    assert len(pieces) >= 60
+    padding = [f'"{piece}"' for piece in pieces]
+    managesieve.upload(lab_tls, person.user, wide.replace(f'"{key}"', ", ".join(padding)).encode())
+    sent = message(canary)
+    assert deliver(person, sent) == 250
+    assert_encrypted_to(person, person.received()[0], sent, canary)
