@@ -1,5 +1,6 @@
 """`cryptomail sieve-script --upload`: an owner sets up encryption over ManageSieve with TLS, and takes it away."""
 
+import base64
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from lab import managesieve
 from lab.client import Lab
+from sieve_filter import limits, sievescript
 from tests.e2e.conftest import (
     NewPerson,
     OpenLab,
@@ -20,6 +22,7 @@ from tests.e2e.conftest import (
     message,
 )
 from tests.program.conftest import run
+from tests.samples import packet
 from tests.tls import Authority, authority
 
 __all__ = ["authority"]
@@ -28,6 +31,8 @@ _SETTINGS = {
     "2.3": "ssl = yes\nssl_cert = <{certificate}\nssl_key = <{key}\n",
     "2.4": "ssl = yes\nssl_server_cert_file = {certificate}\nssl_server_key_file = {key}\n",
 }
+
+PADDING = 21  # RFC 9580 section 5.14: to be ignored
 
 MINE = """\
 require ["fileinto", "mailbox"];
@@ -45,8 +50,8 @@ def lab_tls(open_lab: OpenLab, authority: Authority) -> Iterator[Lab]:
             (lab.directory / file.name).write_bytes(file.read_bytes())
         version = subprocess.run(lab.command("dovecot", "--version"), check=True, capture_output=True, text=True)
         configuration = lab.directory / "dovecot.conf"
-        with configuration.open("a") as file:
-            file.write(
+        with configuration.open("a") as settings:
+            settings.write(
                 _SETTINGS[version.stdout[:3]].format(
                     certificate=lab.inside(lab.directory / certificate.name), key=lab.inside(lab.directory / key.name)
                 )
@@ -68,13 +73,13 @@ def script(authority: Authority, tmp_path: Path) -> Script:
     ) -> "subprocess.CompletedProcess[bytes]":
         secret = tmp_path / "password"
         secret.write_text(f"{person.lab.password if password is None else password}\n")
-        named = ("--user", person.address, "--password-file", str(secret))
+        named = ["--user", person.address, "--password-file", str(secret)]
         if "--remove" not in options:
             key = tmp_path / f"{person.user}.asc"
             key.write_bytes(person.gpg.gpg("--armor", "--export"))
-            named += ("--key", str(key))
+            named += ["--key", str(key)]
         if trust:
-            named += ("--ca-file", str(authority.file))
+            named += ["--ca-file", str(authority.file)]
         port = person.lab.managesieve[1]
         environment = {"PATH": "/usr/bin:/bin"}
         return run("sieve-script", "--upload", f"{host}:{port}", *named, *options, environment=environment)
@@ -164,8 +169,7 @@ def test_mail_waits_when_the_key_in_the_script_is_damaged(
 
 def test_server_that_is_not_who_it_says_gets_no_password(lab_tls: Lab, new_person: NewPerson, script: Script) -> None:
     person = someone(new_person, lab_tls)
-    for options in ({"host": "127.0.0.1"}, {"trust": False}):
-        done = script(person, **options)
+    for done in (script(person, host="127.0.0.1"), script(person, trust=False)):
         assert done.returncode == 69
         assert "cannot prove who it is" in said(done)
     assert not (lab_tls.home(person.user) / "sieve").exists()
@@ -195,12 +199,14 @@ def test_key_with_as_many_arguments_as_are_allowed_is_delivered_to(
     """Pigeonhole, and the worker behind it, take them all."""
     person = someone(new_person, lab_tls)
     assert script(person).returncode == 0
-    wide = active(person)
-    [key] = [line.strip().strip('",') for line in wide.splitlines() if line.strip().startswith('"mDME')]
-    pieces = [key[start : start + 10] for start in range(0, len(key), 10)]
-    assert len(pieces) >= 60
-    padding = [f'"{piece}"' for piece in pieces]
-    managesieve.upload(lab_tls, person.user, wide.replace(f'"{key}"', ", ".join(padding)).encode())
+    small = active(person)
+    [key] = [line.strip().strip('",') for line in small.splitlines() if line.strip().startswith('"mDME')]
+    most = limits.KEYDATA_ARGUMENTS * limits.SIEVE_ARGUMENT_OCTETS // 4 * 3
+    certificate = base64.b64decode(key)
+    large = sievescript.pieces(certificate + packet(PADDING, bytes(most - len(certificate) - 6)))
+    assert len(large) == limits.KEYDATA_ARGUMENTS
+    arguments = ", ".join(f'"{piece}"' for piece in large)
+    managesieve.upload(lab_tls, person.user, small.replace(f'"{key}"', arguments).encode())
     sent = message(canary)
     assert deliver(person, sent) == 250
     assert_encrypted_to(person, person.received()[0], sent, canary)
