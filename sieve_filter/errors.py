@@ -105,6 +105,10 @@ class ServiceError(CryptomailError):
     code = os.EX_UNAVAILABLE
 
 
+class NoSuchHostError(ServiceError):
+    """There is no host of that name."""
+
+
 class LoginError(CryptomailError):
     """A server does not take the name and password."""
 

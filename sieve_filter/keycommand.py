@@ -12,7 +12,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sieve_filter import certificate, config, enrol, execmode, homes, keyreport, limits, owner, parallel, survey, wkd
+from sieve_filter import (
+    certificate,
+    config,
+    dnskeys,
+    enrol,
+    execmode,
+    homes,
+    keyreport,
+    limits,
+    lookup,
+    owner,
+    parallel,
+    published,
+    refresh,
+    survey,
+    wkd,
+)
 from sieve_filter.certificate import Certificate, Reading
 from sieve_filter.config import REFUSE, Settings
 from sieve_filter.enrol import REFUSED, Order, Outcome
@@ -22,13 +38,17 @@ from sieve_filter.errors import (
     FileError,
     NoKeyError,
     RefusedKeyError,
+    ServiceError,
     UnknownUserError,
     UsageError,
 )
 from sieve_filter.keyreport import OwnerState, Rules
+from sieve_filter.lookup import Answer
 from sieve_filter.owner import Owner
 from sieve_filter.parallel import Identity
 
+_STATUSES = (enrol.IMPORTED, enrol.RENEWED, enrol.UNCHANGED, REFUSED)
+_RARE = (refresh.KEPT, refresh.DIFFERENT, refresh.REMOVED, refresh.FAILED)  # counted where there are some
 _SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _ROWS = 50  # what a person still reads on a terminal
@@ -63,6 +83,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
     action = _action(actions, "import", "set up keys", _import, everybody="FOLDER|-")
     action.add_argument("files", nargs="*", metavar="FILE", help="with --user: certificates, or - for standard input")
+    action = _action(actions, "fetch", "set up the keys that an owner has published", _fetch, everybody=None)
+    _add_source(action)
+    action = _action(actions, "refresh", "fetch the keys of owners who have one again, and renew them", _refresh)
+    _add_source(action)
+    action.add_argument("--replace", action="store_true", help="where another key is published, take it instead")
     _action(actions, "list", "list keys", _list)
     _action(actions, "show", "tell all about one owner's keys", _show, everybody=None)
     action = _action(actions, "remove", "take a key out of an owner's keyring", _remove, everybody=None)
@@ -73,6 +98,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     action = _action(actions, "check", "find keys that are expired, about to, weak or unreadable", _check)
     action.add_argument("--warn-days", type=_days, default=30, metavar="DAYS", help="how soon is soon (default: 30)")
     action.add_argument("--prometheus", action="store_true", help="write Prometheus' text format")
+
+
+def _add_source(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--from", dest="source", required=True, choices=("wkd", "dane"), help="a Web Key Directory, or DNSSEC"
+    )
+    action.add_argument("--resolver", metavar="ADDRESS[:PORT]", help="with dane: the validating resolver on this host")
 
 
 def _days(text: str) -> int:
@@ -136,15 +168,136 @@ def _import(options: argparse.Namespace, site: _Site) -> int:
         if options.files:
             raise UsageError("keys import --all takes one folder, or -")
         orders, total, outcomes = _orders_of_everybody(options.all, site)
-    places: dict[str, str] = {}
-    chunks = _chunks(_orders(orders, site, places, outcomes, named=options.all != "-"), _weight)
-    work = functools.partial(enrol.enrol, minimum_bits=site.settings.keyrings.minimum_bits)
     with _progress(total, options.json) as advance:
-        for _, done in parallel.each(chunks, work):
-            outcomes += done
-            advance(len(done))
-    os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
+        _enrol(orders, site, outcomes, advance, named=options.all != "-")
     return _tell_outcomes(outcomes, options.json)
+
+
+def _enrol(
+    orders: Iterable[tuple[Owner, tuple[Certificate, ...]]],
+    site: _Site,
+    outcomes: list[Outcome],
+    advance: Callable[[int], None],
+    named: bool,
+) -> None:
+    """Set up certificates, and add what became of them to `outcomes`."""
+    places: dict[str, str] = {}
+    chunks = _chunks(_orders(orders, site, places, outcomes, named), _weight)
+    work = functools.partial(enrol.enrol, minimum_bits=site.settings.keyrings.minimum_bits)
+    for _, done in parallel.each(chunks, work):
+        outcomes += done
+        advance(len(done))
+    os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
+
+
+def _fetch(options: argparse.Namespace, site: _Site) -> int:
+    resolver = _resolver(options)
+    whose = site.owner(options.user)
+    address = _address(whose)
+    identity = parallel.identity_of(whose.home)
+    (answer,) = _look_up([(identity, address)], resolver).values()
+    if answer.error:
+        raise ServiceError(answer.error)
+    if answer.data is None:
+        raise RefusedKeyError(f"no key is published for {address}")
+    found = published.judge(answer.data, address)
+    outcomes = [Outcome(whose.user, "", "", REFUSED, problem) for problem in found.problems]
+    orders = [(whose._replace(addresses=frozenset({address})), found.certificates)]
+    _enrol(orders, site, outcomes, lambda _: None, named=False)
+    return _tell_outcomes(outcomes, options.json)
+
+
+def _refresh(options: argparse.Namespace, site: _Site) -> int:
+    resolver = _resolver(options)
+    outcomes: list[Outcome] = []
+    owners = _enrolled(options, site, outcomes)
+    with _progress(len(owners), options.json) as advance:
+        answers = _look_up(((identity, _address(whose)) for identity, whose, _ in owners), resolver, advance)
+    orders: list[tuple[Owner, tuple[Certificate, ...]]] = []
+    drops: dict[str, tuple[Owner, tuple[str, ...]]] = {}
+    for _, whose, enrolled in owners:
+        address = _address(whose)
+        plan = refresh.plan(whose.user, enrolled, answers[address], options.replace)
+        outcomes += plan.outcomes
+        if plan.take:
+            orders.append((whose._replace(addresses=frozenset({address})), plan.take))
+        if plan.drop:
+            drops[whose.user] = whose, plan.drop
+    _enrol(orders, site, outcomes, lambda _: None, named=False)
+    # An old key goes only when all that is to take its place is there.
+    refused = {one.user for one in outcomes if one.status == REFUSED}
+    for user, (whose, fingerprints) in drops.items():
+        if user not in refused:
+            outcomes += [_drop(whose, site.keyring(whose), one) for one in fingerprints]
+    return _tell_outcomes(sorted(outcomes), options.json)
+
+
+def _resolver(options: argparse.Namespace) -> dnskeys.Resolver | None:
+    if (options.source == "dane") != (options.resolver is not None):
+        raise UsageError("--from dane needs --resolver ADDRESS, a validating resolver on this host; wkd needs none")
+    return dnskeys.resolver(options.resolver) if options.resolver is not None else None
+
+
+def _address(whose: Owner) -> str:
+    """The address whose key is looked up. Raises UsageError where the owner has none, or several and no chosen one."""
+    if "@" in whose.user:
+        return whose.user.lower()
+    if len(whose.addresses) != 1:
+        raise UsageError(f"{whose.user} is not an address, and has not one in [aliases] of the configuration")
+    return next(iter(whose.addresses))
+
+
+def _look_up(
+    wanted: Iterable[tuple[Identity, str]],
+    resolver: dnskeys.Resolver | None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> dict[str, Answer]:
+    """What is published, by address; asked for with the rights of whom it is for."""
+    work = functools.partial(lookup.look_up, resolver=resolver)
+    answers: dict[str, Answer] = {}
+    for _, found in parallel.each(((identity, [one]) for identity, one in wanted), work, limits.FETCHES_AT_ONCE):
+        answers |= {answer.address: answer for answer in found}
+        advance(len(found))
+    return answers
+
+
+def _enrolled(
+    options: argparse.Namespace, site: _Site, outcomes: list[Outcome]
+) -> list[tuple[Identity, Owner, frozenset[str]]]:
+    """The owners who have keys in the place for them, and these; what is wrong with others goes into `outcomes`."""
+
+    def owners() -> Iterator[tuple[Identity, Owner]]:
+        for one in [_one(options.user, site)] if options.user else _everybody(site):
+            if isinstance(one, OwnerState):
+                outcomes.append(Outcome(one.user, "", "", refresh.FAILED, one.notes[0]))
+                continue
+            try:
+                _address(one[1])
+            except UsageError as error:
+                outcomes.append(Outcome(one[1].user, "", "", refresh.FAILED, str(error)))
+            else:
+                yield one
+
+    enrolled: list[tuple[Identity, Owner, frozenset[str]]] = []
+    keyrings = site.settings.keyrings
+    work = functools.partial(survey.enrolled, keyrings=keyrings._replace(owner=keyrings.owner[:1]))
+    for chunk, founds in parallel.each(_chunks(owners(), lambda _: 1), work):
+        for whose, found in zip(chunk, founds, strict=True):
+            if isinstance(found, str):
+                outcomes.append(Outcome(whose.user, "", "", refresh.FAILED, found))
+            elif found:
+                enrolled.append((parallel.identity_of(whose.home), whose, found))
+            elif options.user:
+                raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}: use keys fetch")
+    return enrolled
+
+
+def _drop(whose: Owner, keyring: str, fingerprint: str) -> Outcome:
+    try:
+        _as_owner(whose, lambda: enrol.remove(keyring, fingerprint))
+    except CryptomailError as error:
+        return Outcome(whose.user, keyring, fingerprint, REFUSED, f"it is not removed: {error}")
+    return Outcome(whose.user, keyring, fingerprint, refresh.REMOVED, "another key is published instead")
 
 
 def _certificates_of_files(names: Sequence[str]) -> tuple[Certificate, ...]:
@@ -274,12 +427,18 @@ def _tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
         _table(("user", "what", "key", "why"), [(one.user, one.status, one.fingerprint, one.note) for one in told])
         counts = ", ".join(
             f"{sum(one.status == status for one in outcomes)} {status}"
-            for status in (enrol.IMPORTED, enrol.RENEWED, enrol.UNCHANGED, REFUSED)
+            for status in (*_STATUSES, *(one for one in _RARE if any(outcome.status == one for outcome in outcomes)))
         )
         _write(counts)
     refused = sum(one.status == REFUSED for one in outcomes)
     if refused:
         raise RefusedKeyError(f"{refused} of {len(outcomes)} keys were refused: see the report")
+    different = sum(one.status == refresh.DIFFERENT for one in outcomes)
+    if different:
+        raise RefusedKeyError(f"{different} of {len(outcomes)} keys are other ones than before: see the report")
+    failed = sum(one.status == refresh.FAILED for one in outcomes)
+    if failed:
+        raise ServiceError(f"{failed} of {len(outcomes)} users' keys could not be looked up: see the report")
     return os.EX_OK
 
 
@@ -498,5 +657,5 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
 
     # Without auto_refresh it has no thread, which a fork would leave halfway.
     with Progress(console=Console(stderr=True), auto_refresh=False) as bar:
-        task = bar.add_task("importing", total=total)
+        task = bar.add_task("working", total=total)
         yield lambda count: bar.update(task, advance=count, refresh=True)

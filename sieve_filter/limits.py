@@ -77,3 +77,10 @@ KEYDATA_ARGUMENTS = 64
 SIEVE_SCRIPT_OCTETS = 1_000_000
 # What a server says when it refuses, as far as it is repeated: Pigeonhole gives a line or two for each mistake.
 SERVICE_ANSWER_CHARACTERS = 600
+
+# What is published for an address: octets, seconds in all, redirections (a Web Key Directory needs none; hosters use
+# one), and how many are asked for at the same time, which is waiting more than work.
+FETCH_OCTETS = 1_000_000
+FETCH_SECONDS = 20
+FETCH_REDIRECTS = 3
+FETCHES_AT_ONCE = 8

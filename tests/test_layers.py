@@ -11,7 +11,7 @@ PACKAGE = Path(sieve_filter.__file__).parent
 PURE = [
     *("errors", "limits", "message", "cms", "mime", "armor", "packets", "structure", "shape"),
     *("hcp", "pgpmime", "incoming", "wkd", "owner", "listing", "certificate", "keybox", "keyreport"),
-    "sievescript",
+    *("sievescript", "published"),
 ]
 ORDER = [
     *PURE,
@@ -34,7 +34,8 @@ ORDER = [
         "extprogram",
         "decryption",
         "report",
-        *("doveadm", "homes", "parallel", "quarantine", "enrol", "survey", "keycommand"),
+        *("doveadm", "homes", "parallel", "quarantine", "enrol", "survey", "https", "dnskeys", "lookup", "refresh"),
+        "keycommand",
         *("managesieve", "scriptcommand"),
         "cli",
         "__main__",
