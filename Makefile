@@ -119,8 +119,8 @@ fuzz: venv ## Look for bytes that break a promise: SECONDS=60
 	$(DEV) tests.fuzz $(or $(SECONDS),60)
 
 .PHONY: bench
-bench: venv ## Time the filter against bare gpg
-	@$(DEV) benchmarks
+bench: venv ## Measure what it costs, and write docs/benchmarks.md; QUICK=1 for a sketch, in build/
+	@$(DEV) benchmarks $(if $(QUICK),--quick)
 
 .PHONY: lab
 lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=sealed|executed|filter|users|off

@@ -1,48 +1,56 @@
-"""`make bench`: one run, interleaved, medians; each time as a ratio to bare gpg in the same run."""
+"""`make bench`: measures, and writes build/benchmarks.json, docs/benchmarks.md and its plots."""
 
+import argparse
+import json
 import os
-import statistics
-import subprocess
-import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
-ROUNDS = 40
-SIZE = 10_000
+from benchmarks import machine, measure, report, variants
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+BUILD = REPOSITORY / "build"
+NUMBERS = BUILD / "benchmarks.json"
 
 
 def main() -> None:
-    """Time the installed filter with a message of SIZE octets against one `gpg --encrypt` of the same bytes."""
-    with TemporaryDirectory(prefix="bench-", dir="/tmp") as home:  # gpg-agent's socket has a short path
-        keyring = Path(home, ".cryptomail")
-        keyring.mkdir(mode=0o700)
-        gpg = ["gpg", "--homedir", str(keyring), "--batch", "--quiet"]
-        make = [*gpg, "--passphrase", "", "--quick-gen-key", "<bench@example.org>", "future-default", "default"]
-        subprocess.run(make, check=True, capture_output=True)
-        subprocess.run(["gpgconf", "--homedir", keyring, "--kill", "all"], check=True)
-        recipient = ["--trust-model", "always", "--armor", "--recipient", "<bench@example.org>"]
-        environment = {"USER": "bench@example.org", "HOME": home, "PATH": os.environ["PATH"]}
-        install = ["make", "--silent", "install", f"PREFIX={home}/usr", f"SYSCONFDIR={home}/etc"]
-        subprocess.run(install, cwd=REPOSITORY, check=True)
-        installed = f"{home}/usr/lib/cryptomail"
-        commands = {
-            "gpg --encrypt": [*gpg, *recipient, "--encrypt"],
-            "python -I -c pass": [f"{installed}/venv/bin/python", "-I", "-c", "pass"],
-            "cryptomail filter": [f"{installed}/filter-bin/cryptomail"],
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="under three minutes; the document goes to build/ too")
+    parser.add_argument("--write", action="store_true", help="measure nothing: write the document of the last run anew")
+    options = parser.parse_args()
+    if not options.write:
+        BUILD.mkdir(exist_ok=True)
+        NUMBERS.write_text(json.dumps(_measure(options.quick), indent=1) + "\n")
+    results = json.loads(NUMBERS.read_text())
+    written = _write(results, BUILD if results["quick"] else REPOSITORY / "docs")
+    for goal in report.goals(results):
+        print("; ".join(cell for cell in goal.row if cell))
+    print(f"written: {NUMBERS}, {written}")
+
+
+def _measure(quick: bool) -> dict[str, Any]:
+    load, _, _ = os.getloadavg()
+    with variants.running() as found:
+        return {
+            "command": "make bench" + (" QUICK=1" if quick else ""),
+            "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            "quick": quick,
+            "machine": machine.describe(found.complete, load),
+            "missing": dict(found.missing),
+            **measure.everything(found, measure.QUICK if quick else measure.FULL),
         }
-        message = b"Subject: benchmark\r\n\r\n" + os.urandom(SIZE // 2).hex().encode() + b"\r\n"
-        times: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(ROUNDS):
-            for name, command in commands.items():
-                started = time.perf_counter()
-                subprocess.run(command, input=message, check=True, capture_output=True, env=environment)
-                times[name].append(time.perf_counter() - started)
-    base = statistics.median(times["gpg --encrypt"])
-    print(f"one message of {len(message)} octets, medians of {ROUNDS} rounds")
-    for name, measured in times.items():
-        median = statistics.median(measured)
-        print(f"{name:20} {median * 1000:7.1f} ms {median / base:6.1f} x")
+
+
+def _write(results: Mapping[str, Any], directory: Path) -> Path:
+    plots = directory / "benchmarks"
+    plots.mkdir(exist_ok=True)
+    for name, svg in report.plots(results).items():
+        (plots / f"{name}.svg").write_text(svg)
+    document = directory / "benchmarks.md"
+    document.write_text(report.document(results, plots.name))
+    return document
 
 
 if __name__ == "__main__":

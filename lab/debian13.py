@@ -1,5 +1,6 @@
 """A lab in a tree of Debian 13, for its Dovecot 2.4: built once with debootstrap, entered with chroot."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ _NOT_COPIED = shutil.ignore_patterns("build", ".git", ".venv", ".*_cache", ".hyp
 @contextmanager
 def lab(mode: str = "sealed") -> Iterator[Lab]:
     """A running lab with Dovecot 2.4, until the block ends."""
-    _build()
+    build()
     (TREE / "dev/shm").chmod(0o1777)  # as it is where a memory file system is mounted there
     with tempfile.TemporaryDirectory(prefix="lab-", dir=TREE / "tmp") as outside:
         work = Path(outside)
@@ -44,15 +45,20 @@ def lab(mode: str = "sealed") -> Iterator[Lab]:
             subprocess.run([*chroot, "stop", f"{inside}/lab"], check=True, env=environment)
 
 
-def _build() -> None:
+def build() -> None:
     """Make the tree, unless it is there: it takes its name only when it is complete."""
     if os.getuid() != 0:
         raise LabError("only root can build and enter a Debian 13 tree, for Dovecot 2.4: run this as root")
-    if TREE.exists():
-        return
+    TREE.parent.mkdir(exist_ok=True)
+    with (TREE.parent / "debian13.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests that run side by side need it at the same time
+        if not TREE.exists():
+            _debootstrap()
+
+
+def _debootstrap() -> None:
     if shutil.which("debootstrap") is None:
         raise LabError("something is missing: apt-get install --no-install-recommends debootstrap")
-    TREE.parent.mkdir(exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix="debian13-", dir=TREE.parent))
     unfinished.chmod(0o755)
     include = ",".join([*PACKAGES.split(), "python3"])

@@ -55,7 +55,7 @@ class Dearmor:
     def feed(self, piece: bytes) -> bytes:
         """The octets that this piece adds. Raises ValueError where it is not such an armor."""
         if self._tail:
-            self._tail += piece[: len(_ARMOR_TAIL) * 2]
+            self._end(self._tail + piece)
             return b""
         text = self._held + piece
         if not self._has_head:
@@ -69,14 +69,23 @@ class Dearmor:
             text = b"\n" + text[head.end() :]
         tail = _TAIL_BEGINS.search(text)
         if tail is not None:
-            self._tail = text[tail.start() :]
+            self._end(text[tail.start() :])
         end = text.rindex(b"\n") if tail is None else tail.start()
-        self._held = text[end:]
+        self._held = text[end:] if tail is None else b""
+        if len(self._held) > limits.ARMOR_LINE_OCTETS + 1:
+            raise ValueError("a line is too long")
         packed = text[:end].replace(b"\n", b"")
-        if self._padded and packed:
+        if not packed:
+            return b""
+        if self._padded:
             raise ValueError("there is text behind the padding")
         self._padded = packed.endswith(b"=")
-        return binascii.a2b_base64(packed, strict_mode=True) if packed else b""
+        return binascii.a2b_base64(packed, strict_mode=True)
+
+    def _end(self, tail: bytes) -> None:
+        self._tail = tail
+        if len(tail) > len(b"\n=AAAA\n" + _ARMOR_TAIL + b"\n"):
+            raise ValueError("there is text behind the end")
 
     def finish(self) -> bool:
         """Whether the armor has come to its end."""

@@ -42,7 +42,9 @@ def _parser(socket_path: str) -> argparse.ArgumentParser:
     command.add_argument("--listen", action="append", default=[], metavar="PATH", help="filter on this socket")
     command.add_argument("--listen-execute", action="append", default=[], metavar="PATH", help="seal on this socket")
     command.add_argument("--socket", default=socket_path, metavar="PATH", help="the LMTP service to deliver to")
-    command.add_argument("--processes", type=int, default=os.cpu_count(), metavar="N", help="how many serve at a time")
+    command.add_argument(
+        "--processes", type=_count, default=os.cpu_count(), metavar="N", help="how many serve at a time"
+    )
     command.set_defaults(run=_worker)
 
     command = commands.add_parser("inspect", help="say what kind of message a file holds")
@@ -65,6 +67,12 @@ def _parser(socket_path: str) -> argparse.ArgumentParser:
 
         scriptcommand.add_to(command)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
 
 
 def _add_options(command: argparse.ArgumentParser) -> None:

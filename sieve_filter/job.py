@@ -116,12 +116,10 @@ def encrypt_for_owner(
         return recipients
 
     if settings.size_limit:
-        if (
-            len(incoming.message.raw) > settings.size_limit
-            and settings.too_large == STORE_PLAIN
-            and not options.require
-        ):
-            return Delivery(incoming.pieces, False, "it is larger than size_limit")
+        if len(incoming.message.raw) > settings.size_limit:
+            if settings.too_large == STORE_PLAIN and not options.require:
+                return Delivery(incoming.pieces, False, "it is larger than size_limit")
+            raise _too_large(settings.size_limit)
         incoming = incoming._replace(rest=_limited(incoming, settings.size_limit))
     policy = POLICIES[options.header_policy or settings.header_policy]
     boundary = b"_cryptomail_" + os.urandom(16).hex().encode("ascii")
@@ -147,5 +145,9 @@ def _limited(incoming: Incoming, limit: int) -> Iterator[bytes]:
     for piece in chain([b""], incoming.rest):
         size += len(piece)
         if size > limit:
-            raise TooLargeError(f"it has more octets than size_limit, {limit}")
+            raise _too_large(limit)
         yield piece
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"it has more octets than size_limit, {limit}")

@@ -16,6 +16,9 @@ PART_FIELD_OCTETS = 998
 ARMOR_HEADERS = 8
 ARMOR_HEADER_OCTETS = 200
 
+# A line of armor (RFC 9580 section 6).
+ARMOR_LINE_OCTETS = 76
+
 # Recipients of one message. Each costs a packet of some 100 to 500 octets; mailing-list software sends one at a time.
 OPENPGP_PACKETS = 2_000
 

@@ -14,6 +14,7 @@ ANONYMOUS = "0" * 16  # RFC 9580 section 5.1.8: the recipient's key ID is withhe
 
 _PKESK, _SKESK, _SED, _MARKER, _SEIPD, _OCB, _PADDING = 1, 3, 9, 10, 18, 20, 21
 _CONTAINERS = (_SED, _SEIPD, _OCB)
+_TAGS = (*_CONTAINERS, _PKESK, _SKESK, _MARKER, _PADDING)
 
 # RFC 9580 section 10.3.2.1 says which session key packets go with which container. "AEAD" is GnuPG's OCB packet of
 # draft-ietf-openpgp-rfc4880bis-10 section 5.16, whose passphrase packet has version 5.
@@ -185,10 +186,11 @@ def _read_packet() -> Generator[int, bytes, tuple[int, bytes, int]]:
     _require(head & 0x80 != 0)
     if head & 0x40:
         tag = head & 0x3F
+        _require(tag in _TAGS)  # before its octets are waited for: a JPEG begins like a packet that nobody defined
         return tag, *(yield from _read_chunks(tag in _CONTAINERS))
     tag, length_type = head >> 2 & 0x0F, head & 0x03
     # Type 3 is a packet without a length (section 4.2.2): whatever stands behind it, text included, would be its own.
-    _require(length_type != 3)
+    _require(length_type != 3 and tag in _TAGS)
     size = yield from _number(1 << length_type)
     return tag, (yield from _beginning(size)), size
 

@@ -6,8 +6,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from sieve_filter import gpg
-from sieve_filter.errors import EncryptionError, KeyringError
+from sieve_filter.errors import CryptomailError, EncryptionError
 from sieve_filter.keyring import Recipients
+from sieve_filter.packets import encrypted_payload
 
 if TYPE_CHECKING:
     from pysequoia import Cert
@@ -34,8 +35,11 @@ def encrypt(source: Iterable[bytes], recipients: Recipients) -> bytes:
     certificates = _certificates(recipients)
     from pysequoia import encrypt as encrypt_to
 
+    plain = b"".join(source)
     try:
-        return encrypt_to(b"".join(source), certificates)
+        return encrypt_to(plain, certificates)
+    except (CryptomailError, MemoryError):  # the time is over, say
+        raise
     except Exception as error:  # PySequoia raises nothing more special
         raise EncryptionError(f"Sequoia could not encrypt: {type(error).__name__}") from error
 
@@ -48,11 +52,13 @@ def _certificates(recipients: Recipients) -> "Sequence[Cert]":
 
     try:
         certificates = [Cert.from_bytes(_export(one, recipients.homes)) for one in recipients.fingerprints]
-        encrypt_to(b"", certificates)
-    except KeyringError:
+        trial = encrypted_payload(encrypt_to(b"", certificates))
+    except (CryptomailError, MemoryError):
         raise
     except Exception as error:  # as above; its text begins with what is wrong with the key, and goes on for pages
         raise UnsuitableError(str(error).partition("\n")[0]) from error
+    if trial is None or trial.container != "SEIPD v1":  # a key's features choose, and PySequoia cannot be told to
+        raise UnsuitableError("it would write packets that older mail clients cannot open")
     return certificates
 
 

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from sieve_filter import cms, limits
-from sieve_filter.message import Message, split
+from sieve_filter.message import LINE_END, Message, split
 from sieve_filter.mime import ContentType, content_type, decode, decode_base64, split_multipart, transfer_encoding
 from sieve_filter.packets import EncryptedMessage, Walker, encrypted_payload
 from sieve_filter.structure import Structure, StructureError
@@ -87,8 +87,8 @@ def may_be_encrypted(beginning: Message) -> bool:
 
     Where the answer is False, no continuation changes it.
     """
-    if not beginning.body:  # more header fields may come
-        return True
+    if not beginning.body or not (beginning.separated or LINE_END.search(beginning.body)):
+        return True  # more header fields may come: what looks like the body is perhaps half a field's name
     content = _content(beginning)
     if content is None or content.media_type in _PKCS7 or content.media_type == b"multipart/encrypted":
         return True

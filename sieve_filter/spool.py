@@ -36,8 +36,12 @@ class Spool:
         while piece := self._file.read(_PIECE):
             yield piece
 
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
     def _flush(self) -> None:
-        directory = os.environ.get("TMPDIR", "/var/tmp")  # noqa: S108  # the file has no name there
+        directory = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108  # the file has no name there
         try:
             if self._file is None:
                 from tempfile import TemporaryFile  # slow to load, and small messages do without

@@ -22,7 +22,6 @@ from types import FrameType
 from typing import NamedTuple, NoReturn, cast
 
 from sieve_filter import errors, job, lmtp, owner, scriptprotocol
-from sieve_filter.config import Settings
 from sieve_filter.delivery import Delivery
 from sieve_filter.engine import Engines
 from sieve_filter.errors import DeliveryError, TimedOutError, UsageError
@@ -31,7 +30,10 @@ from sieve_filter.scriptprotocol import ProtocolError, Request
 
 _PIECE = 65536
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
+_HEAD_SECONDS = 5  # for what Dovecot sends at once, before it is known which settings hold
 _LAST_WORD_SECONDS = 1
+
+_GONE = "Dovecot's delivery process has gone"
 
 
 Connected = Callable[[], smtplib.LMTP]
@@ -79,6 +81,7 @@ def _told_to_stop() -> Iterator[int]:
     reader, writer = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(writer, b"."))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # `workers` starts this process with signals held back
     yield reader
     os.close(reader)
     os.close(writer)
@@ -131,14 +134,13 @@ class _Worker:
     def _try(self, connection: socket.socket, prepare: Callable[[Request | None], Connected]) -> None:
         progress = _Progress()
         try:
-            with _time_limit(Settings().time_limit):
+            with _time_limit(_HEAD_SECONDS):
                 self._answer(connection, progress, prepare)
         except Exception as error:
-            known = errors.known(error)
+            gone = isinstance(error, ConnectionError | TimeoutError)
+            known = DeliveryError(_GONE) if gone else errors.known(error)
             self._log("error", errors.printable(errors.line(known, progress.subject)))
-            with suppress(OSError, TimedOutError):
-                connection.settimeout(_LAST_WORD_SECONDS)
-                connection.sendall(scriptprotocol.FAILURE)
+            _refuse(connection)
 
     def _answer(
         self, connection: socket.socket, progress: "_Progress", prepare: Callable[[Request | None], Connected]
@@ -163,6 +165,8 @@ class _Worker:
             output = lmtp.seal(delivery, connected, request.environment, lambda: _check_is_there(connection))
         for piece in output:
             connection.sendall(piece)
+        signal.alarm(0)  # what is done is done: a "no" behind the "yes" would make it a failure
+        connection.settimeout(_LAST_WORD_SECONDS)
         connection.sendall(scriptprotocol.SUCCESS)
         milliseconds = (time.monotonic() - started) * 1000
         self._log("info", errors.printable(progress.summary(delivery, milliseconds)))
@@ -227,6 +231,16 @@ def _check_peer(connection: socket.socket) -> None:
         raise UsageError(f"user {user} may not ask: this serves user {os.geteuid()}")
 
 
+def _refuse(connection: socket.socket) -> None:
+    """Say "no", after the rest of what the client has to send: it might not listen before."""
+    with suppress(OSError, TimedOutError), _time_limit(_LAST_WORD_SECONDS):
+        while connection.recv(_PIECE):
+            pass
+    with suppress(OSError):
+        connection.settimeout(_LAST_WORD_SECONDS)
+        connection.sendall(scriptprotocol.FAILURE)
+
+
 def _check_own_mailbox(user: int, environment: Mapping[str, str], recipient_delimiter: str) -> None:
     """Raise UsageError unless the mailbox in `environment` is that system user's: anybody can connect and claim it."""
     whose = owner.identify(environment, {}, recipient_delimiter)
@@ -244,7 +258,7 @@ def _check_is_there(connection: socket.socket) -> None:
     poll = select.poll()
     poll.register(connection, 0)
     if poll.poll(0):
-        raise DeliveryError("Dovecot's delivery process has gone")
+        raise DeliveryError(_GONE)
 
 
 @contextmanager

@@ -4,10 +4,11 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from sieve_filter import worker
+from sieve_filter import errors, worker
 from sieve_filter.errors import UsageError
 from sieve_filter.master import Shell, master
 from sieve_filter.worker import Service
@@ -15,6 +16,10 @@ from sieve_filter.worker import Service
 # Where Dovecot and systemd pass listening sockets on: from 3, systemd's first; Dovecot's come behind seven of its own.
 _INHERITED = range(3, 64)
 _BACKLOG = 128
+
+_PAUSE_SECONDS = 0.1  # before a process is replaced: one that cannot live shall not keep the machine busy
+
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
 def under_dovecot(config_file: str, lmtp_socket: str, execute_socket: str) -> int:
@@ -28,23 +33,24 @@ def alone(listeners: Sequence[socket.socket], service: Service, processes: int) 
     """Serve with so many processes, until SIGTERM or SIGINT; one that dies is started anew. Returns an exit code."""
     children: set[int] = set()
     stopping = False
-
-    def stop(_number: int, _frame: object) -> None:
-        nonlocal stopping
-        stopping = True
-        for child in children:
-            os.kill(child, signal.SIGTERM)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they are waited for, so that none comes at a bad moment
     while children or not stopping:
         while len(children) < processes and not stopping:
             children.add(_fork(lambda: worker.serve(listeners, service, Shell())))
-        if stopping:  # perhaps before the newest was in the set
-            stop(signal.SIGTERM, None)
-        child, _ = os.wait()
-        children.discard(child)
+        if signal.sigwait(_SIGNALS) != signal.SIGCHLD:
+            stopping = True
+            for child in children:
+                os.kill(child, signal.SIGTERM)
+        for child in _ended(children):
+            children.discard(child)
+            if not stopping:
+                Shell().log("error", f"worker process {child} has ended; another takes its place")
+                time.sleep(_PAUSE_SECONDS)
     return os.EX_OK
+
+
+def _ended(children: Iterable[int]) -> list[int]:
+    return [child for child in children if os.waitpid(child, os.WNOHANG) != (0, 0)]
 
 
 def inherited() -> list[socket.socket]:
@@ -76,7 +82,7 @@ def listen(path: str) -> socket.socket:
         listener.bind(path)
         listener.listen(_BACKLOG)
     except OSError as error:
-        raise UsageError(f"cannot listen on {path}: {error.strerror}") from error
+        raise UsageError(f"cannot listen on {path}: {error.strerror or error}") from error
     finally:
         os.umask(before)
     return listener
@@ -84,6 +90,11 @@ def listen(path: str) -> socket.socket:
 
 def _is_dead_socket(path: str) -> bool:
     """Whether a process that has ended left its socket there."""
+    try:
+        if not stat.S_ISSOCK(Path(path).lstat().st_mode):  # a file of another kind would refuse connections too
+            return False
+    except FileNotFoundError:
+        return False
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
@@ -101,5 +112,7 @@ def _fork(work: Callable[[], None]) -> int:
     try:
         work()
         os._exit(os.EX_OK)
+    except Exception as error:
+        Shell().log("error", str(errors.known(error)))
     finally:
         os._exit(os.EX_SOFTWARE)

@@ -163,9 +163,9 @@ def test_a_message_cut_or_continued_is_not_encrypted(length: int, tail: bytes) -
     ],
 )
 def test_takes_linear_time(data: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert not enveloped(data)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_more_values_than_the_limit_are_not_looked_at() -> None:

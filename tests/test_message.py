@@ -59,6 +59,6 @@ def test_folded_values_are_unfolded() -> None:
 
 @pytest.mark.parametrize("unit", [b"\r", b"\n", b"A: b\r\n", b" \r\n", b":", b"A", b"From ", b"\r\r\n"], ids=repr)
 def test_five_megabytes_of_anything_are_split_in_seconds(unit: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     split(b"A: b\r\n" + unit * (5_000_000 // len(unit)))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

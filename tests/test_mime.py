@@ -157,7 +157,7 @@ def test_no_bytes_at_all_raise_an_error(data: bytes) -> None:
 )
 def test_takes_linear_time(unit: bytes) -> None:
     data = unit * (5_000_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()
     content_type(b"text/plain;" + data)
     content_type((b"text/plain;" + data)[: limits.CONTENT_TYPE_OCTETS])
     transfer_encoding(data)
@@ -165,4 +165,4 @@ def test_takes_linear_time(unit: bytes) -> None:
         decode(data, encoding)
     split_multipart(data, b"b")
     split_multipart(data, b"-" * 10)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

@@ -4,22 +4,19 @@ import os
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter import limits
 from sieve_filter.armor import dearmor
 from sieve_filter.packets import ANONYMOUS, EncryptedMessage, Walker, encrypted_message
 from tests.samples import (
-    ARMORED,
     CIPHERTEXT,
     KEY_ID,
     LITERAL,
     PKESK,
     SEIPD,
     Home,
-    armor,
-    crc24,
     encryption_key_ids,
     home,
     mpi,
@@ -145,65 +142,6 @@ def test_too_many_packets_are_not_looked_at() -> None:
     assert encrypted_message(PKESK * limits.OPENPGP_PACKETS + SEIPD) is None
 
 
-@pytest.mark.parametrize(
-    "armored",
-    [
-        ARMORED,
-        armor(CIPHERTEXT, eol=b"\r\n"),
-        armor(CIPHERTEXT, checksum=False),
-        armor(CIPHERTEXT, b"Version: GnuPG v2", b"Comment: https://example.org/"),
-        b"\r\n \t" + ARMORED + b"\n\n\n",
-        ARMORED.replace(b"\n", b" \t\n"),
-        ARMORED.replace(b"\n", b"\n\n", 3),
-        armor(CIPHERTEXT, *[b"Comment: " + b"x" * 199] * 8),
-    ],
-    ids=["lf", "crlf", "no-checksum", "headers", "white-space-around", "trailing-space", "empty-lines", "most-headers"],
-)
-def test_armor_is_taken_off(armored: bytes) -> None:
-    assert dearmor(armored) == CIPHERTEXT
-
-
-BODY = ARMORED.split(b"\n\n", 1)[1]
-
-
-@pytest.mark.parametrize(
-    "armored",
-    [
-        pytest.param(b"Hello,\n" + ARMORED, id="text-above"),
-        pytest.param(ARMORED + b"-- \nAlice\n", id="signature-below"),
-        pytest.param(ARMORED + ARMORED, id="two"),
-        pytest.param(b"> " + ARMORED.replace(b"\n", b"\n> "), id="quoted"),
-        pytest.param(b"-----BEGIN PGP MESSAGE-----\n\nHi!\n-----END PGP MESSAGE-----\n", id="around-hi"),
-        pytest.param(ARMORED.replace(b"\n\n", b"\nSecret: meet me at noon\n\n"), id="text-as-header"),
-        pytest.param(ARMORED.replace(b"\n\n", b"\nMeet me at noon\n\n"), id="text-for-header"),
-        pytest.param(ARMORED.replace(b"\n\n", b"\n\nMeet me at noon, please\n"), id="text-in-base64"),
-        pytest.param(armor(CIPHERTEXT, *[b"Comment: x"] * 9), id="too-many-headers"),
-        pytest.param(armor(CIPHERTEXT, b"Comment: " + b"x" * 300), id="header-too-long"),
-        pytest.param(ARMORED.replace(b"\n\n", b"\n", 1), id="no-empty-line"),
-        pytest.param(ARMORED.replace(b"MESSAGE", b"SIGNED MESSAGE"), id="signed"),
-        pytest.param(ARMORED.replace(b"PGP MESSAGE", b"PGP PUBLIC KEY BLOCK"), id="key"),
-        pytest.param(ARMORED.replace(b"END PGP MESSAGE", b"END PGP SIGNATURE"), id="ends-differ"),
-        pytest.param(ARMORED[: len(ARMORED) // 2], id="cut"),
-        pytest.param(ARMORED.replace(b"=" + BODY.split(b"=")[-1][:4], b"=AAAA"), id="wrong-checksum"),
-        pytest.param(ARMORED.replace(b"\n-----END", b"-----END"), id="tail-not-on-its-own-line"),
-    ],
-)
-def test_armor_around_or_beside_anything_else_is_refused(armored: bytes) -> None:
-    assert dearmor(armored) is None
-
-
-def test_armor_around_readable_packets_is_no_encryption() -> None:
-    assert dearmor(armor(LITERAL)) == LITERAL
-    assert encrypted_message(LITERAL) is None
-
-
-@given(st.binary(max_size=300))
-def test_the_checksum_is_that_of_the_standard(data: bytes) -> None:
-    assert dearmor(armor(data)) == data
-    wrong = bytes([crc24(data)[0] ^ 1]) + crc24(data)[1:]
-    assert crc24(data) != wrong
-
-
 @pytest.mark.parametrize("armored", [False, True])
 @pytest.mark.parametrize("user_id", ["elliptic@example.org", "rsa@example.org"])
 @pytest.mark.parametrize("size", [0, 10, 5_000, 100_000])
@@ -240,8 +178,6 @@ def test_what_gnupg_does_not_encrypt_is_not(home: Home, options: list[str], armo
 @given(st.binary(max_size=400) | st.binary(max_size=100).map(lambda data: PKESK + data))
 def test_no_octets_at_all_raise_an_error(data: bytes) -> None:
     encrypted_message(data)
-    dearmor(data)
-    dearmor(b"-----BEGIN PGP MESSAGE-----\n\n" + data + b"\n-----END PGP MESSAGE-----")
 
 
 @given(st.integers(0, len(CIPHERTEXT) - 1))
@@ -254,37 +190,6 @@ def test_a_message_with_something_behind_it_is_not_encrypted(tail: bytes) -> Non
     assert encrypted_message(CIPHERTEXT + tail) is None
 
 
-@settings(max_examples=300)
-@given(st.integers(0, len(ARMORED) - 1), st.integers(1, 255))
-def test_armor_with_a_changed_octet_is_refused_or_means_the_same(index: int, change: int) -> None:
-    changed = bytearray(ARMORED)
-    changed[index] ^= change
-    assert dearmor(bytes(changed)) in (None, CIPHERTEXT)
-
-
-HEAD = b"-----BEGIN PGP MESSAGE-----\n"
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(HEAD + b"Comment: x\n" * 100_000 + b"\n", id="1-mb-of-headers"),
-        pytest.param(HEAD + b"Comment: " + b"x" * 1_000_000 + b"\n", id="1-mb-header"),
-        pytest.param(HEAD + b"\r" * 5_000_000, id="cr"),
-        pytest.param(HEAD + b" " * 5_000_000, id="spaces"),
-        pytest.param(HEAD + b" \n" * 2_500_000, id="empty-lines"),
-        pytest.param(HEAD * 200_000, id="heads"),
-        pytest.param(b"-" * 5_000_000, id="dashes"),
-        pytest.param(HEAD + b"\n" + b"=" * 5_000_000 + b"\n-----END PGP MESSAGE-----", id="equals"),
-        pytest.param(HEAD + b"\n" + b"A" * 20_000_000 + b"\n=AAAA\n-----END PGP MESSAGE-----", id="20-mb"),
-    ],
-)
-def test_armor_takes_linear_time(data: bytes) -> None:
-    start = time.perf_counter()
-    assert dearmor(data) is None
-    assert time.perf_counter() - start < 2
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -294,9 +199,9 @@ def test_armor_takes_linear_time(data: bytes) -> None:
     ],
 )
 def test_packets_take_linear_time(data: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert encrypted_message(data) is None
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 @given(st.lists(st.integers(1, 400), max_size=20))

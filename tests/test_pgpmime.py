@@ -144,6 +144,6 @@ def test_only_a_message_that_says_so_is_marked() -> None:
 )
 def test_a_megabyte_of_header_takes_seconds(unit: bytes) -> None:
     raw = unit * (1_000_000 // len(unit))
-    started = time.perf_counter()
+    started = time.process_time()
     assert pgpmime.restore(protect(raw).inside) == raw
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10

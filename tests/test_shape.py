@@ -384,16 +384,16 @@ def nested(boundary: bytes) -> bytes:
 )
 def test_takes_linear_time(media_type: bytes, body: bytes, reader: Reader | None) -> None:
     message = split(part(media_type + b"; boundary=b", body))
-    start = time.perf_counter()
+    start = time.process_time()
     assert not classify(message, reader).encrypted
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_a_part_with_many_folded_lines_takes_linear_time() -> None:
     folded = b"Content-Description: x\n" + b" x\n" * 500_000
-    start = time.perf_counter()
+    start = time.process_time()
     assert not shape(pgp_mime(control=folded + CONTROL)).encrypted
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_the_limit_on_parts_counts_as_not_encrypted() -> None:

@@ -162,7 +162,7 @@ ATTACHED = nested(20, b"message/rfc822")
     ],
 )
 def test_takes_linear_time(raw: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with contextlib.suppress(StructureError):
         read(raw)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

@@ -387,7 +387,7 @@ def worker(answer: Callable[[socket], None] | None) -> Cause:
 def missing_worker(person: Person) -> Iterator[None]:
     """Dovecot holds the socket, and cannot start what is to listen there."""
     with setting("exec timeout")(person), dovecot.changed(person.lab), program(None)(person):
-        dovecot.restart(person.lab)
+        kill("worker")(person.lab)
         yield
 
 
@@ -606,6 +606,15 @@ SERVER = [
         Load(40, 20, patience=120),
         Load(200, 20, patience=300),
         deliver_until_taken,
+    ),
+    Fault(
+        "all workers are busy",
+        settings("service cryptomail {\n  process_min_avail = 0\n  process_limit = 2\n}\n"),
+        DELIVERED,
+        Load(40, 20, patience=120),
+        Load(200, 20, patience=300),
+        deliver_until_taken,
+        modes=_WORKER,
     ),
     Fault(
         "a very large message comes",

@@ -4,7 +4,8 @@ import base64
 import os
 import re
 import stat
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lab import debian13
@@ -61,8 +62,7 @@ def _may_show_the_subject(place: str, data: bytes, canaries: Canaries) -> bool:
 
 def _contents(lab: Lab, since: float) -> Iterator[tuple[str, bytes]]:
     places = {lab.directory, *(lab.root / place for place in TEMPORARY)}
-    files = {file for place in places for file in _files_below(place)}
-    for file in sorted(files) + list(_deleted_but_open()):
+    for file in sorted(_changed_below(places, since)) + list(_deleted_but_open()):
         try:
             status = file.stat()
             if stat.S_ISREG(status.st_mode) and status.st_ctime >= since:
@@ -71,16 +71,13 @@ def _contents(lab: Lab, since: float) -> Iterator[tuple[str, bytes]]:
             continue
 
 
-def _files_below(place: Path) -> Iterator[Path]:
-    """All but kernel interfaces, which may block their reader, and the Debian 13 tree, which has places of its own."""
-    for directory, inner, names in os.walk(place):
-        inner[:] = [name for name in inner if _is_searched(Path(directory, name))]
-        for name in names:
-            yield Path(directory, name)
-
-
-def _is_searched(directory: Path) -> bool:
-    return directory != debian13.TREE.parent and not (directory / "self/fd").exists()  # which is so in /proc only
+def _changed_below(places: Iterable[Path], since: float) -> set[Path]:
+    """The files that have changed; find(1) is fast. The Debian 13 tree has places of its own."""
+    pruned = ["(", "-fstype", "proc", "-o", "-path", str(debian13.TREE.parent), ")", "-prune"]
+    command = ["/usr/bin/find", *map(str, places), *pruned, "-o", "-type", "f", "-newerct", f"@{since}", "-print0"]
+    # It complains, and ends with 1, where something is gone before it gets there.
+    found = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    return {Path(os.fsdecode(name)) for name in found.split(b"\0") if name}
 
 
 def _deleted_but_open() -> Iterator[Path]:

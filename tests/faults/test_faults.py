@@ -8,19 +8,19 @@ import pytest
 
 from lab.client import Lab
 from tests.e2e.conftest import DOVECOTS, NewPerson
-from tests.faults import search, sender
+from tests.faults import faults, search, sender
 from tests.faults.account import account
 from tests.faults.dovecot import NAMES, PROGRAM, WORKER, version
-from tests.faults.faults import DELIVERED, FAULTS, KEYRING, PERSONAL, REFUSED, Fault
+from tests.faults.faults import DELIVERED, FAULTS, REFUSED, Fault
 from tests.faults.sender import Canaries
 from tests.faults.table import LONG, Row
 
-# What the owner does wrong has nothing to do with who encrypts: the short version tries it with the worker only.
-_WITH_PROGRAM = [fault for fault in FAULTS if LONG in os.environ or fault not in (*PERSONAL, *KEYRING)]
+# The short version tries with the program only what has to do with who encrypts.
+_WITH_PROGRAM = [fault for fault in FAULTS if LONG in os.environ or fault in (*faults.PROGRAM, *faults.SERVICE)]
 _CASES = [
     pytest.param(mode, fault, id=f"{NAMES[mode]}-{fault.sentence}")
-    for mode, faults in ((WORKER, FAULTS), (PROGRAM, _WITH_PROGRAM))
-    for fault in faults
+    for mode, group in ((WORKER, FAULTS), (PROGRAM, _WITH_PROGRAM))
+    for fault in group
     if mode in fault.modes
 ]
 

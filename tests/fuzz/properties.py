@@ -2,7 +2,7 @@
 
 import os
 
-from sieve_filter import cms, listing, lmtp, mime, owner, packets, pgpmime, shape
+from sieve_filter import cms, listing, lmtp, mime, owner, packets, pgpmime, scriptprotocol, shape
 from sieve_filter.errors import UsageError
 from sieve_filter.hcp import POLICIES
 from sieve_filter.message import split
@@ -13,6 +13,7 @@ def check(data: bytes) -> None:
     _message(data)
     _ciphertext(data)
     _environment(data)
+    _request(data)
 
 
 def _message(data: bytes) -> None:
@@ -63,3 +64,18 @@ def _environment(data: bytes) -> None:
         return
     for key in keys:
         listing.choose(key, 2048, 1_800_000_000)
+
+
+def _request(data: bytes) -> None:
+    try:
+        parts = scriptprotocol.split_head(data)
+        request = None if parts is None else scriptprotocol.parse(parts[0])
+    except scriptprotocol.ProtocolError as error:
+        assert "\n" not in str(error)
+        return
+    if parts is None:
+        assert b"\n\n" not in data
+    else:
+        assert parts[0] + b"\n\n" + parts[1] == data
+        assert request is not None
+        assert all(isinstance(value, str) for value in (*request.environment.values(), *request.arguments))

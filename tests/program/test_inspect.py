@@ -74,7 +74,7 @@ def test_any_bytes_can_be_inspected(raw: bytes) -> None:
 @pytest.mark.parametrize("count", [1_000, 100_000])
 def test_hostile_structure_comes_back_within_seconds(count: int) -> None:
     part = b"--b\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
-    started = time.perf_counter()
+    started = time.process_time()
     found = report.inspect(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + part * count)
     assert found.structure_error
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10

@@ -1,0 +1,209 @@
+"""Measures everything, in rounds: in each, all that is compared takes its turn, so that all meet the same machine."""
+
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from benchmarks import messages, programs
+from benchmarks.load import Burst
+from benchmarks.programs import Home, Program, Sample, Worker
+from benchmarks.variants import GNUPG, SEQUOIA, Variants
+
+CONNECTIONS = 4
+SIZE = 10_000
+SIZES = (2_000, 10_000, 100_000, 1_000_000)
+LARGEST = 100_000_000
+USERS = (10, 1_000, 20_000)
+
+GPG, PYTHON, EXECUTED, WORKER = "gpg --encrypt", "python -I -c pass", "executed filter", "worker, {}"
+KNOWN, NEW = "{}, key known", "{}, key new"
+
+Results = dict[str, Any]
+Counts = dict[str, Counter[str]]
+Subject = Program | Worker
+
+
+class Plan(NamedTuple):
+    """How long to measure: seconds of a burst, and rounds of each part; of single messages by their size."""
+
+    burst_seconds: float
+    rounds: int
+    latency_seconds: float
+    latency_rounds: int
+    single_rounds: int
+    size_rounds: Mapping[int, int]
+
+
+FULL = Plan(1.5, 5, 2.0, 8, 40, {1_000: 30, 10_000: 30, 100_000: 30, 1_000_000: 15, 10_000_000: 7, LARGEST: 3})
+QUICK = Plan(0.3, 2, 0.6, 2, 8, {1_000: 5, 10_000: 5, 100_000: 5, 1_000_000: 3, 10_000_000: 2, LARGEST: 1})
+
+
+def everything(variants: Variants, plan: Plan) -> Results:
+    """All measurements, as JSON has them: lists of seconds or messages a second, in the order of the rounds."""
+    began = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"{time.monotonic() - began:5.0f} s  {what}", file=sys.stderr, flush=True)
+
+    say("checking that what is stored is encrypted")
+    for variant in variants.variants:
+        variant.check(messages.incompressible(SIZE))
+    results: Results = {"throughput": {}}
+    counts: Counts = {variant.name: Counter() for variant in variants.variants}
+    for size in SIZES:
+        say(f"messages a second, {size} octets")
+        results["throughput"][str(size)] = _throughput(variants, plan, messages.incompressible(size), counts)
+    say("latency")
+    results["latency"] = _latency(variants, plan, messages.incompressible(SIZE), counts)
+    results["refused"] = {name: dict(found) for name, found in counts.items()}
+    with TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
+        alone = _Alone(Path(name), variants)
+        say("start of programs")
+        results["start"] = alone.start(plan.single_rounds)
+        say("memory")
+        results["memory"] = alone.memory()
+        say("cost by size")
+        results["sizes"] = alone.sizes(plan.size_rounds)
+        say("cost by number of users")
+        results["users"] = alone.users(plan.single_rounds)
+        say("compression")
+        results["compression"] = alone.compression(plan.single_rounds // 2)
+    say("done")
+    return results
+
+
+def _throughput(variants: Variants, plan: Plan, message: bytes, counts: Counts) -> Mapping[str, Sequence[float]]:
+    rates: dict[str, list[float]] = {variant.name: [] for variant in variants.variants}
+    for _ in range(plan.rounds):
+        for variant in variants.variants:
+            burst = _counted(variant.burst(CONNECTIONS, message, plan.burst_seconds), counts[variant.name])
+            rates[variant.name].append(round(burst.rate, 2))
+    return rates
+
+
+def _latency(variants: Variants, plan: Plan, message: bytes, counts: Counts) -> Mapping[str, Sequence[float]]:
+    seconds: dict[str, list[float]] = {variant.name: [] for variant in variants.variants}
+    for _ in range(plan.latency_rounds):
+        for variant in variants.variants:
+            burst = _counted(variant.burst(1, message, plan.latency_seconds), counts[variant.name])
+            seconds[variant.name] += [round(one, 6) for one in burst.seconds]
+    return seconds
+
+
+def _counted(burst: Burst, counts: Counter[str]) -> Burst:
+    counts.update(taken=len(burst.seconds), refused=burst.refused)
+    return burst
+
+
+class _Alone:
+    """Measures what needs no Dovecot, with the installation of one lab."""
+
+    def __init__(self, directory: Path, variants: Variants) -> None:
+        self._directory = directory
+        self._lab = variants.complete
+        self._engines = variants.engines
+        self._home = Home.make(directory / "home", "bench@example.org", variants.public)
+
+    def start(self, rounds: int) -> Any:
+        message = self._message(SIZE)
+        subjects: dict[str, Subject] = {
+            GPG: programs.gpg(),
+            PYTHON: programs.python(self._lab),
+            EXECUTED: programs.executed(self._lab),
+        }
+        return _seconds(_rounds(subjects, rounds, message, self._home))
+
+    def memory(self) -> Any:
+        peaks = {}
+        for size in (SIZE, LARGEST):
+            message = self._message(size)
+            found = {
+                GPG: programs.peak_of_program(programs.gpg(), message, self._home),
+                EXECUTED: programs.peak_of_program(programs.executed(self._lab), message, self._home),
+            }
+            for engine in self._engines:
+                with programs.worker(self._lab, self._directory) as worker:
+                    subject = worker.using(self._lab, _engine(engine))
+                    found[WORKER.format(engine)] = programs.peak_of_worker(subject, message, self._home)
+            peaks[str(size)] = programs.as_json(found)
+        return peaks
+
+    def sizes(self, rounds: Mapping[int, int]) -> Any:
+        seconds: Results = {}
+        with programs.worker(self._lab, self._directory) as worker:
+            subjects: dict[str, Subject] = {GPG: programs.gpg(), EXECUTED: programs.executed(self._lab)}
+            subjects |= self._workers(worker)
+            for size, count in rounds.items():
+                seconds[str(size)] = _seconds(_rounds(subjects, count, self._message(size), self._home))
+        return seconds
+
+    def users(self, rounds: int) -> Any:
+        """The cost of one message, to an owner whose key the worker has seen, and to one whose key it has not."""
+        message = self._message(SIZE)
+        enrolled = {n: programs.homes(self._directory / f"enrolled{n}", self._home, n) for n in USERS}
+        chance = random.Random(1)  # noqa: S311  # which owner is next
+        seconds: Results = {str(n): {} for n in USERS}
+        with programs.worker(self._lab, self._directory) as worker:
+            workers = self._workers(worker)
+            for _ in range(rounds + 1):
+                for n, owners in enrolled.items():
+                    new = chance.choice(owners[1:])
+                    os.utime(new.keyring / "pubring.kbx")  # a changed keyring is one that the worker has not seen
+                    samples = {EXECUTED: programs.executed(self._lab).run(message, new)}
+                    samples |= {KNOWN.format(name): one.run(message, owners[0]) for name, one in workers.items()}
+                    for name, one in workers.items():
+                        os.utime(new.keyring / "pubring.kbx")
+                        samples[NEW.format(name)] = one.run(message, new)
+                    for name, sample in samples.items():
+                        seconds[str(n)].setdefault(name, []).append(round(sample.seconds, 6))
+        return {n: {name: found[1:] for name, found in all_found.items()} for n, all_found in seconds.items()}
+
+    def compression(self, rounds: int) -> Any:
+        settings = {f"{GNUPG}, {name}": f'{_engine(GNUPG)}compression = "{name}"\n' for name in ("none", "zlib")}
+        if SEQUOIA in self._engines:
+            settings[f"{SEQUOIA}, none"] = _engine(SEQUOIA)
+        found: Results = {}
+        with programs.worker(self._lab, self._directory) as worker:
+            subjects = {name: worker.using(self._lab, text) for name, text in settings.items()}
+            for name, content in messages.samples().items():
+                message = self._directory / "sample"
+                message.write_bytes(content)
+                samples = _rounds(subjects, rounds, message, self._home)
+                found[name] = {
+                    "octets": len(content),
+                    "stored": {subject: all_of_it[-1].octets for subject, all_of_it in samples.items()},
+                    "seconds": _seconds(samples),
+                }
+        return found
+
+    def _workers(self, worker: Worker) -> dict[str, Worker]:
+        return {WORKER.format(engine): worker.using(self._lab, _engine(engine)) for engine in self._engines}
+
+    def _message(self, size: int) -> Path:
+        path = self._directory / f"message{size}"
+        if not path.exists():
+            messages.write(path, size)
+        return path
+
+
+def _engine(name: str) -> str:
+    return f'engine = "{name.lower()}"\n'
+
+
+def _rounds(subjects: Mapping[str, Subject], rounds: int, message: Path, home: Home) -> dict[str, list[Sample]]:
+    """So many rounds, after one that does not count."""
+    samples: dict[str, list[Sample]] = {name: [] for name in subjects}
+    for _ in range(rounds + 1):
+        for name, subject in subjects.items():
+            samples[name].append(subject.run(message, home))
+    return {name: taken[1:] for name, taken in samples.items()}
+
+
+def _seconds(samples: Mapping[str, Iterable[Sample]]) -> dict[str, list[float]]:
+    return {name: [round(sample.seconds, 6) for sample in taken] for name, taken in samples.items()}

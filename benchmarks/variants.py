@@ -1,0 +1,214 @@
+"""What is compared: private Dovecots that deliver mail in different ways.
+
+A lab takes ten seconds to install, so there is one for each Dovecot configuration. Variants that differ in nothing but
+a file that is read for each message (the settings, the program) share a lab, and put that file there when their turn
+comes.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from benchmarks import load
+from lab import keys, server
+from lab.client import Lab
+
+USERS = ("bench0", "bench1", "bench2", "bench3")
+PLAIN, KEEP, FILTER, SEALED = "no filter", "no filter, a script that keeps", "worker, filter, {}", "worker, sealed, {}"
+EXECUTED_FILTER, EXECUTED_SEALED = "executed program, filter", "executed program, sealed"
+SHELL, GPGIT = "shell script: gpg --encrypt", "gpgit"
+GNUPG, SEQUOIA = "GnuPG", "Sequoia"
+
+# A lab's name, and its mode in lab.server.
+_LABS = {
+    "off": "off",
+    "keep": "off",
+    "filter": "filter",
+    "sealed": "sealed",
+    "program": "filter",
+    "executed": "executed",
+}
+
+_WITHOUT_WORKER = "plugin {\n  sieve_filter_socket_dir =\n}\n"
+
+# The recipient's keyring is the one that the filter uses. No compression: the filter does not compress either.
+_SHELL_SCRIPT = """\
+#!/bin/sh
+exec /usr/bin/gpg --homedir "$HOME/.cryptomail" --batch --quiet --trust-model always --compress-algo none \
+    --armor --recipient "<$USER>" --encrypt
+"""
+_GPGIT_SCRIPT = """\
+#!/bin/sh
+PATH=/usr/bin:/bin GNUPGHOME="$HOME/.cryptomail" exec {gpgit} "$USER"
+"""
+# gpgit stores mail in clear where it does not trust the key. The filter does not read this file.
+_GPG_CONF = "trust-model always\n"
+
+
+_WORKERS_LINE = b" octets in, "  # what a worker's log line has for each message
+_LOG_SECONDS = 0.5  # until it is written
+
+
+class Variant(NamedTuple):
+    """A way to deliver: its name, its lab, and what makes the lab deliver that way."""
+
+    name: str
+    lab: Lab
+    prepare: Callable[[], None]
+    encrypts: bool = True
+    by_worker: bool = False
+
+    def burst(self, connections: int, message: bytes, seconds: float) -> load.Burst:
+        """Deliver `message` to empty mailboxes for so long, one owner to a connection."""
+        self.prepare()
+        users = USERS[:connections]
+        try:
+            return load.burst(self.lab.lmtp, [self.lab.address(user) for user in users], message, seconds)
+        except load.RefusedError as error:
+            raise load.RefusedError(f"{self.name}: {error}\n{_complaints(self.lab)}") from error
+        finally:
+            for user in users:
+                _empty(self.lab, user)
+
+    def check(self, message: bytes) -> None:
+        """Raise RefusedError unless what is delivered is stored, encrypted if it should be, by what should do it."""
+        self.prepare()
+        load.burst(self.lab.lmtp, [self.lab.address(USERS[0])], message, 0.001)
+        stored = self.lab.stored(USERS[0])
+        _empty(self.lab, USERS[0])
+        time.sleep(_LOG_SECONDS)
+        if (_WORKERS_LINE in self.lab.log.read_bytes()) != self.by_worker:
+            raise load.RefusedError(f"{self.name}: the worker did what it should not, or did not; see {self.lab.log}")
+        if len(stored) != 1 or (b"-----BEGIN PGP MESSAGE-----" in stored[0]) != self.encrypts:
+            raise load.RefusedError(f"{self.name}: what is stored is not what was expected; see {self.lab.log}")
+
+
+class Variants(NamedTuple):
+    """The variants that this machine has, why others are missing, and a lab whose installation has all engines."""
+
+    variants: Sequence[Variant]
+    missing: Mapping[str, str]
+    complete: Lab
+    engines: Sequence[str]
+    public: bytes
+
+
+@contextmanager
+def running() -> Iterator[Variants]:
+    """All variants, ready to take mail, until the block ends."""
+    with TemporaryDirectory(prefix="bench-", dir="/tmp") as name, keys.owner() as owner:
+        directory = Path(name)
+        directory.chmod(0o755)
+        started: list[Path] = []
+
+        def start(lab: str) -> None:
+            server.start(directory / lab, _LABS[lab])
+            started.append(directory / lab)
+
+        try:
+            with ThreadPoolExecutor() as pool:  # mostly pip's waiting
+                list(pool.map(start, _LABS))
+            for user in USERS:
+                owner.make_key(f"{user}@{server.DOMAIN}")
+            labs = {lab: Lab.load(directory / lab) for lab in _LABS}
+            for lab in labs.values():
+                for user in USERS:
+                    keys.give(lab, user, owner.public(lab.address(user)))
+            yield _variants(labs, owner.public(labs["off"].address(USERS[0])))
+        finally:
+            for lab_directory in started:
+                server.stop(lab_directory)
+
+
+def set_config(lab: Lab, text: str) -> None:
+    """Make `text` the settings of the lab's cryptomail; they hold from the next message on."""
+    _put(lab.directory / "etc/cryptomail/config.toml", text, 0o644)
+
+
+def _variants(labs: Mapping[str, Lab], public: bytes) -> Variants:
+    _configure(labs["program"], _WITHOUT_WORKER)
+    _keep(labs["keep"])
+    missing: dict[str, str] = {}
+    engines = [GNUPG]
+    if _install_sequoia(labs["filter"]) and _install_sequoia(labs["sealed"]):
+        engines.append(SEQUOIA)
+    else:
+        missing[SEQUOIA] = "pip could not install pysequoia"
+
+    def engine(lab: Lab, name: str) -> Callable[[], None]:
+        return lambda: set_config(lab, f'engine = "{name.lower()}"\n')
+
+    def program(text: str) -> Callable[[], None]:
+        return lambda: _put(labs["program"].filter, text, 0o755)
+
+    found = [
+        Variant(PLAIN, labs["off"], lambda: None, encrypts=False),
+        Variant(KEEP, labs["keep"], lambda: None, encrypts=False),
+    ]
+    for template, lab in ((FILTER, labs["filter"]), (SEALED, labs["sealed"])):
+        found += [Variant(template.format(name), lab, engine(lab, name), by_worker=True) for name in engines]
+    found.append(Variant(EXECUTED_FILTER, labs["program"], program(labs["program"].filter.read_text())))
+    found.append(Variant(EXECUTED_SEALED, labs["executed"], lambda: None))
+    found.append(Variant(SHELL, labs["program"], program(_SHELL_SCRIPT)))
+    gpgit = shutil.which("gpgit")
+    if gpgit:
+        for user in USERS:
+            (labs["program"].home(user) / ".cryptomail/gpg.conf").write_text(_GPG_CONF)
+        found.append(Variant(GPGIT, labs["program"], program(_GPGIT_SCRIPT.format(gpgit=gpgit))))
+    else:
+        missing[GPGIT] = "it is not installed"
+    return Variants(found, missing, labs["filter"], engines, public)
+
+
+def _empty(lab: Lab, user: str) -> None:
+    """Take the user's mailbox away in one step: a delivery process may not have done with it."""
+    taken = lab.home(user) / "taken"
+    (lab.home(user) / "Maildir").rename(taken)
+    while taken.exists():
+        shutil.rmtree(taken, ignore_errors=True)  # of what was added meanwhile
+
+
+def _complaints(lab: Lab) -> str:
+    """The last that the lab's Dovecot complained about; its log goes with it."""
+    lines = [line for line in lab.log.read_text(errors="replace").splitlines() if "Info:" not in line]
+    return "\n".join(lines[-5:])
+
+
+def _keep(lab: Lab) -> None:
+    """Make a global script that does what happens anyway: what Sieve costs without us."""
+    share = lab.directory / "usr/share/cryptomail"
+    script = share / "sieve/keep.sieve"
+    script.write_text("keep;\n")
+    subprocess.run(["sievec", "-c", share / "sievec.conf", script], check=True)
+    script.with_suffix(".svbin").chmod(0o644)
+    _configure(lab, f"plugin {{\n  sieve_before = {script}\n}}\n")
+
+
+def _configure(lab: Lab, text: str) -> None:
+    """Append settings to the lab's Dovecot, and start it anew."""
+    configuration = lab.directory / "dovecot.conf"
+    with configuration.open("a") as file:
+        file.write("\n" + text)
+    server.stop(lab.directory)
+    subprocess.run(["dovecot", "-c", configuration], check=True, stdin=subprocess.DEVNULL)
+
+
+def _install_sequoia(lab: Lab) -> bool:
+    python = lab.directory / "usr/lib/cryptomail/venv/bin/python"
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "-qq", "pysequoia"]
+    return subprocess.run(command, stdin=subprocess.DEVNULL).returncode == 0
+
+
+def _put(path: Path, text: str, mode: int) -> None:
+    """Replace the file in one step: somebody may be reading it, or running it."""
+    new = path.parent.parent / f"{path.name}.new"
+    new.write_text(text)
+    new.chmod(mode)
+    new.replace(path)

@@ -1,0 +1,101 @@
+"""Large messages pass through `cryptomail filter` in pieces: they cost time, but no memory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.keys import Owner
+from sieve_filter import pgpmime
+from tests.program.conftest import ALICE, Server
+from tests.program.test_engines import armor_in
+
+HEADER = b"Subject: s\r\nMessage-ID: <1@example.com>\r\nContent-Type: text/plain\r\n\r\n"
+MEGABYTES = 30
+LARGE = HEADER + b"0123456789abcdef" * 65_536 * MEGABYTES
+MOST_KILOBYTES = 80_000
+
+
+def filter_and_measure(server: Server, message: bytes, directory: Path) -> "tuple[int, bytes, str, int]":
+    """Exit code, output and errors of the filter, and the most memory it had, in kilobytes."""
+    peak = directory / "peak"
+    code = (
+        f"import sys; from sieve_filter.cli import main; code = main({str(server.config)!r})\n"
+        f"from pathlib import Path; Path({str(peak)!r}).write_bytes(Path('/proc/self/status').read_bytes())\n"
+        "sys.exit(code)"
+    )
+    environment = {"USER": ALICE, "HOME": str(server.home), "PATH": os.environ["PATH"], "TMPDIR": str(directory)}
+    command = [sys.executable, "-c", code, "filter"]
+    done = subprocess.run(command, input=message, capture_output=True, env=environment, timeout=100)
+    return done.returncode, done.stdout, done.stderr.decode(), int(peak.read_text().partition("VmHWM:")[2].split()[0])
+
+
+@pytest.mark.parametrize("compression", ["none", "zlib"])
+def test_message_of_30_mb_is_encrypted_in_little_memory(
+    compression: str, enrolled: Server, tmp_path: Path, alice: Owner
+) -> None:
+    enrolled.config.write_text(f'compression = "{compression}"\n')
+    code, stored, complaint, kilobytes = filter_and_measure(enrolled, LARGE, tmp_path)
+    assert (code, complaint) == (0, "")
+    assert kilobytes < MOST_KILOBYTES
+    assert pgpmime.restore(alice.gpg("--decrypt", data=armor_in(stored))) == LARGE
+
+
+def test_message_of_30_mb_is_unchanged_where_the_owner_has_no_key(server: Server, tmp_path: Path) -> None:
+    code, stored, complaint, kilobytes = filter_and_measure(server, LARGE, tmp_path)
+    assert (code, complaint) == (0, "")
+    assert kilobytes < MOST_KILOBYTES
+    assert stored == LARGE
+
+
+def test_message_of_30_mb_that_is_encrypted_already_is_unchanged(enrolled: Server, tmp_path: Path) -> None:
+    """It is the one that is held as a whole, for every octet of it has to be looked at."""
+    _, once, _, _ = filter_and_measure(enrolled, LARGE, tmp_path)
+    assert filter_and_measure(enrolled, once, tmp_path)[:3] == (0, once, "")
+
+
+@pytest.mark.parametrize("limit", [1_000, 1_000_000, 5_000_000])
+def test_message_above_the_limit_is_refused(limit: int, enrolled: Server, tmp_path: Path) -> None:
+    enrolled.config.write_text(f"size_limit = {limit}\n")
+    code, stored, complaint, kilobytes = filter_and_measure(enrolled, LARGE, tmp_path)
+    assert (code, stored) == (75, b"")
+    assert f"size_limit, {limit}" in complaint
+    assert "<1@example.com>" in complaint
+    assert complaint.count("\n") == 1
+    assert kilobytes < MOST_KILOBYTES
+
+
+@pytest.mark.parametrize("limit", [1_000, 1_000_000, 5_000_000])
+def test_message_above_the_limit_passes_where_the_administrator_says_so(
+    limit: int, enrolled: Server, tmp_path: Path
+) -> None:
+    enrolled.config.write_text(f'size_limit = {limit}\n[on]\ntoo_large = "store-plain"\n')
+    code, stored, complaint, kilobytes = filter_and_measure(enrolled, LARGE, tmp_path)
+    assert (code, complaint) == (0, "")
+    assert stored == LARGE
+    assert kilobytes < MOST_KILOBYTES
+
+
+@pytest.mark.parametrize("decision", ["refuse", "store-plain"])
+@pytest.mark.parametrize("size", [1_000, 1_999_990, 2_000_010, 5_000_000])
+def test_limit_is_counted_to_the_octet(size: int, decision: str, enrolled: Server, alice: Owner) -> None:
+    message = HEADER + b"x" * (size - len(HEADER))
+    enrolled.config.write_text(f'size_limit = {size}\n[on]\ntoo_large = "{decision}"\n')
+    done = enrolled.filter(message)
+    assert done.returncode == 0
+    assert pgpmime.restore(alice.gpg("--decrypt", data=armor_in(done.stdout))) == message
+    done = enrolled.filter(message + b"x")
+    expected = (75, b"") if decision == "refuse" else (0, message + b"x")
+    assert (done.returncode, done.stdout) == expected
+
+
+def test_disk_that_is_full_is_a_temporary_failure(enrolled: Server, tmp_path: Path) -> None:
+    """What the kernel says of a file that may not grow is what it says of a disk that is full, but for the words."""
+    program = f"ulimit -f 1000; exec {sys.executable} -m sieve_filter filter"
+    environment = {"USER": ALICE, "HOME": str(enrolled.home), "PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+    done = subprocess.run(["sh", "-c", program], input=LARGE, capture_output=True, env=environment)
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert b"cannot be kept" in done.stderr
+    assert done.stderr.count(b"\n") == 1

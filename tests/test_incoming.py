@@ -1,0 +1,156 @@
+"""A message is taken in as a whole where all of it has to be looked at, and only then."""
+
+import base64
+import os
+import quopri
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sieve_filter.incoming import receive
+from sieve_filter.limits import SMALL_OCTETS
+from sieve_filter.message import split
+from sieve_filter.shape import classify, may_be_encrypted
+from tests.messages import any_message
+from tests.samples import ARMORED, CIPHERTEXT, CONTROL, Smime, armor, multipart, packet, part, pgp_mime, smime
+
+__all__ = ["smime"]
+
+BASE64 = b"Content-Transfer-Encoding: base64"
+QUOTED = b"Content-Transfer-Encoding: quoted-printable"
+OCTETS = part(b"application/octet-stream", ARMORED)
+INLINE = part(b"text/plain", ARMORED)
+ENCRYPTED = {
+    "PGP/MIME": pgp_mime(),
+    "PGP/MIME with CRLF": pgp_mime().replace(b"\n", b"\r\n"),
+    "PGP/MIME in binary": pgp_mime(CIPHERTEXT),
+    "PGP/MIME with a preamble": pgp_mime(preamble=b"This is an OpenPGP/MIME encrypted message (RFC 4880 and 3156)"),
+    "PGP/MIME as Exchange leaves it": multipart(b"multipart/mixed", part(b"text/plain", b""), CONTROL, OCTETS),
+    "PGP/MIME as Exchange leaves it, HTML": multipart(
+        b"multipart/mixed",
+        part(b"text/html", b" \r\n"),
+        CONTROL,
+        OCTETS,
+        preamble=b"This is a multi-part message in MIME format.",
+    ),
+    "PGP/MIME as multipart/mixed": multipart(b"multipart/mixed", CONTROL, OCTETS),
+    "inline": INLINE,
+    "inline with CRLF": INLINE.replace(b"\n", b"\r\n"),
+    "inline without a type": b"Subject: s\n\n" + ARMORED,
+    "inline without any header": b"\n" + ARMORED,
+    "inline below empty lines": part(b"text/plain", b"\n \n\t\n" + ARMORED),
+    "inline in base64": part(b"text/plain", base64.encodebytes(ARMORED), BASE64),
+    "inline in base64 with CRLF": part(b"text/plain", base64.encodebytes(ARMORED), BASE64).replace(b"\n", b"\r\n"),
+    "inline in quoted-printable": part(b"text/plain", quopri.encodestring(ARMORED), QUOTED),
+    "inline in quoted-printable, all escaped": part(
+        b"text/plain", b"".join(b"=%02X=\n" % octet for octet in ARMORED), QUOTED
+    ),
+    "inline in binary": part(b"text/plain", CIPHERTEXT),
+    "inline in binary in base64": part(b"text/plain", base64.encodebytes(CIPHERTEXT), BASE64),
+    "inline with padding before it": part(b"text/plain", armor(packet(21, b"x" * 500) * 20 + CIPHERTEXT)),
+    "inline with attachments": multipart(b"multipart/mixed", INLINE, OCTETS),
+    "inline with attachments in base64": multipart(
+        b"multipart/mixed",
+        part(b"text/plain", base64.encodebytes(ARMORED), BASE64),
+        part(b"application/pdf", base64.encodebytes(CIPHERTEXT), BASE64),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENCRYPTED)
+def test_no_cut_makes_an_encrypted_message_look_plain(name: str) -> None:
+    raw = ENCRYPTED[name]
+    assert classify(split(raw)).encrypted
+    assert [cut for cut in range(len(raw) + 1) if not may_be_encrypted(split(raw[:cut]))] == []
+
+
+@pytest.mark.parametrize("kind", [b"application/pkcs7-mime", b"application/x-pkcs7-mime; smime-type=enveloped-data"])
+def test_no_cut_makes_an_s_mime_message_look_plain(kind: bytes, smime: Smime) -> None:
+    raw = part(kind, base64.encodebytes(smime.encrypted()), BASE64)
+    assert classify(split(raw)).encrypted
+    assert all(may_be_encrypted(split(raw[:cut])) for cut in range(len(raw) + 1))
+
+
+@settings(max_examples=300)
+@given(any_message | st.sampled_from(list(ENCRYPTED.values())), st.integers(0, 5_000), st.binary(max_size=5))
+def test_a_no_is_never_taken_back(raw: bytes, cut: int, change: bytes) -> None:
+    changed = raw[:cut] + change + raw[cut:]
+    if classify(split(changed)).encrypted:
+        assert all(may_be_encrypted(split(changed[:length])) for length in range(0, len(changed), 7))
+
+
+TEXT = "Grüße, meet me at noon — as ever. \r\n".encode()
+MUCH = TEXT * 60_000
+PICTURE = base64.encodebytes(b"\xff\xd8\xff\xe0" + os.urandom(2_000_000)).replace(b"\n", b"\r\n")
+LARGE = {
+    "attachment": multipart(
+        b"multipart/mixed", part(b"text/plain", TEXT), part(b"image/jpeg; name=a.jpg", PICTURE, BASE64)
+    ),
+    "attachment first": multipart(
+        b"multipart/mixed", part(b"image/jpeg; name=a.jpg", PICTURE, BASE64), part(b"text/plain", TEXT)
+    ),
+    "no text, attachment": multipart(
+        b"multipart/mixed", part(b"text/plain", b""), part(b"image/jpeg; name=a.jpg", PICTURE, BASE64)
+    ),
+    "nested": multipart(
+        b"multipart/mixed",
+        part(b"multipart/alternative; boundary=b", b"--b\n\n" + TEXT + b"--b--\n"),
+        part(b"image/jpeg", PICTURE, BASE64),
+    ),
+    "alternatives": multipart(b"multipart/alternative", part(b"text/plain", MUCH), part(b"text/html", MUCH)),
+    "related": multipart(b"multipart/related", part(b"text/html", TEXT), part(b"image/png", PICTURE, BASE64)),
+    "signed": multipart(b"multipart/signed", part(b"text/plain", MUCH), part(b"application/pgp-signature", TEXT)),
+    "report": multipart(b"multipart/report", part(b"text/plain", TEXT), part(b"message/rfc822", MUCH)),
+    "8-bit text": part(b"text/plain; charset=utf-8", MUCH, b"Content-Transfer-Encoding: 8bit"),
+    "base64 text": part(b"text/plain; charset=utf-8", base64.encodebytes(MUCH), BASE64),
+    "quoted-printable text": part(b"text/plain; charset=utf-8", quopri.encodestring(MUCH), QUOTED),
+    "HTML": part(b"text/html", MUCH),
+    "no type": b"Subject: s\r\n\r\n" + MUCH,
+    "no header": b"\r\n" + MUCH,
+    "document": part(b"application/pdf", PICTURE, BASE64),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_ordinary_large_mail_is_known_by_its_beginning(name: str) -> None:
+    beginning = split(LARGE[name][:SMALL_OCTETS])
+    assert len(beginning.raw) == SMALL_OCTETS
+    assert not may_be_encrypted(beginning)
+
+
+def pieces(raw: bytes, size: int = 65_536) -> Iterator[bytes]:
+    return (raw[start : start + size] for start in range(0, len(raw), size))
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_little_is_held_of_a_large_message_and_all_of_it_comes(name: str) -> None:
+    incoming = receive(pieces(LARGE[name]), 100_000)
+    assert not incoming.whole
+    assert 100_000 < len(incoming.message.raw) <= 200_000
+    assert b"".join(incoming.pieces) == LARGE[name]
+
+
+@pytest.mark.parametrize("name", ENCRYPTED)
+@pytest.mark.parametrize("size", [1, 7, 100, 65_536])
+def test_all_is_held_of_a_message_that_is_encrypted(name: str, size: int) -> None:
+    incoming = receive(pieces(ENCRYPTED[name], size), 50)
+    assert incoming.whole
+    assert incoming.message == split(ENCRYPTED[name])
+    assert b"".join(incoming.pieces) == ENCRYPTED[name]
+
+
+@given(any_message, st.integers(1, 50), st.integers(0, 300))
+def test_every_message_comes_out_as_it_went_in(raw: bytes, size: int, small: int) -> None:
+    incoming = receive(pieces(raw, size), small)
+    assert incoming.whole or len(raw) > small
+    assert b"".join(incoming.pieces) == raw
+
+
+@given(any_message, st.integers(1, 50), st.integers(0, 300))
+def test_header_section_is_never_cut_in_two(raw: bytes, size: int, small: int) -> None:
+    """What follows is encrypted as it comes: a field in there would be lost to mail clients."""
+    incoming = receive(pieces(raw, size), small)
+    assert incoming.message.fields == split(raw).fields
+    assert incoming.message.body_start == split(raw).body_start
