@@ -15,16 +15,13 @@ from typing import Any, NamedTuple, TypeVar
 from sieve_filter import (
     certificate,
     config,
-    dnskeys,
     enrol,
     execmode,
     homes,
     keyreport,
     limits,
-    lookup,
     owner,
     parallel,
-    published,
     refresh,
     survey,
     wkd,
@@ -43,7 +40,6 @@ from sieve_filter.errors import (
     UsageError,
 )
 from sieve_filter.keyreport import OwnerState, Rules
-from sieve_filter.lookup import Answer
 from sieve_filter.owner import Owner
 from sieve_filter.parallel import Identity
 
@@ -55,7 +51,7 @@ _ROWS = 50  # what a person still reads on a terminal
 _ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s-----END PGP PUBLIC KEY BLOCK-----\n"
 
 
-class _Site(NamedTuple):
+class Site(NamedTuple):
     """The administrator's settings and where homes are; `home` where one was named."""
 
     settings: Settings
@@ -77,34 +73,23 @@ class _Site(NamedTuple):
         return owner.expand(template, whose)
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """Add what may follow `cryptomail keys`."""
+def add_to(parser: argparse.ArgumentParser) -> Any:
+    """Add what may follow `cryptomail keys`. Out: argparse's collection of actions, for others to add theirs."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
-    action = _action(actions, "import", "set up keys", _import, everybody="FOLDER|-")
+    action = add_action(actions, "import", "set up keys", _import, everybody="FOLDER|-")
     action.add_argument("files", nargs="*", metavar="FILE", help="with --user: certificates, or - for standard input")
-    action = _action(actions, "fetch", "set up the keys that an owner has published", _fetch, everybody=None)
-    _add_source(action)
-    action = _action(actions, "refresh", "fetch the keys of owners who have one again, and renew them", _refresh)
-    _add_source(action)
-    action.add_argument("--replace", action="store_true", help="where another key is published, take it instead")
-    _action(actions, "list", "list keys", _list)
-    _action(actions, "show", "tell all about one owner's keys", _show, everybody=None)
-    action = _action(actions, "remove", "take a key out of an owner's keyring", _remove, everybody=None)
+    add_action(actions, "list", "list keys", _list)
+    add_action(actions, "show", "tell all about one owner's keys", _show, everybody=None)
+    action = add_action(actions, "remove", "take a key out of an owner's keyring", _remove, everybody=None)
     action.add_argument("fingerprint", metavar="FINGERPRINT", help="the full fingerprint")
-    action = _action(actions, "export", "write an owner's keys, or a Web Key Directory of everybody's", _export)
+    action = add_action(actions, "export", "write an owner's keys, or a Web Key Directory of everybody's", _export)
     action.add_argument("--wkd", metavar="DIR", help="with --all: write a Web Key Directory there")
-    _action(actions, "test", "say whether mail would be encrypted now, and to which keys", _test, everybody=None)
-    action = _action(actions, "check", "find keys that are expired, about to, weak or unreadable", _check)
+    add_action(actions, "test", "say whether mail would be encrypted now, and to which keys", _test, everybody=None)
+    action = add_action(actions, "check", "find keys that are expired, about to, weak or unreadable", _check)
     action.add_argument("--warn-days", type=_days, default=30, metavar="DAYS", help="how soon is soon (default: 30)")
     action.add_argument("--prometheus", action="store_true", help="write Prometheus' text format")
-
-
-def _add_source(action: argparse.ArgumentParser) -> None:
-    action.add_argument(
-        "--from", dest="source", required=True, choices=("wkd", "dane"), help="a Web Key Directory, or DNSSEC"
-    )
-    action.add_argument("--resolver", metavar="ADDRESS[:PORT]", help="with dane: the validating resolver on this host")
+    return actions
 
 
 def _days(text: str) -> int:
@@ -113,11 +98,11 @@ def _days(text: str) -> int:
     return int(text)
 
 
-def _action(
+def add_action(
     actions: Any,
     name: str,
     text: str,
-    run: Callable[[argparse.Namespace, _Site], int],
+    run: Callable[[argparse.Namespace, Site], int],
     everybody: str | bool | None = True,
 ) -> argparse.ArgumentParser:
     """Add an action. `everybody` says whether it has --all, or what --all takes."""
@@ -138,7 +123,7 @@ def _action(
     return action
 
 
-def _run(action: Callable[[argparse.Namespace, _Site], int], options: argparse.Namespace, config_file: str) -> int:
+def _run(action: Callable[[argparse.Namespace, Site], int], options: argparse.Namespace, config_file: str) -> int:
     parallel.stop_on_signals()
     everybody = getattr(options, "all", None)
     if bool(options.user) == bool(everybody):
@@ -153,10 +138,10 @@ def _run(action: Callable[[argparse.Namespace, _Site], int], options: argparse.N
         if options.config:
             raise ConfigError(f"there is no file {options.config}") from None
         settings = Settings()
-    return action(options, _Site(settings, options.home_template, options.home))
+    return action(options, Site(settings, options.home_template, options.home))
 
 
-def _import(options: argparse.Namespace, site: _Site) -> int:
+def _import(options: argparse.Namespace, site: Site) -> int:
     if options.user:
         if not options.files:
             raise UsageError("keys import --user: name a FILE, or - for standard input")
@@ -168,136 +153,26 @@ def _import(options: argparse.Namespace, site: _Site) -> int:
         if options.files:
             raise UsageError("keys import --all takes one folder, or -")
         orders, total, outcomes = _orders_of_everybody(options.all, site)
-    with _progress(total, options.json) as advance:
-        _enrol(orders, site, outcomes, advance, named=options.all != "-")
-    return _tell_outcomes(outcomes, options.json)
+    with progress(total, options.json) as advance:
+        enrol_orders(orders, site, outcomes, advance, named=options.all != "-")
+    return tell_outcomes(outcomes, options.json)
 
 
-def _enrol(
+def enrol_orders(
     orders: Iterable[tuple[Owner, tuple[Certificate, ...]]],
-    site: _Site,
+    site: Site,
     outcomes: list[Outcome],
     advance: Callable[[int], None],
     named: bool,
 ) -> None:
     """Set up certificates, and add what became of them to `outcomes`."""
     places: dict[str, str] = {}
-    chunks = _chunks(_orders(orders, site, places, outcomes, named), _weight)
+    chunks = in_chunks(_orders(orders, site, places, outcomes, named), _weight)
     work = functools.partial(enrol.enrol, minimum_bits=site.settings.keyrings.minimum_bits)
     for _, done in parallel.each(chunks, work):
         outcomes += done
         advance(len(done))
     os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
-
-
-def _fetch(options: argparse.Namespace, site: _Site) -> int:
-    resolver = _resolver(options)
-    whose = site.owner(options.user)
-    address = _address(whose)
-    identity = parallel.identity_of(whose.home)
-    (answer,) = _look_up([(identity, address)], resolver).values()
-    if answer.error:
-        raise ServiceError(answer.error)
-    if answer.data is None:
-        raise RefusedKeyError(f"no key is published for {address}")
-    found = published.judge(answer.data, address)
-    outcomes = [Outcome(whose.user, "", "", REFUSED, problem) for problem in found.problems]
-    orders = [(whose._replace(addresses=frozenset({address})), found.certificates)]
-    _enrol(orders, site, outcomes, lambda _: None, named=False)
-    return _tell_outcomes(outcomes, options.json)
-
-
-def _refresh(options: argparse.Namespace, site: _Site) -> int:
-    resolver = _resolver(options)
-    outcomes: list[Outcome] = []
-    owners = _enrolled(options, site, outcomes)
-    with _progress(len(owners), options.json) as advance:
-        answers = _look_up(((identity, _address(whose)) for identity, whose, _ in owners), resolver, advance)
-    orders: list[tuple[Owner, tuple[Certificate, ...]]] = []
-    drops: dict[str, tuple[Owner, tuple[str, ...]]] = {}
-    for _, whose, enrolled in owners:
-        address = _address(whose)
-        plan = refresh.plan(whose.user, enrolled, answers[address], options.replace)
-        outcomes += plan.outcomes
-        if plan.take:
-            orders.append((whose._replace(addresses=frozenset({address})), plan.take))
-        if plan.drop:
-            drops[whose.user] = whose, plan.drop
-    _enrol(orders, site, outcomes, lambda _: None, named=False)
-    # An old key goes only when all that is to take its place is there.
-    refused = {one.user for one in outcomes if one.status == REFUSED}
-    for user, (whose, fingerprints) in drops.items():
-        if user not in refused:
-            outcomes += [_drop(whose, site.keyring(whose), one) for one in fingerprints]
-    return _tell_outcomes(sorted(outcomes), options.json)
-
-
-def _resolver(options: argparse.Namespace) -> dnskeys.Resolver | None:
-    if (options.source == "dane") != (options.resolver is not None):
-        raise UsageError("--from dane needs --resolver ADDRESS, a validating resolver on this host; wkd needs none")
-    return dnskeys.resolver(options.resolver) if options.resolver is not None else None
-
-
-def _address(whose: Owner) -> str:
-    """The address whose key is looked up. Raises UsageError where the owner has none, or several and no chosen one."""
-    if "@" in whose.user:
-        return whose.user.lower()
-    if len(whose.addresses) != 1:
-        raise UsageError(f"{whose.user} is not an address, and has not one in [aliases] of the configuration")
-    return next(iter(whose.addresses))
-
-
-def _look_up(
-    wanted: Iterable[tuple[Identity, str]],
-    resolver: dnskeys.Resolver | None,
-    advance: Callable[[int], None] = lambda _: None,
-) -> dict[str, Answer]:
-    """What is published, by address; asked for with the rights of whom it is for."""
-    work = functools.partial(lookup.look_up, resolver=resolver)
-    answers: dict[str, Answer] = {}
-    for _, found in parallel.each(((identity, [one]) for identity, one in wanted), work, limits.FETCHES_AT_ONCE):
-        answers |= {answer.address: answer for answer in found}
-        advance(len(found))
-    return answers
-
-
-def _enrolled(
-    options: argparse.Namespace, site: _Site, outcomes: list[Outcome]
-) -> list[tuple[Identity, Owner, frozenset[str]]]:
-    """The owners who have keys in the place for them, and these; what is wrong with others goes into `outcomes`."""
-
-    def owners() -> Iterator[tuple[Identity, Owner]]:
-        for one in [_one(options.user, site)] if options.user else _everybody(site):
-            if isinstance(one, OwnerState):
-                outcomes.append(Outcome(one.user, "", "", refresh.FAILED, one.notes[0]))
-                continue
-            try:
-                _address(one[1])
-            except UsageError as error:
-                outcomes.append(Outcome(one[1].user, "", "", refresh.FAILED, str(error)))
-            else:
-                yield one
-
-    enrolled: list[tuple[Identity, Owner, frozenset[str]]] = []
-    keyrings = site.settings.keyrings
-    work = functools.partial(survey.enrolled, keyrings=keyrings._replace(owner=keyrings.owner[:1]))
-    for chunk, founds in parallel.each(_chunks(owners(), lambda _: 1), work):
-        for whose, found in zip(chunk, founds, strict=True):
-            if isinstance(found, str):
-                outcomes.append(Outcome(whose.user, "", "", refresh.FAILED, found))
-            elif found:
-                enrolled.append((parallel.identity_of(whose.home), whose, found))
-            elif options.user:
-                raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}: use keys fetch")
-    return enrolled
-
-
-def _drop(whose: Owner, keyring: str, fingerprint: str) -> Outcome:
-    try:
-        _as_owner(whose, lambda: enrol.remove(keyring, fingerprint))
-    except CryptomailError as error:
-        return Outcome(whose.user, keyring, fingerprint, REFUSED, f"it is not removed: {error}")
-    return Outcome(whose.user, keyring, fingerprint, refresh.REMOVED, "another key is published instead")
 
 
 def _certificates_of_files(names: Sequence[str]) -> tuple[Certificate, ...]:
@@ -320,7 +195,7 @@ def _problem(reading: Reading) -> str:
 Given = tuple[Iterable[tuple[Owner, tuple[Certificate, ...]]], int, list[Outcome]]
 
 
-def _orders_of_everybody(source: str, site: _Site) -> Given:
+def _orders_of_everybody(source: str, site: Site) -> Given:
     """Whose certificates `source` has, how many at most, and what of it nobody can have."""
     if source == "-":
         return _orders_of_stream(site)
@@ -347,7 +222,7 @@ def _orders_of_everybody(source: str, site: _Site) -> Given:
     return orders(), len(files), refused
 
 
-def _orders_of_stream(site: _Site) -> Given:
+def _orders_of_stream(site: Site) -> Given:
     reading = _read("-", limits.CERTIFICATE_STREAM_OCTETS)
     if reading.secret:
         raise RefusedKeyError(f"standard input: {_problem(reading)}; nothing was imported")
@@ -383,7 +258,7 @@ def _orders_of_stream(site: _Site) -> Given:
 
 def _orders(
     given: Iterable[tuple[Owner, tuple[Certificate, ...]]],
-    site: _Site,
+    site: Site,
     places: dict[str, str],
     refused: list[Outcome],
     named: bool,
@@ -404,7 +279,7 @@ def _weight(order: Order) -> int:
     return len(order.certificates)
 
 
-def _chunks(
+def in_chunks(
     items: Iterable[tuple[Identity, Any]], weight: Callable[[Any], int]
 ) -> Iterator[tuple[Identity, Sequence[Any]]]:
     """Items of the same identity together, of that weight at most: what one process is given."""
@@ -417,7 +292,8 @@ def _chunks(
     yield from waiting.items()
 
 
-def _tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
+def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
+    """Write the report. Out: the exit code, where all is well; else raises what says how many are not."""
     if as_json:
         _write(json.dumps([one._asdict() for one in outcomes], indent=2))
     else:
@@ -442,12 +318,13 @@ def _tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
     return os.EX_OK
 
 
-def _everybody(site: _Site) -> Iterator[tuple[Identity, Owner] | OwnerState]:
+def all_owners(site: Site) -> Iterator[tuple[Identity, Owner] | OwnerState]:
     """All owners, each with whose right their keyring is looked at; or why that cannot be."""
-    return (_one(user, site) for user in homes.everybody(site.template))
+    return (one_owner(user, site) for user in homes.everybody(site.template))
 
 
-def _one(user: str, site: _Site) -> tuple[Identity, Owner] | OwnerState:
+def one_owner(user: str, site: Site) -> tuple[Identity, Owner] | OwnerState:
+    """An owner by name, with whose right their keyring is looked at; or why that cannot be."""
     try:
         whose = site.owner(user)
         return parallel.identity_of(whose.home), whose
@@ -455,21 +332,21 @@ def _one(user: str, site: _Site) -> tuple[Identity, Owner] | OwnerState:
         return keyreport.unknown(user, str(error))
 
 
-def _states(options: argparse.Namespace, site: _Site, warn_days: int = 30) -> list[OwnerState]:
+def _states(options: argparse.Namespace, site: Site, warn_days: int = 30) -> list[OwnerState]:
     """The states of the owners that are asked for, by name."""
     settings = site.settings
     rules = Rules(settings.keyrings.minimum_bits, warn_days, int(time.time()), settings.no_key == REFUSE)
     states: list[OwnerState] = []
 
     def owners() -> Iterator[tuple[Identity, Owner]]:
-        for one in [_one(options.user, site)] if options.user else _everybody(site):
+        for one in [one_owner(options.user, site)] if options.user else all_owners(site):
             if isinstance(one, OwnerState):
                 states.append(one)
             else:
                 yield one
 
     work = functools.partial(survey.look, keyrings=settings.keyrings)
-    for _, founds in parallel.each(_chunks(owners(), lambda _: 1), work):
+    for _, founds in parallel.each(in_chunks(owners(), lambda _: 1), work):
         for found in founds:
             if found.error:
                 states.append(keyreport.unreadable(found.user, found.home, found.error))
@@ -483,7 +360,7 @@ def _states(options: argparse.Namespace, site: _Site, warn_days: int = 30) -> li
     return sorted(states, key=lambda one: one.user)
 
 
-def _list(options: argparse.Namespace, site: _Site) -> int:
+def _list(options: argparse.Namespace, site: Site) -> int:
     states = _states(options, site)
     if options.json:
         _write(keyreport.as_json(states))
@@ -494,13 +371,13 @@ def _list(options: argparse.Namespace, site: _Site) -> int:
     return os.EX_OK
 
 
-def _show(options: argparse.Namespace, site: _Site) -> int:
+def _show(options: argparse.Namespace, site: Site) -> int:
     states = _states(options, site)
     _write(keyreport.as_json(states) if options.json else "\n".join(keyreport.details(states[0])))
     return os.EX_OK
 
 
-def _check(options: argparse.Namespace, site: _Site) -> int:
+def _check(options: argparse.Namespace, site: Site) -> int:
     if options.json and options.prometheus:
         raise UsageError("--json or --prometheus, not both")
     try:
@@ -516,23 +393,23 @@ def _check(options: argparse.Namespace, site: _Site) -> int:
     return keyreport.worst(states)
 
 
-def _remove(options: argparse.Namespace, site: _Site) -> int:
+def _remove(options: argparse.Namespace, site: Site) -> int:
     fingerprint = options.fingerprint.replace(" ", "").upper().removeprefix("0X")
     if not _FINGERPRINT.fullmatch(fingerprint):
         raise UsageError(f"{options.fingerprint!r} is not a full fingerprint (40 or 64 hexadecimal digits)")
     whose = site.owner(options.user)
     keyring = site.keyring(whose)
-    left = _as_owner(whose, lambda: enrol.remove(keyring, fingerprint))
+    left = as_owner(whose, lambda: enrol.remove(keyring, fingerprint))
     os.sync()
     rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
     _write(f"removed {fingerprint} from {keyring}; {rest}")
     return os.EX_OK
 
 
-def _test(options: argparse.Namespace, site: _Site) -> int:
+def _test(options: argparse.Namespace, site: Site) -> int:
     whose = site.owner(options.user)
     keyrings = site.settings.keyrings
-    fingerprints = _as_owner(whose, lambda: survey.try_out(whose, keyrings))
+    fingerprints = as_owner(whose, lambda: survey.try_out(whose, keyrings))
     if not fingerprints and site.settings.no_key == REFUSE:
         raise NoKeyError(f"{whose.user} has no key")
     if options.json:
@@ -544,13 +421,13 @@ def _test(options: argparse.Namespace, site: _Site) -> int:
     return os.EX_OK
 
 
-def _export(options: argparse.Namespace, site: _Site) -> int:
+def _export(options: argparse.Namespace, site: Site) -> int:
     if bool(options.all) != bool(options.wkd):
         raise UsageError("keys export: --wkd DIR goes with --all, and --user without it")
     keyrings = site.settings.keyrings
     if options.user:
         whose = site.owner(options.user)
-        (found,) = _as_owner(whose, lambda: survey.export([whose], keyrings))
+        (found,) = as_owner(whose, lambda: survey.export([whose], keyrings))
         if not found:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}")
         execmode.write(_armored(b"".join(found.values())))
@@ -558,8 +435,8 @@ def _export(options: argparse.Namespace, site: _Site) -> int:
     written = 0
     domains: set[str] = set()
     work = functools.partial(survey.export, keyrings=keyrings)
-    owners = (one for one in _everybody(site) if not isinstance(one, OwnerState))
-    for chunk, exports in parallel.each(_chunks(owners, lambda _: 1), work):
+    owners = (one for one in all_owners(site) if not isinstance(one, OwnerState))
+    for chunk, exports in parallel.each(in_chunks(owners, lambda _: 1), work):
         for whose, found in zip(chunk, exports, strict=True):
             # Section 3.1 of the draft: a file holds keys with that address only.
             fits = [one for one in found.values() if whose.user.lower() in _addresses(one)]
@@ -598,7 +475,7 @@ def _put(path: Path, content: bytes) -> None:
 _T = TypeVar("_T")
 
 
-def _as_owner(whose: Owner, work: Callable[[], _T]) -> _T:
+def as_owner(whose: Owner, work: Callable[[], _T]) -> _T:
     """Do `work` in a process that has that owner's rights and no others."""
     ((_, (result,)),) = parallel.each([(parallel.identity_of(whose.home), (None,))], lambda _: [work()])
     done: _T = result
@@ -647,7 +524,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 @contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+def progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, where that is a terminal. Its value is called with how many were done."""
     if quiet or not sys.stderr.isatty():
         yield lambda _: None

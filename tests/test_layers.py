@@ -35,7 +35,7 @@ ORDER = [
         "decryption",
         "report",
         *("doveadm", "homes", "parallel", "quarantine", "enrol", "survey", "https", "dnskeys", "lookup", "refresh"),
-        "keycommand",
+        *("keycommand", "fetchcommand"),
         *("managesieve", "scriptcommand"),
         "cli",
         "__main__",

@@ -1,9 +1,12 @@
 """`cryptomail sieve-script --upload`: an owner sets up encryption over ManageSieve with TLS, and takes it away."""
 
 import base64
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -154,6 +157,41 @@ def test_rules_that_are_there_stay_and_the_owner_is_asked_first(
     assert "List-Id" not in active(person)
     assert script(person, "--yes", "--remove").returncode == 0
     assert active(person) == MINE
+
+
+def test_owner_at_a_terminal_is_asked_for_the_password_and_before_a_script_is_changed(
+    lab_tls: Lab, new_person: NewPerson, authority: Authority, tmp_path: Path
+) -> None:
+    person = someone(new_person, lab_tls)
+    managesieve.upload(lab_tls, person.user, MINE.encode())
+    key = tmp_path / "key.asc"
+    key.write_bytes(person.gpg.gpg("--armor", "--export"))
+    server = f"localhost:{lab_tls.managesieve[1]}"
+    arguments = ["--key", str(key), "--upload", server, "--user", person.address, "--ca-file", str(authority.file)]
+    for answer, code in (("n", 64), ("y", 0)):
+        dialogue = [("Password of", lab_tls.password), ("[y/N]", answer)]
+        assert at_terminal(["sieve-script", *arguments], dialogue) == code
+        assert ("# BEGIN cryptomail" in active(person)) == (answer == "y")
+
+
+def at_terminal(arguments: list[str], dialogue: list[tuple[str, str]]) -> int:
+    """Run the command at a terminal of its own, and answer each question. Out: its exit code."""
+    master, terminal = os.openpty()
+    command = ["setsid", "--ctty", "--wait", sys.executable, "-m", "sieve_filter", *arguments]
+    with os.fdopen(master, "r+b", buffering=0) as screen:
+        process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal)
+        os.close(terminal)
+        shown = b""
+        for question, answer in dialogue:
+            while question.encode() not in shown:
+                shown += screen.read(1000)
+            time.sleep(0.2)  # getpass throws away what was typed before it asked
+            screen.write(f"{answer}\n".encode())
+            shown = b""
+        with suppress(OSError):  # a terminal that nobody has any more
+            while shown := screen.read(1000):
+                assert b"Traceback" not in shown
+        return process.wait(60)
 
 
 def test_mail_waits_when_the_key_in_the_script_is_damaged(
