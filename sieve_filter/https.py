@@ -29,7 +29,11 @@ def get(url: str) -> bytes | None:
             raise error if hop == 0 else ServiceError(f"it redirects to a host that does not exist: {error}") from error
         if not isinstance(answer, _Elsewhere):
             return answer
-        url = urljoin(url, answer)
+        try:
+            url = urljoin(url, answer)
+            urlsplit(url)
+        except ValueError as error:
+            raise ServiceError(f"{_name(url)} redirects to what is no URL") from error
     raise ServiceError(f"{_name(url)} redirects more than {limits.FETCH_REDIRECTS} times")
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sieve_filter import dnskeys, https, limits, published
 from sieve_filter.dnskeys import Resolver
-from sieve_filter.errors import CryptomailError, NoSuchHostError, TimedOutError
+from sieve_filter.errors import NoSuchHostError, StoppedError, TimedOutError, known
 from sieve_filter.parallel import at_most
 
 
@@ -28,8 +28,10 @@ def _look_up(address: str, resolver: Resolver | None) -> Answer:
             data = from_wkd(address) if resolver is None else from_dane(address, resolver)
     except TimedOutError:
         return Answer(address, None, f"no answer for {address} within {limits.FETCH_SECONDS} seconds")
-    except CryptomailError as error:
-        return Answer(address, None, str(error))
+    except StoppedError:
+        raise
+    except Exception as error:  # whatever a stranger's server does is nobody else's trouble
+        return Answer(address, None, str(known(error)))
     return Answer(address, data, "")
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 from sieve_filter import limits
-from sieve_filter.errors import LoginError, ScriptError, ServiceError
+from sieve_filter.errors import FileError, LoginError, ScriptError, ServiceError
 
 PORT = 4190
 _SECONDS = 60  # for each answer
@@ -39,12 +39,15 @@ class Session:
 
     def get(self, name: str) -> str:
         """The text of a script, with LF for line ends. Raises ScriptError where it is not UTF-8."""
-        try:
-            script: str = self._ask(
-                lambda: self._client.getscript(name), f"does not give the script {name!r}", lambda got: got is not None
-            )
-        except UnicodeDecodeError:
-            raise ScriptError(f"the script {name!r} is not UTF-8: mend it by hand") from None
+
+        def ask() -> str | None:
+            try:
+                text: str | None = self._client.getscript(name)
+            except UnicodeDecodeError:
+                raise ScriptError(f"the script {name!r} is not UTF-8: mend it by hand") from None
+            return text
+
+        script = self._ask(ask, f"does not give the script {name!r}", lambda got: got is not None) or ""
         # sievelib takes the script for lines, and does not tell how many empty ones its end is.
         return f"{script.rstrip()}\n" if script.strip() else ""
 
@@ -91,6 +94,8 @@ def login(host: str, port: int, user: str, password: str, ca_file: str | None) -
         read_timeout = _SECONDS
 
     if ca_file is not None:
+        if not os.access(ca_file, os.R_OK):
+            raise FileError(f"cannot read {ca_file}")
         # What ssl.create_default_context() of sievelib trusts; it has no other way to be told.
         os.environ |= {"SSL_CERT_FILE": ca_file, "SSL_CERT_DIR": os.devnull}
     managesieve.Client.read_timeout = _SECONDS  # sievelib looks at this one
@@ -127,6 +132,8 @@ def _explained(server: str) -> Iterator[None]:
         if "STARTTLS" in text:
             raise ServiceError(f"{server} has no TLS: nothing was sent to it") from error
         raise ServiceError(f"{server}: {text}") from error
+    except (IndexError, KeyError, TypeError, ValueError) as error:  # sievelib relies on the form of what it reads
+        raise ServiceError(f"{server} does not speak ManageSieve: {type(error).__name__}") from error
 
 
 def _reason(client: Any) -> str:

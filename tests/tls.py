@@ -48,4 +48,5 @@ _NEW = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "
 def authority() -> Iterator[Authority]:
     """An authority that only who names it trusts."""
     with TemporaryDirectory(prefix="authority-") as directory:
+        Path(directory).chmod(0o711)  # the certificate is for everybody; openssl keeps its keys to itself
         yield Authority(Path(directory))

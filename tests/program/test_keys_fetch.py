@@ -1,5 +1,6 @@
 """`cryptomail keys fetch` and `refresh`, from a Web Key Directory."""
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from lab.keys import Owner
 from sieve_filter import limits, published
 from tests.program.conftest import ALICE
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
-from tests.program.test_keys import BOB, Site, bob, said, site
+from tests.program.test_keys import BOB, NOBODY, Site, bob, said, site
 from tests.program.webkeys import KEY, Page, Web
 from tests.tls import Authority, authority
 
@@ -57,6 +58,15 @@ def test_mail_is_encrypted_to_a_key_that_its_owner_published(web: Web, keys: Com
     assert "unchanged" in said(keys("fetch", "--user", ALICE))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could")
+def test_key_is_fetched_with_the_rights_of_whom_it_is_for(web: Web, keys: Command, site: Site, alice: Owner) -> None:
+    os.chown(site.home(ALICE), NOBODY, NOBODY)
+    web.pages[path()] = Page(alice.public(ALICE))
+    done = keys("fetch", "--user", ALICE)
+    assert done.returncode == 0, done.stderr
+    assert (site.home(ALICE) / ".cryptomail/pubring.kbx").stat().st_uid == NOBODY
+
+
 def test_direct_method_serves_where_the_advanced_ones_host_does_not_exist(
     web: Web, keys: Command, site: Site, alice: Owner
 ) -> None:
@@ -101,6 +111,10 @@ def test_redirection_is_followed_to_another_host_with_a_certificate(
         (Page(status=302, fields={"Location": "https://nowhere.example.org/"}), "redirects to a host that does not"),
         (Page(status=302, fields={"Location": f"https://{ELSEWHERE}/a b"}), "only https:// will do"),
         (Page(status=302, fields={"Location": f"https://{ELSEWHERE}:x/"}), "does not speak HTTP"),
+        (Page(status=302, fields={"Location": "https://[::1/"}), "redirects to what is no URL"),
+        (Page(status=302, fields={"Location": "//"}), "redirects more than 3 times"),
+        (Page(status=302, fields={"Location": "https://\xe4.example.org/"}), "only https://"),
+        (Page(b"\x1f\x8b" + bytes(50), fields={"Content-Encoding": "gzip"}), "the answer is not an OpenPGP key"),
         (Page(status=302), "redirects more than 3 times"),
     ],
     ids=lambda value: value if isinstance(value, str) else "page",

@@ -139,6 +139,40 @@ def test_file_that_is_not_there_is_one_line() -> None:
     assert b"cannot read /nonexistent" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "greeting",
+    [b"", b"hello\r\n", b"\xff\xfe\r\nOK\r\n", b"OK\r\n", b" \r\nOK\r\n", b"{999}\r\nx", b"BYE\r\n", b"NO {1\r\n"],
+)
+def test_server_that_does_not_speak_managesieve_is_one_line(greeting: bytes, tmp_path: Path) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(greeting)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    server = f"127.0.0.1:{listener.getsockname()[1]}"
+    done = run("sieve-script", "--remove", "--upload", server, "--user", "a", "--password-file", str(password))
+    thread.join()
+    listener.close()
+    assert done.returncode == 69, done.stderr
+    assert done.stderr.startswith(b"cryptomail: the ManageSieve server 127.0.0.1")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_authority_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    named = ("--user", "a", "--password-file", str(password), "--ca-file", "/nonexistent")
+    done = run("sieve-script", "--remove", "--upload", "localhost:1", *named)
+    assert done.returncode == 74
+    assert b"cannot read /nonexistent" in done.stderr
+
+
 def test_what_was_said_before_tls_is_never_taken_for_an_answer(authority: Authority, tmp_path: Path) -> None:
     """Somebody on the way adds answers of their own behind the one to STARTTLS, in the same packet."""
     context = authority.server_context("localhost")
