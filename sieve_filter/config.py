@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,13 +36,26 @@ class Settings(NamedTuple):
     aliases: Mapping[str, tuple[str, ...]] = {}  # a Mapping cannot be written to
 
 
-def load(path: str, trusted_owners: Container[int] | None = None) -> Settings:
+def load(path: str, trusted_owners: frozenset[int] | None = None) -> Settings:
     """The settings in the file `path`.
 
     `trusted_owners`, where given, are the user IDs to which the file may belong: a user's Sieve script can name any
     file, and must not get the configuration that the user wrote. Raises ConfigError, which names file and line;
     FileNotFoundError where there is no such file.
     """
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path!r}: {error}") from error
+    version = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_uid, status.st_mode)
+    return _load(path, version, trusted_owners)
+
+
+@lru_cache(maxsize=16)
+def _load(path: str, _version: tuple[int, ...], trusted_owners: frozenset[int] | None) -> Settings:
+    """As `load`, for one version of the file; a process that stays reads it once."""
     try:
         with Path(path).open("rb") as file:
             status = os.fstat(file.fileno())

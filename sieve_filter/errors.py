@@ -141,5 +141,7 @@ def line(error: CryptomailError, subject: str) -> str:
 
 def printable(text: str) -> str:
     """`text` in ASCII, without line ends or anything else that would do something to a log."""
+    if text.isascii() and text.isprintable():
+        return text
     shown = "".join(char if char.isprintable() else "?" for char in text)
     return shown.encode("ascii", "backslashreplace").decode()

@@ -6,7 +6,7 @@ import resource
 import select
 import signal
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import NoReturn
 
@@ -25,7 +25,7 @@ def run(
     environment: Mapping[str, str],
     config_file: str,
     finish: Callable[[Delivery], Iterable[bytes]],
-    trusted_owners: Container[int] | None = None,
+    trusted_owners: frozenset[int] | None = None,
 ) -> int:
     """Read a message from standard input, and write what `finish` makes of its delivery to standard output.
 

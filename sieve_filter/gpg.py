@@ -51,6 +51,12 @@ class _Conversation(NamedTuple):
 class _GnuPG(gnupg.GPG):  # type: ignore[misc]  # python-gnupg has no types
     """python-gnupg, but for how it talks to gpg: three threads, whose errors nobody sees, and all output in memory."""
 
+    def _open_subprocess(self, arguments: list[str], *_arguments: Any, **_named: Any) -> "subprocess.Popen[bytes]":
+        """Start gpg; python-gnupg would first write down how, for each message, for a log that nobody keeps."""
+        command = self.make_args(arguments, False)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=self.env)
+
     def _collect_output(self, process: subprocess.Popen[bytes], result: Any, *_arguments: Any, **_named: Any) -> Any:
         output = bytearray()
         self._converse(process, result, _Conversation((), output.extend))

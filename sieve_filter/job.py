@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -63,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="settings to use instead of the installed ones")
 
 
-def settings(named: str | None, installed: str, trusted_owners: Container[int] | None) -> Settings:
+def settings(named: str | None, installed: str, trusted_owners: frozenset[int] | None) -> Settings:
     """The settings in the file `named`, else in the `installed` one, else the defaults. Raises ConfigError."""
     try:
         return config.load(named or installed, trusted_owners)

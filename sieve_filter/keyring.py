@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, keybox, listing
+from sieve_filter import gpg, listing
 from sieve_filter.errors import ExpiredKeyError, KeyringError, NoKeyError, UnusableKeyError, UsageError
 from sieve_filter.listing import Key
 from sieve_filter.owner import Owner, expand
@@ -92,15 +92,14 @@ def find(
     where their age is the reason), NoKeyError where a wanted one is missing, KeyringError where a keyring cannot be
     read.
     """
-    personal = _existing(keyrings.owner, owner)
-    shared = _existing(keyrings.shared, owner)
     if wanted:
-        return _find_wanted(wanted, [*personal, *shared], keyrings.minimum_bits, accept_expired)
-    for home in personal:
+        homes = _existing((*keyrings.owner, *keyrings.shared), owner)
+        return _find_wanted(wanted, homes, keyrings.minimum_bits, accept_expired)
+    for home in _existing(keyrings.owner, owner):
         if keys := _list(home):
             return _usable(home, keys, keyrings.minimum_bits, accept_expired)
         refuse_damaged(Path(home.path))
-    for home in shared:
+    for home in _existing(keyrings.shared, owner):
         if matching := _list_matching(home, sorted(owner.addresses)):
             return _usable(home, matching, keyrings.minimum_bits, accept_expired)
     return None
@@ -204,6 +203,8 @@ def _version(path: str) -> FileVersion | None:
 
 def refuse_damaged(home: Path) -> None:
     """Raise KeyringError where there is something in which gpg found no key: it passes over what it cannot read."""
+    from sieve_filter import keybox  # a good keyring has no need of it
+
     for path in [home] if home.is_file() else [home / name for name in _KEYRING_FILES[:2]]:
         try:
             content = path.read_bytes() if path.exists() else b""

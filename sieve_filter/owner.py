@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sieve_filter.errors import UsageError
-from sieve_filter.wkd import key_name
 
 # RFC 5321 section 4.5.3.1 allows an address 320 octets; Linux allows a path 4,096.
 _MOST = {"USER": 320, "HOME": 4096, "RECIPIENT": 1024, "ORIG_RECIPIENT": 1024, "SENDER": 1024}
@@ -54,6 +53,8 @@ def expand(template: str, owner: Owner) -> str:
     local, _, domain = owner.user.partition("@")
     values = {"u": owner.user, "n": local, "d": domain, "h": owner.home, "%": "%"}
     if "%w" in template:
+        from sieve_filter.wkd import key_name  # hashlib takes longer to load than the rest of this
+
         values["w"] = key_name(local)
     return re.sub("%(.)", lambda match: values[match[1]], template)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from sieve_filter import gpg
@@ -21,8 +20,11 @@ class UnsuitableError(Exception):
     """Sequoia cannot encrypt to these keys; GnuPG may."""
 
 
+@lru_cache(maxsize=1)
 def installed() -> bool:
     """Whether PySequoia is there."""
+    from importlib.util import find_spec  # programs that only use GnuPG do without
+
     return find_spec("pysequoia") is not None
 
 

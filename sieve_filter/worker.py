@@ -163,11 +163,15 @@ class _Worker:
         output = delivery.output
         if seals:
             output = lmtp.seal(delivery, connected, request.environment, lambda: _check_is_there(connection))
+        answer = bytearray()  # each piece that is sent wakes the client up
         for piece in output:
-            connection.sendall(piece)
+            if len(answer) + len(piece) > _PIECE:
+                connection.sendall(answer)
+                answer.clear()
+            answer += piece
         signal.alarm(0)  # what is done is done: a "no" behind the "yes" would make it a failure
         connection.settimeout(_LAST_WORD_SECONDS)
-        connection.sendall(scriptprotocol.SUCCESS)
+        connection.sendall(answer + scriptprotocol.SUCCESS)
         milliseconds = (time.monotonic() - started) * 1000
         self._log("info", errors.printable(progress.summary(delivery, milliseconds)))
 

@@ -98,12 +98,12 @@ def test_file_of_a_stranger_is_not_trusted(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text("size_limit = 1\n")
     file.chmod(0o644)
-    assert load(str(file), {os.getuid()}).size_limit == 1
+    assert load(str(file), frozenset({os.getuid()})).size_limit == 1
     with pytest.raises(ConfigError, match="is not trusted"):
-        load(str(file), {os.getuid() + 1})
+        load(str(file), frozenset({os.getuid() + 1}))
     file.chmod(0o666)
     with pytest.raises(ConfigError, match="is not trusted"):
-        load(str(file), {os.getuid()})
+        load(str(file), frozenset({os.getuid()}))
 
 
 def test_endless_file_is_not_read_to_its_end() -> None:

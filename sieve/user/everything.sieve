@@ -1,7 +1,7 @@
 # Encrypts all my mail to my own OpenPGP key.
 #
 # My public key must be set up on the server. Mail that is encrypted already stays as it is. If a message cannot be
-# encrypted (say, my key has expired), it is not stored; its sender's server tries again later.
+# encrypted (say, my key was revoked), it is not stored; its sender's server tries again later.
 #
 # To add rules of your own, write them below.
 

@@ -2,7 +2,7 @@
 # search) and not spam (so that the spam filter can go on learning from it).
 #
 # My public key must be set up on the server. Mail that is encrypted already stays as it is. If a message cannot be
-# encrypted (say, my key has expired), it is not stored; its sender's server tries again later.
+# encrypted (say, my key was revoked), it is not stored; its sender's server tries again later.
 #
 # To add rules of your own, write them below.
 

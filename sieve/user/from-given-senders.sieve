@@ -1,7 +1,7 @@
 # Encrypts mail from the people and domains listed here to my own OpenPGP key, and leaves all other mail alone.
 #
 # Change the two lists below. My public key must be set up on the server. Mail that is encrypted already stays as it
-# is. If a message cannot be encrypted (say, my key has expired), it is not stored; its sender's server tries again
+# is. If a message cannot be encrypted (say, my key was revoked), it is not stored; its sender's server tries again
 # later. Anybody can write any sender into a message: this chooses what is encrypted, it proves nothing.
 #
 # To add rules of your own, write them below.
