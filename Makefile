@@ -72,6 +72,10 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	install -d "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute"
 	install -m 644 $(GLOBAL_SCRIPTS) "$(DESTDIR)$(SHARE)/sieve"
 	install -m 644 sieve/user/*.sieve "$(DESTDIR)$(SHARE)/sieve/user"
+	install -d "$(DESTDIR)$(SHARE)/systemd"
+	for unit in dovecot/systemd/*; do \
+	    sed 's|@PROGRAM@|$(PREFIX)/bin/cryptomail|' $$unit > "$(DESTDIR)$(SHARE)/systemd/$${unit##*/}" || exit; done
+	chmod 644 "$(DESTDIR)$(SHARE)"/systemd/*
 	install -m 644 dovecot/sievec/$(DOVECOT_VERSION).conf "$(DESTDIR)$(SHARE)/sievec.conf"
 # A compiled script holds its path, and Dovecot does not use one that was compiled somewhere else.
 ifeq ($(DESTDIR),)

@@ -6,6 +6,7 @@ the owner's own is left out here, by its packet alone, before GnuPG sees it. No 
 
 import hashlib
 import re
+from collections.abc import Container
 from typing import NamedTuple
 
 from sieve_filter import limits
@@ -90,6 +91,31 @@ def fingerprint(packets: bytes) -> str:
     if packet.tag != _PUBLIC_KEY:
         raise _MalformedError("it does not begin with a public key")
     return _fingerprint(packet.body)
+
+
+def reduce(packets: bytes, subkeys: Container[str], address: str | None) -> bytes:
+    """A cleaned certificate with one user ID and with those subkeys only, by their fingerprints.
+
+    The user ID is one with `address`, else the first. Raises ValueError where `packets` are none.
+    """
+    all_packets: list[_Packet] = []
+    position = 0
+    while position < len(packets):
+        packet, position = _next(packets, position)
+        all_packets.append(packet)
+    user_ids = [one.body for one in all_packets if one.tag == _USER_ID]
+    with_address = [one for one in user_ids if address and address_in(one) == address.lower()]
+    chosen = (with_address or user_ids or [b""])[0]
+    kept: list[bytes] = []
+    keeping = True
+    for packet in all_packets:
+        if packet.tag == _USER_ID:
+            keeping = packet.body == chosen
+        elif packet.tag == _PUBLIC_SUBKEY:
+            keeping = _fingerprint(packet.body) in subkeys
+        if keeping:
+            kept.append(packet.raw)
+    return b"".join(kept)
 
 
 def _blocks(data: bytes) -> list[bytes | str]:

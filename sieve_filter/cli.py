@@ -75,9 +75,15 @@ def _parser(defaults: Post) -> argparse.ArgumentParser:
 
     command = commands.add_parser("keys", help="set up, show and check owners' keys")
     if sys.argv[1:2] == ["keys"]:  # it loads more than a filter has time for
-        from sieve_filter import keycommand
+        from sieve_filter import fetchcommand, keycommand
 
-        keycommand.add_to(command, defaults)
+        fetchcommand.add_to(keycommand.add_to(command, defaults))
+
+    command = commands.add_parser("sieve-script", help="write your Sieve script with your key in it, and upload it")
+    if sys.argv[1:2] == ["sieve-script"]:
+        from sieve_filter import scriptcommand
+
+        scriptcommand.add_to(command)
     return parser
 
 

@@ -93,6 +93,28 @@ class PlaceError(CryptomailError):
     code = os.EX_CANTCREAT
 
 
+class ScriptError(CryptomailError):
+    """An owner's Sieve script cannot be read, or not be changed without damage."""
+
+    code = os.EX_DATAERR
+
+
+class ServiceError(CryptomailError):
+    """A server on the network cannot be reached, cannot be trusted, or refuses."""
+
+    code = os.EX_UNAVAILABLE
+
+
+class NoSuchHostError(ServiceError):
+    """There is no host of that name."""
+
+
+class LoginError(CryptomailError):
+    """A server does not take the name and password."""
+
+    code = os.EX_NOPERM
+
+
 class StoppedError(CryptomailError):
     """The command was stopped by a signal, or a step of it took too long."""
 

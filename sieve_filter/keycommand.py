@@ -24,6 +24,7 @@ from sieve_filter import (
     owner,
     parallel,
     post,
+    refresh,
     reminder,
     survey,
     wkd,
@@ -38,6 +39,7 @@ from sieve_filter.errors import (
     FileError,
     NoKeyError,
     RefusedKeyError,
+    ServiceError,
     UnknownUserError,
     UsageError,
 )
@@ -46,13 +48,15 @@ from sieve_filter.owner import Owner
 from sieve_filter.parallel import Identity
 from sieve_filter.post import Post
 
+_STATUSES = (enrol.IMPORTED, enrol.RENEWED, enrol.UNCHANGED, REFUSED)
+_RARE = (refresh.KEPT, refresh.DIFFERENT, refresh.REMOVED, refresh.FAILED)  # counted where there are some
 _SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _ROWS = 50  # what a person still reads on a terminal
 _ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s-----END PGP PUBLIC KEY BLOCK-----\n"
 
 
-class _Site(NamedTuple):
+class Site(NamedTuple):
     """The administrator's settings and where homes are; `home` where one was named."""
 
     settings: Settings
@@ -69,31 +73,35 @@ class _Site(NamedTuple):
         return enrolment.place(self.settings, whose)
 
 
-def add_to(parser: argparse.ArgumentParser, defaults: Post) -> None:
-    """Add what may follow `cryptomail keys`; `defaults` are the ways to deliver notices."""
+def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
+    """Add what may follow `cryptomail keys`; `defaults` are the ways to deliver notices.
+
+    Out: argparse's collection of actions, for others to add theirs.
+    """
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
-    action = _action(actions, "import", "set up keys", _import, everybody="FOLDER|-")
+    action = add_action(actions, "import", "set up keys", _import, everybody="FOLDER|-")
     action.add_argument("files", nargs="*", metavar="FILE", help="with --user: certificates, or - for standard input")
-    _action(actions, "list", "list keys", _list)
-    _action(actions, "show", "tell all about one owner's keys", _show, everybody=None)
-    action = _action(actions, "remove", "take a key out of an owner's keyring", _remove, everybody=None)
+    add_action(actions, "list", "list keys", _list)
+    add_action(actions, "show", "tell all about one owner's keys", _show, everybody=None)
+    action = add_action(actions, "remove", "take a key out of an owner's keyring", _remove, everybody=None)
     action.add_argument("fingerprint", metavar="FINGERPRINT", help="the full fingerprint")
     post.add_options(action, defaults)
-    action = _action(actions, "export", "write an owner's keys, or a Web Key Directory of everybody's", _export)
+    action = add_action(actions, "export", "write an owner's keys, or a Web Key Directory of everybody's", _export)
     action.add_argument("--wkd", metavar="DIR", help="with --all: write a Web Key Directory there")
-    action = _action(
+    action = add_action(
         actions, "test", "say whether mail would be encrypted now, and to which keys", _test, everybody=None
     )
     action.add_argument("--send", action="store_true", help="send the owner a message that is encrypted to them")
     post.add_options(action, defaults)
-    action = _action(actions, "check", "find keys that are expired, about to, weak or unreadable", _check)
+    action = add_action(actions, "check", "find keys that are expired, about to, weak or unreadable", _check)
     action.add_argument("--warn-days", type=_days, default=30, metavar="DAYS", help="how soon is soon (default: 30)")
     action.add_argument("--prometheus", action="store_true", help="write Prometheus' text format")
     action.add_argument(
         "--notify", action="store_true", help="tell owners whose keys expire within 30 days, 7 days, one day; each once"
     )
     post.add_options(action, defaults)
+    return actions
 
 
 def _days(text: str) -> int:
@@ -102,11 +110,11 @@ def _days(text: str) -> int:
     return int(text)
 
 
-def _action(
+def add_action(
     actions: Any,
     name: str,
     text: str,
-    run: Callable[[argparse.Namespace, _Site], int],
+    run: Callable[[argparse.Namespace, Site], int],
     everybody: str | bool | None = True,
 ) -> argparse.ArgumentParser:
     """Add an action. `everybody` says whether it has --all, or what --all takes."""
@@ -127,7 +135,7 @@ def _action(
     return action
 
 
-def _run(action: Callable[[argparse.Namespace, _Site], int], options: argparse.Namespace, config_file: str) -> int:
+def _run(action: Callable[[argparse.Namespace, Site], int], options: argparse.Namespace, config_file: str) -> int:
     parallel.stop_on_signals()
     everybody = getattr(options, "all", None)
     if bool(options.user) == bool(everybody):
@@ -142,10 +150,10 @@ def _run(action: Callable[[argparse.Namespace, _Site], int], options: argparse.N
         if options.config:
             raise ConfigError(f"there is no file {options.config}") from None
         settings = Settings()
-    return action(options, _Site(settings, options.home_template, options.home))
+    return action(options, Site(settings, options.home_template, options.home))
 
 
-def _import(options: argparse.Namespace, site: _Site) -> int:
+def _import(options: argparse.Namespace, site: Site) -> int:
     if options.user:
         if not options.files:
             raise UsageError("keys import --user: name a FILE, or - for standard input")
@@ -157,15 +165,26 @@ def _import(options: argparse.Namespace, site: _Site) -> int:
         if options.files:
             raise UsageError("keys import --all takes one folder, or -")
         orders, total, outcomes = _orders_of_everybody(options.all, site)
+    with progress(total, options.json) as advance:
+        enrol_orders(orders, site, outcomes, advance, named=options.all != "-")
+    return tell_outcomes(outcomes, options.json)
+
+
+def enrol_orders(
+    orders: Iterable[tuple[Owner, tuple[Certificate, ...]]],
+    site: Site,
+    outcomes: list[Outcome],
+    advance: Callable[[int], None],
+    named: bool,
+) -> None:
+    """Set up certificates, and add what became of them to `outcomes`."""
     places: dict[str, str] = {}
-    chunks = _chunks(_orders(orders, site, places, outcomes, named=options.all != "-"), _weight)
+    chunks = in_chunks(_orders(orders, site, places, outcomes, named), _weight)
     work = functools.partial(enrol.enrol, minimum_bits=site.settings.keyrings.minimum_bits)
-    with _progress(total, options.json) as advance:
-        for _, done in parallel.each(chunks, work):
-            outcomes += done
-            advance(len(done))
+    for _, done in parallel.each(chunks, work):
+        outcomes += done
+        advance(len(done))
     os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
-    return _tell_outcomes(outcomes, options.json)
 
 
 def _certificates_of_files(names: Sequence[str]) -> tuple[Certificate, ...]:
@@ -188,7 +207,7 @@ def _problem(reading: Reading) -> str:
 Given = tuple[Iterable[tuple[Owner, tuple[Certificate, ...]]], int, list[Outcome]]
 
 
-def _orders_of_everybody(source: str, site: _Site) -> Given:
+def _orders_of_everybody(source: str, site: Site) -> Given:
     """Whose certificates `source` has, how many at most, and what of it nobody can have."""
     if source == "-":
         return _orders_of_stream(site)
@@ -215,7 +234,7 @@ def _orders_of_everybody(source: str, site: _Site) -> Given:
     return orders(), len(files), refused
 
 
-def _orders_of_stream(site: _Site) -> Given:
+def _orders_of_stream(site: Site) -> Given:
     reading = _read("-", limits.CERTIFICATE_STREAM_OCTETS)
     if reading.secret:
         raise RefusedKeyError(f"standard input: {_problem(reading)}; nothing was imported")
@@ -251,7 +270,7 @@ def _orders_of_stream(site: _Site) -> Given:
 
 def _orders(
     given: Iterable[tuple[Owner, tuple[Certificate, ...]]],
-    site: _Site,
+    site: Site,
     places: dict[str, str],
     refused: list[Outcome],
     named: bool,
@@ -272,7 +291,7 @@ def _weight(order: Order) -> int:
     return len(order.certificates)
 
 
-def _chunks(
+def in_chunks(
     items: Iterable[tuple[Identity, Any]], weight: Callable[[Any], int]
 ) -> Iterator[tuple[Identity, Sequence[Any]]]:
     """Items of the same identity together, of that weight at most: what one process is given."""
@@ -285,7 +304,8 @@ def _chunks(
     yield from waiting.items()
 
 
-def _tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
+def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
+    """Write the report. Out: the exit code, where all is well; else raises what says how many are not."""
     if as_json:
         _write(json.dumps([one._asdict() for one in outcomes], indent=2))
     else:
@@ -295,21 +315,28 @@ def _tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
         _table(("user", "what", "key", "why"), [(one.user, one.status, one.fingerprint, one.note) for one in told])
         counts = ", ".join(
             f"{sum(one.status == status for one in outcomes)} {status}"
-            for status in (enrol.IMPORTED, enrol.RENEWED, enrol.UNCHANGED, REFUSED)
+            for status in (*_STATUSES, *(one for one in _RARE if any(outcome.status == one for outcome in outcomes)))
         )
         _write(counts)
     refused = sum(one.status == REFUSED for one in outcomes)
     if refused:
         raise RefusedKeyError(f"{refused} of {len(outcomes)} keys were refused: see the report")
+    different = sum(one.status == refresh.DIFFERENT for one in outcomes)
+    if different:
+        raise RefusedKeyError(f"{different} of {len(outcomes)} keys are other ones than before: see the report")
+    failed = sum(one.status == refresh.FAILED for one in outcomes)
+    if failed:
+        raise ServiceError(f"{failed} of {len(outcomes)} users' keys could not be looked up: see the report")
     return os.EX_OK
 
 
-def _everybody(site: _Site) -> Iterator[tuple[Identity, Owner] | OwnerState]:
+def all_owners(site: Site) -> Iterator[tuple[Identity, Owner] | OwnerState]:
     """All owners, each with whose right their keyring is looked at; or why that cannot be."""
-    return (_one(user, site) for user in homes.everybody(site.template))
+    return (one_owner(user, site) for user in homes.everybody(site.template))
 
 
-def _one(user: str, site: _Site) -> tuple[Identity, Owner] | OwnerState:
+def one_owner(user: str, site: Site) -> tuple[Identity, Owner] | OwnerState:
+    """An owner by name, with whose right their keyring is looked at; or why that cannot be."""
     try:
         whose = site.owner(user)
         return parallel.identity_of(whose.home), whose
@@ -317,21 +344,21 @@ def _one(user: str, site: _Site) -> tuple[Identity, Owner] | OwnerState:
         return keyreport.unknown(user, str(error))
 
 
-def _states(options: argparse.Namespace, site: _Site, warn_days: int = 30) -> list[OwnerState]:
+def _states(options: argparse.Namespace, site: Site, warn_days: int = 30) -> list[OwnerState]:
     """The states of the owners that are asked for, by name."""
     settings = site.settings
     rules = Rules(settings.keyrings.minimum_bits, warn_days, int(time.time()), settings.no_key == REFUSE)
     states: list[OwnerState] = []
 
     def owners() -> Iterator[tuple[Identity, Owner]]:
-        for one in [_one(options.user, site)] if options.user else _everybody(site):
+        for one in [one_owner(options.user, site)] if options.user else all_owners(site):
             if isinstance(one, OwnerState):
                 states.append(one)
             else:
                 yield one
 
     work = functools.partial(survey.look, keyrings=settings.keyrings)
-    for _, founds in parallel.each(_chunks(owners(), lambda _: 1), work):
+    for _, founds in parallel.each(in_chunks(owners(), lambda _: 1), work):
         for found in founds:
             if found.error:
                 states.append(keyreport.unreadable(found.user, found.home, found.error))
@@ -345,7 +372,7 @@ def _states(options: argparse.Namespace, site: _Site, warn_days: int = 30) -> li
     return sorted(states, key=lambda one: one.user)
 
 
-def _list(options: argparse.Namespace, site: _Site) -> int:
+def _list(options: argparse.Namespace, site: Site) -> int:
     states = _states(options, site)
     if options.json:
         _write(keyreport.as_json(states))
@@ -356,13 +383,13 @@ def _list(options: argparse.Namespace, site: _Site) -> int:
     return os.EX_OK
 
 
-def _show(options: argparse.Namespace, site: _Site) -> int:
+def _show(options: argparse.Namespace, site: Site) -> int:
     states = _states(options, site)
     _write(keyreport.as_json(states) if options.json else "\n".join(keyreport.details(states[0])))
     return os.EX_OK
 
 
-def _check(options: argparse.Namespace, site: _Site) -> int:
+def _check(options: argparse.Namespace, site: Site) -> int:
     if options.json and options.prometheus:
         raise UsageError("--json or --prometheus, not both")
     try:
@@ -380,7 +407,7 @@ def _check(options: argparse.Namespace, site: _Site) -> int:
     return keyreport.worst(states)
 
 
-def _notify(states: Sequence[OwnerState], site: _Site, where: Post) -> None:
+def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
     """Tell owners whose keys are about to expire; say on standard error who could not be told."""
     work = functools.partial(reminder.remind, where=where, now=int(time.time()))
     soon = [
@@ -388,34 +415,34 @@ def _notify(states: Sequence[OwnerState], site: _Site, where: Post) -> None:
         for one in states
         if any(key.used and reminder.due(key.expires, int(time.time()), ()) for key in one.keys)
     ]
-    for _, done in parallel.each(_chunks(soon, lambda _: 1), work):
+    for _, done in parallel.each(in_chunks(soon, lambda _: 1), work):
         for one in done:
             if one.problem:
                 execmode.warn(f"{one.user} was not told that key {one.fingerprint} expires: {one.problem}")
 
 
-def _remove(options: argparse.Namespace, site: _Site) -> int:
+def _remove(options: argparse.Namespace, site: Site) -> int:
     fingerprint = options.fingerprint.replace(" ", "").upper().removeprefix("0X")
     if not _FINGERPRINT.fullmatch(fingerprint):
         raise UsageError(f"{options.fingerprint!r} is not a full fingerprint (40 or 64 hexadecimal digits)")
     whose = site.owner(options.user)
     keyring = site.keyring(whose)
     desk = Desk(site.settings, post.chosen(options), execmode.warn)
-    left = _as_owner(whose, lambda: enrolment.remove(fingerprint, whose, desk))
+    left = as_owner(whose, lambda: enrolment.remove(fingerprint, whose, desk))
     rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
     _write(f"removed {fingerprint} from {keyring}; {rest}")
     return os.EX_OK
 
 
-def _test(options: argparse.Namespace, site: _Site) -> int:
+def _test(options: argparse.Namespace, site: Site) -> int:
     whose = site.owner(options.user)
     keyrings = site.settings.keyrings
-    fingerprints = _as_owner(whose, lambda: survey.try_out(whose, keyrings))
+    fingerprints = as_owner(whose, lambda: survey.try_out(whose, keyrings))
     if options.send:
         if not fingerprints:
             raise NoKeyError(f"{whose.user} has no key")
         desk = Desk(site.settings, post.chosen(options), execmode.warn)
-        _as_owner(whose, lambda: enrolment.send_trial(whose, desk))
+        as_owner(whose, lambda: enrolment.send_trial(whose, desk))
     if not fingerprints and site.settings.no_key == REFUSE:
         raise NoKeyError(f"{whose.user} has no key")
     if options.json:
@@ -427,13 +454,13 @@ def _test(options: argparse.Namespace, site: _Site) -> int:
     return os.EX_OK
 
 
-def _export(options: argparse.Namespace, site: _Site) -> int:
+def _export(options: argparse.Namespace, site: Site) -> int:
     if bool(options.all) != bool(options.wkd):
         raise UsageError("keys export: --wkd DIR goes with --all, and --user without it")
     keyrings = site.settings.keyrings
     if options.user:
         whose = site.owner(options.user)
-        (found,) = _as_owner(whose, lambda: survey.export([whose], keyrings))
+        (found,) = as_owner(whose, lambda: survey.export([whose], keyrings))
         if not found:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}")
         execmode.write(_armored(b"".join(found.values())))
@@ -441,8 +468,8 @@ def _export(options: argparse.Namespace, site: _Site) -> int:
     written = 0
     domains: set[str] = set()
     work = functools.partial(survey.export, keyrings=keyrings)
-    owners = (one for one in _everybody(site) if not isinstance(one, OwnerState))
-    for chunk, exports in parallel.each(_chunks(owners, lambda _: 1), work):
+    owners = (one for one in all_owners(site) if not isinstance(one, OwnerState))
+    for chunk, exports in parallel.each(in_chunks(owners, lambda _: 1), work):
         for whose, found in zip(chunk, exports, strict=True):
             # Section 3.1 of the draft: a file holds keys with that address only.
             fits = [one for one in found.values() if whose.user.lower() in _addresses(one)]
@@ -481,7 +508,7 @@ def _put(path: Path, content: bytes) -> None:
 _T = TypeVar("_T")
 
 
-def _as_owner(whose: Owner, work: Callable[[], _T]) -> _T:
+def as_owner(whose: Owner, work: Callable[[], _T]) -> _T:
     """Do `work` in a process that has that owner's rights and no others."""
     ((_, (result,)),) = parallel.each([(parallel.identity_of(whose.home), (None,))], lambda _: [work()])
     done: _T = result
@@ -530,7 +557,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 @contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+def progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, where that is a terminal. Its value is called with how many were done."""
     if quiet or not sys.stderr.isatty():
         yield lambda _: None
@@ -540,5 +567,5 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
 
     # Without auto_refresh it has no thread, which a fork would leave halfway.
     with Progress(console=Console(stderr=True), auto_refresh=False) as bar:
-        task = bar.add_task("importing", total=total)
+        task = bar.add_task("working", total=total)
         yield lambda count: bar.update(task, advance=count, refresh=True)

@@ -81,3 +81,20 @@ KEY_MAIL_SECONDS = 50
 
 # The file beside a keyring that says of what its owner was told: some 100 octets a line, three lines for each renewal.
 REMINDERS_OCTETS = 1_000_000
+
+# Octets of one argument of a program that a Sieve script calls: SIEVE_EXTPROGRAMS_MAX_PROGRAM_ARG_LEN of Pigeonhole.
+SIEVE_ARGUMENT_OCTETS = 1024
+# Arguments with a key. Pigeonhole sets no limit (1,000 compile); the head of a request to a worker has one, 100,000
+# octets (scriptprotocol). Minimal RSA keys of 4,096 bits take three arguments, and the largest in use fifteen.
+KEYDATA_ARGUMENTS = 64
+# A Sieve script: Pigeonhole's sieve_max_script_size.
+SIEVE_SCRIPT_OCTETS = 1_000_000
+# What a server says when it refuses, as far as it is repeated: Pigeonhole gives a line or two for each mistake.
+SERVICE_ANSWER_CHARACTERS = 600
+
+# What is published for an address: octets, seconds in all, redirections (a Web Key Directory needs none; hosters use
+# one), and how many are asked for at the same time, which is waiting more than work.
+FETCH_OCTETS = 1_000_000
+FETCH_SECONDS = 20
+FETCH_REDIRECTS = 3
+FETCHES_AT_ONCE = 8

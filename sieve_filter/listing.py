@@ -116,6 +116,15 @@ def choose(key: Key, minimum_bits: int, now: int) -> Subkey | str:
     return newest
 
 
+def encryption_subkeys(key: Key, minimum_bits: int, now: int) -> list[Subkey]:
+    """All subkeys of `key`, or the key itself, that `choose` could choose from at some time before they expire."""
+    return [
+        one
+        for one in _at(key, now).subkeys
+        if one.encrypts and one.state not in _STATES and not (one.algorithm in _BITS_COUNT and one.bits < minimum_bits)
+    ]
+
+
 def last_good(key: Key) -> int | None:
     """The last second at which `key` could be encrypted to, where nothing but its age is wrong; None elsewhere."""
     primary = key.subkeys[0]

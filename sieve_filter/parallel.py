@@ -50,11 +50,13 @@ def identity_of(home: str) -> Identity:
     return Identity(status.st_uid, status.st_gid)
 
 
-def each(chunks: Iterable[tuple[Identity, Sequence[Any]]], work: Work) -> Iterator[tuple[Sequence[Any], list[Any]]]:
-    """Give each chunk to `work`, in a process of its own that is `Identity` for good; as many at once as processors.
+def each(
+    chunks: Iterable[tuple[Identity, Sequence[Any]]], work: Work, at_once: int | None = None
+) -> Iterator[tuple[Sequence[Any], list[Any]]]:
+    """Give each chunk to `work`, in a process of its own that is `Identity` for good.
 
-    Yields each chunk with what `work` returned, as they get done. A process that fails makes the CryptomailError of it
-    the exception here, after the others have ended.
+    There are `at_once` of them at a time, else one for each processor. Yields each chunk with what `work` returned, as
+    they get done. A process that fails makes the CryptomailError of it the exception here, after the others have ended.
     """
     context = multiprocessing.get_context("fork")
     running: dict[Connection, tuple[ForkProcess, Sequence[Any]]] = {}
@@ -78,7 +80,7 @@ def each(chunks: Iterable[tuple[Identity, Sequence[Any]]], work: Work) -> Iterat
 
     try:
         for identity, chunk in chunks:
-            while len(running) >= (os.cpu_count() or 1):
+            while len(running) >= (at_once or os.cpu_count() or 1):
                 yield from collect()
             if failure is not None:
                 break

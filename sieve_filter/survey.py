@@ -38,6 +38,18 @@ def export(owners: Sequence[Owner], keyrings: Keyrings) -> list[dict[str, bytes]
     return [_export(owner, keyrings) for owner in owners]
 
 
+def enrolled(owners: Sequence[Owner], keyrings: Keyrings) -> list[frozenset[str] | str]:
+    """The fingerprints in the keyring of each of `owners`; in words why it cannot be read, where it cannot."""
+    return [_enrolled(owner, keyrings) for owner in owners]
+
+
+def _enrolled(owner: Owner, keyrings: Keyrings) -> frozenset[str] | str:
+    try:
+        return frozenset(_export(owner, keyrings))
+    except CryptomailError as error:
+        return str(error)
+
+
 def try_out(owner: Owner, keyrings: Keyrings) -> tuple[str, ...]:
     """Encrypt something as a delivery would. Out: the fingerprints of the subkeys that it went to; none without a key.
 

@@ -11,7 +11,7 @@ PACKAGE = Path(sieve_filter.__file__).parent
 PURE = [
     *("errors", "limits", "message", "cms", "mime", "armor", "packets", "structure", "shape"),
     *("hcp", "pgpmime", "incoming", "wkd", "owner", "listing", "certificate", "keybox", "keyreport"),
-    *("keymail", "notice"),
+    *("keymail", "notice", "sievescript", "published"),
 ]
 ORDER = [
     *PURE,
@@ -34,8 +34,9 @@ ORDER = [
         "extprogram",
         "decryption",
         "report",
-        *("doveadm", "homes", "parallel", "quarantine", "enrol", "survey"),
-        *("sendmail", "post", "enrolment", "imapprogram", "reminder", "keycommand"),
+        *("doveadm", "homes", "parallel", "quarantine", "enrol", "survey", "https", "dnskeys", "lookup", "refresh"),
+        *("sendmail", "post", "enrolment", "imapprogram", "reminder", "keycommand", "fetchcommand"),
+        *("managesieve", "scriptcommand"),
         "cli",
         "__main__",
     ),

@@ -1,0 +1,146 @@
+"""The actions `fetch` and `refresh` of `cryptomail keys`: set up what owners have published."""
+
+import argparse
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from sieve_filter import dnskeys, enrol, keycommand, limits, lookup, parallel, published, refresh, survey
+from sieve_filter.certificate import Certificate
+from sieve_filter.enrol import REFUSED, Outcome
+from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
+from sieve_filter.keycommand import Site
+from sieve_filter.keyreport import OwnerState
+from sieve_filter.lookup import Answer
+from sieve_filter.owner import Owner
+from sieve_filter.parallel import Identity
+
+
+def add_to(actions: Any) -> None:
+    """Add these actions to those of `keycommand.add_to`."""
+    action = keycommand.add_action(
+        actions, "fetch", "set up the keys that an owner has published", _fetch, everybody=None
+    )
+    _add_source(action)
+    action = keycommand.add_action(
+        actions, "refresh", "fetch the keys of owners who have one again, and renew them", _refresh
+    )
+    _add_source(action)
+    action.add_argument("--replace", action="store_true", help="where another key is published, take it instead")
+
+
+def _add_source(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--from", dest="source", required=True, choices=("wkd", "dane"), help="a Web Key Directory, or DNSSEC"
+    )
+    action.add_argument("--resolver", metavar="ADDRESS[:PORT]", help="with dane: the validating resolver on this host")
+
+
+def _fetch(options: argparse.Namespace, site: Site) -> int:
+    resolver = _resolver(options)
+    whose = site.owner(options.user)
+    address = _address(whose)
+    identity = parallel.identity_of(whose.home)
+    (answer,) = _look_up([(identity, address)], resolver).values()
+    if answer.error:
+        raise ServiceError(answer.error)
+    if answer.data is None:
+        raise RefusedKeyError(f"no key is published for {address}")
+    found = published.judge(answer.data, address)
+    outcomes = [Outcome(whose.user, "", "", REFUSED, problem) for problem in found.problems]
+    orders = [(whose._replace(addresses=frozenset({address})), found.certificates)]
+    keycommand.enrol_orders(orders, site, outcomes, lambda _: None, named=False)
+    return keycommand.tell_outcomes(outcomes, options.json)
+
+
+def _refresh(options: argparse.Namespace, site: Site) -> int:
+    resolver = _resolver(options)
+    outcomes: list[Outcome] = []
+    owners = _enrolled(options, site, outcomes)
+    with keycommand.progress(len(owners), options.json) as advance:
+        answers = _look_up(((identity, _address(whose)) for identity, whose, _ in owners), resolver, advance)
+    orders: list[tuple[Owner, tuple[Certificate, ...]]] = []
+    drops: dict[str, tuple[Owner, tuple[str, ...]]] = {}
+    for _, whose, enrolled in owners:
+        address = _address(whose)
+        plan = refresh.plan(whose.user, enrolled, answers[address], options.replace)
+        outcomes += plan.outcomes
+        if plan.take:
+            orders.append((whose._replace(addresses=frozenset({address})), plan.take))
+        if plan.drop:
+            drops[whose.user] = whose, plan.drop
+    keycommand.enrol_orders(orders, site, outcomes, lambda _: None, named=False)
+    # An old key goes only when all that is to take its place is there.
+    refused = {one.user for one in outcomes if one.status == REFUSED}
+    for user, (whose, fingerprints) in drops.items():
+        if user not in refused:
+            outcomes += [_drop(whose, site.keyring(whose), one) for one in fingerprints]
+    return keycommand.tell_outcomes(sorted(outcomes), options.json)
+
+
+def _resolver(options: argparse.Namespace) -> dnskeys.Resolver | None:
+    if (options.source == "dane") != (options.resolver is not None):
+        raise UsageError("--from dane needs --resolver ADDRESS, a validating resolver on this host; wkd needs none")
+    return dnskeys.resolver(options.resolver) if options.resolver is not None else None
+
+
+def _address(whose: Owner) -> str:
+    """The address whose key is looked up. Raises UsageError where the owner has none, or several and no chosen one."""
+    if "@" in whose.user:
+        return whose.user.lower()
+    if len(whose.addresses) != 1:
+        raise UsageError(f"{whose.user} is not an address, and has not one in [aliases] of the configuration")
+    return next(iter(whose.addresses))
+
+
+def _look_up(
+    wanted: Iterable[tuple[Identity, str]],
+    resolver: dnskeys.Resolver | None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> dict[str, Answer]:
+    """What is published, by address; asked for with the rights of whom it is for."""
+    work = functools.partial(lookup.look_up, resolver=resolver)
+    answers: dict[str, Answer] = {}
+    for _, found in parallel.each(((identity, [one]) for identity, one in wanted), work, limits.FETCHES_AT_ONCE):
+        answers |= {answer.address: answer for answer in found}
+        advance(len(found))
+    return answers
+
+
+def _enrolled(
+    options: argparse.Namespace, site: Site, outcomes: list[Outcome]
+) -> list[tuple[Identity, Owner, frozenset[str]]]:
+    """The owners who have keys in the place for them, and these; what is wrong with others goes into `outcomes`."""
+
+    def owners() -> Iterator[tuple[Identity, Owner]]:
+        for one in [keycommand.one_owner(options.user, site)] if options.user else keycommand.all_owners(site):
+            if isinstance(one, OwnerState):
+                outcomes.append(Outcome(one.user, "", "", refresh.FAILED, one.notes[0]))
+                continue
+            try:
+                _address(one[1])
+            except UsageError as error:
+                outcomes.append(Outcome(one[1].user, "", "", refresh.FAILED, str(error)))
+            else:
+                yield one
+
+    enrolled: list[tuple[Identity, Owner, frozenset[str]]] = []
+    keyrings = site.settings.keyrings
+    work = functools.partial(survey.enrolled, keyrings=keyrings._replace(owner=keyrings.owner[:1]))
+    for chunk, founds in parallel.each(keycommand.in_chunks(owners(), lambda _: 1), work):
+        for whose, found in zip(chunk, founds, strict=True):
+            if isinstance(found, str):
+                outcomes.append(Outcome(whose.user, "", "", refresh.FAILED, found))
+            elif found:
+                enrolled.append((parallel.identity_of(whose.home), whose, found))
+            elif options.user:
+                raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}: use keys fetch")
+    return enrolled
+
+
+def _drop(whose: Owner, keyring: str, fingerprint: str) -> Outcome:
+    try:
+        keycommand.as_owner(whose, lambda: enrol.remove(keyring, fingerprint))
+    except CryptomailError as error:
+        return Outcome(whose.user, keyring, fingerprint, REFUSED, f"it is not removed: {error}")
+    return Outcome(whose.user, keyring, fingerprint, refresh.REMOVED, "another key is published instead")
