@@ -152,7 +152,6 @@ def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing
     outcomes = enrol.enrol([order], desk.settings.keyrings.minimum_bits)
     if any(one.status == REFUSED for one in outcomes):
         return notice.refused([_reason(one) for one in outcomes if one.status == REFUSED], before.used)
-    os.sync()
     after = standing(whose, desk.settings)
     notes = {one.fingerprint: one.note.removeprefix("warning: ") for one in outcomes}
     keys = [one._replace(note=notes[one.fingerprint]) for one in after.used or () if one.fingerprint in notes]
@@ -184,7 +183,6 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
     with suppress(CryptomailError):  # it was revoked, say; then in clear, for there is no secret in it
         message = encrypted(message, whose, [fingerprint], desk.settings)
     left = enrol.remove(place(desk.settings, whose), fingerprint)
-    os.sync()
     _deliver(message, whose, desk)
     return left
 

@@ -429,6 +429,7 @@ def _remove(options: argparse.Namespace, site: Site) -> int:
     keyring = site.keyring(whose)
     desk = Desk(site.settings, post.chosen(options), execmode.warn)
     left = as_owner(whose, lambda: enrolment.remove(fingerprint, whose, desk))
+    os.sync()
     rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
     _write(f"removed {fingerprint} from {keyring}; {rest}")
     return os.EX_OK

@@ -86,7 +86,7 @@ def test_what_goes_wrong_on_the_server_is_answered_too(server: Server, alice: Ow
 
 
 def test_a_place_that_cannot_hold_a_keyring_is_told(server: Server, alice: Owner) -> None:
-    (server.home / ".cryptomail").write_text("a file")
+    (server.home / ".cryptomail").symlink_to("elsewhere")
     done = program(server, letter(alice))
     assert subject(done.stdout) == "Your OpenPGP keys were NOT changed"
     assert b"as a keyring" in done.stdout
