@@ -20,6 +20,9 @@ setting = $(shell doveconf -c "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" -h 
 # The one user who owns all mail. Empty where each mailbox belongs to a system user of its own.
 MAIL_USER ?= $(call setting,mail_uid)
 SEALING ?= yes
+# The folder in which owners save their keys, without the prefix of its namespace. Empty: they cannot.
+KEY_FOLDER ?= OpenPGP
+SENDMAIL ?= $(or $(call setting,sendmail_path),/usr/sbin/sendmail)
 SEQUOIA ?= no
 BASE_DIR ?= $(or $(call setting,base_dir),/run/dovecot)
 TEMP_DIR ?= $(or $(filter-out /tmp,$(call setting,mail_temp_dir)),/dev/shm)
@@ -42,6 +45,8 @@ SOCKET := $(BASE_DIR)/lmtp-sealed
 # Dovecot 2.3 does not make directories for its sockets below its BASE_DIR, which is gone after a restart.
 SOCKETS := $(LOCALSTATEDIR)/lib/cryptomail
 comma := ,
+# How notices to owners are delivered.
+POST := socket_path="$(SOCKET)"$(comma) sendmail_path="$(SENDMAIL)"$(comma) folder="$(KEY_FOLDER)"
 # A program file: its module, the function in there, that function's arguments, the file.
 program = sed 's|@MODULE@|$(1)|; s|@MAIN@|$(2)|g; s|@ARGUMENTS@|$(3)|; s|@VENV@|$(LIB)/venv|' dovecot/program.in \
 	> "$(DESTDIR)$(4)" && chmod 755 "$(DESTDIR)$(4)"
@@ -57,10 +62,12 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	    "apt-get install dovecot-core dovecot-lmtpd dovecot-sieve gnupg" >&2; exit 1; }
 	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" LIB="$(LIB)" SEQUOIA="$(SEQUOIA)" sh dovecot/install-venv.sh
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(LIB)/filter-bin" "$(DESTDIR)$(LIB)/execute-bin" \
-	    "$(DESTDIR)$(SHARE)/sieve/user"
-	$(call program,cli,main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)",$(PREFIX)/bin/cryptomail)
+	    "$(DESTDIR)$(LIB)/imap-bin" "$(DESTDIR)$(SHARE)/sieve/user"
+	$(call program,cli,main,config_file="$(CONFIG)"$(comma) $(POST),$(PREFIX)/bin/cryptomail)
 	$(call program,extprogram,filter_main,config_file="$(CONFIG)",$(LIB)/filter-bin/cryptomail)
 	$(call program,extprogram,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)",$(LIB)/execute-bin/cryptomail)
+	$(call program,extprogram,filter_main,config_file="$(CONFIG)",$(LIB)/imap-bin/cryptomail)
+	$(call program,imapprogram,enroll_main,config_file="$(CONFIG)"$(comma) $(POST),$(LIB)/imap-bin/cryptomail-enroll)
 	$(call program,workers,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail",$(LIB)/worker)
 	install -d "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute"
 	install -m 644 $(GLOBAL_SCRIPTS) "$(DESTDIR)$(SHARE)/sieve"
@@ -78,7 +85,7 @@ else
 	@echo "When this is in its place, compile the scripts: sievec -c $(SHARE)/sievec.conf $(SHARE)/sieve"
 endif
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" \
-	    "$(LIB)" "$(SHARE)/sieve" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" "$(MAIL_USER)" \
+	    "$(LIB)" "$(SHARE)/sieve" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" "$(MAIL_USER)" "$(KEY_FOLDER)" \
 	    | $(CONFFILE) install "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf"
 ifneq ($(wildcard config.toml.example),)
 	$(CONFFILE) install "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml" < config.toml.example

@@ -2,7 +2,8 @@
 
 In: Dovecot's version (2.3 or 2.4) and main configuration file; the directories of programs, scripts and temporary
 files; Dovecot's base_dir, and the directory of our sockets; whether to seal (yes or no); the mail user, empty where
-each mailbox belongs to a system user of its own: a worker runs as root then, and becomes whoever asks. Out: the text.
+each mailbox belongs to a system user of its own: a worker runs as root then, and becomes whoever asks; the folder in
+which owners save their keys, empty where they shall not. Out: the text.
 """
 
 import argparse
@@ -15,18 +16,35 @@ from pathlib import Path
 SNIPPETS = Path(__file__).parent / "conf.d"
 
 
-def plugin_settings(configuration: Path) -> dict[str, str]:
-    """The settings that Dovecot 2.3 finds in `plugin { }`; none when there is no such configuration yet."""
+def plugin_settings(configuration: Path, *scope: str) -> dict[str, str]:
+    """The settings that Dovecot 2.3 finds in `plugin { }`; none when there is no such configuration yet.
+
+    `scope` are options of doveconf that say for which of its processes.
+    """
     if not configuration.exists():
         return {}
     listing = subprocess.run(
-        ["doveconf", "-c", configuration, "plugin"], check=True, stdout=subprocess.PIPE, text=True
+        ["doveconf", "-c", configuration, *scope, "plugin"], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
     return dict(re.findall(r"^  (\S+) = (.*)$", listing, re.MULTILINE))
 
 
-def with_plugin(plugins: str) -> str:
-    return plugins if "sieve_extprograms" in plugins.split() else f"{plugins} sieve_extprograms".strip()
+def inbox_prefix(configuration: Path) -> str:
+    """The prefix of the namespace that has the inbox in it, which is empty mostly."""
+    if not configuration.exists():
+        return ""
+    listing = subprocess.run(
+        ["doveconf", "-c", configuration, "namespace"], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    for namespace in re.split(r"^namespace ", listing, flags=re.MULTILINE):
+        if re.search(r"^  inbox = yes$", namespace, re.MULTILINE):
+            prefix = re.search(r"^  prefix = (.+)$", namespace, re.MULTILINE)
+            return prefix[1] if prefix else ""
+    return ""
+
+
+def with_plugin(plugins: str, name: str) -> str:
+    return plugins if name in plugins.split() else f"{plugins} {name}".strip()
 
 
 def with_extension(extensions: str, name: str) -> str:
@@ -54,12 +72,29 @@ def before_name(place: int) -> str:
     return f"sieve_before{place + 1 if place else ''}"
 
 
-def values_23(settings: dict[str, str], scripts: str, script: str) -> dict[str, str]:
-    """What 2.3 needs to be told because it cannot add to a list."""
+def imapsieve_number(settings: dict[str, str], script: str) -> int:
+    """The number for our IMAPSieve mailbox: the one it has, else the first behind the administrator's.
+
+    Dovecot reads imapsieve_mailbox1_name, imapsieve_mailbox2_name, ... and stops at a gap.
+    """
+    number = 1
+    while f"imapsieve_mailbox{number}_name" in settings:
+        if settings.get(f"imapsieve_mailbox{number}_before") == f"file:{script}":
+            return number
+        number += 1
+    return number
+
+
+def values_23(settings: dict[str, str], imap: dict[str, str], scripts: str, script: str) -> dict[str, str]:
+    """What 2.3 needs to be told because it cannot add to a list. `imap` are the settings of IMAP processes."""
     theirs = before_scripts(settings, scripts)
+    plugins = with_plugin(settings.get("sieve_plugins", ""), "sieve_extprograms")
+    imap_plugins = with_plugin(imap.get("sieve_plugins", ""), "sieve_extprograms")
     options = [f"-o plugin/{before_name(place)}={value}" for place, value in enumerate([*theirs, ""])]
     return {
-        "SIEVE_PLUGINS": with_plugin(settings.get("sieve_plugins", "")),
+        "SIEVE_PLUGINS": plugins,
+        "IMAP_SIEVE_PLUGINS": with_plugin(imap_plugins, "sieve_imapsieve"),
+        "NUMBER": str(imapsieve_number(imap, f"{scripts}/enroll.sieve")),
         "SIEVE_EXTENSIONS": with_extension(settings.get("sieve_extensions", ""), "vnd.dovecot.filter"),
         "SIEVE_GLOBAL_EXTENSIONS": with_extension(settings.get("sieve_global_extensions", ""), "vnd.dovecot.execute"),
         "SIEVE_BEFORE": "\n".join(f"  {before_name(place)} = {one}" for place, one in enumerate([script, *theirs])),
@@ -72,6 +107,7 @@ def main() -> None:
     parser.add_argument("version", choices=("2.3", "2.4"))
     for name in ("configuration", "programs", "scripts", "temp_dir", "base_dir", "sockets", "sealing", "mail_user"):
         parser.add_argument(name)
+    parser.add_argument("key_folder", nargs="?", default="")
     arguments = parser.parse_args()
 
     sealing = arguments.sealing == "yes"
@@ -79,7 +115,10 @@ def main() -> None:
     values = {
         "FILTER_BIN_DIR": f"{arguments.programs}/filter-bin",
         "EXECUTE_BIN_DIR": f"{arguments.programs}/execute-bin",
+        "IMAP_BIN_DIR": f"{arguments.programs}/imap-bin",
         "SCRIPT": script,
+        "ENROLMENT_SCRIPT": f"{arguments.scripts}/enroll.sieve",
+        "KEY_FOLDER": arguments.key_folder,
         "TEMP_DIR": arguments.temp_dir,
         "SOCKETS": arguments.sockets,
         "SOCKETS_FROM_BASE_DIR": os.path.relpath(arguments.sockets, os.path.realpath(arguments.base_dir)),
@@ -88,10 +127,14 @@ def main() -> None:
         "WORKER_SOCKET_MODE": "0600" if arguments.mail_user else "0666",
     }
     if arguments.version == "2.3":
-        values |= values_23(plugin_settings(Path(arguments.configuration)), arguments.scripts, script)
+        configuration = Path(arguments.configuration)
+        everywhere, imap = plugin_settings(configuration), plugin_settings(configuration, "-f", "protocol=imap")
+        values |= values_23(everywhere, imap, arguments.scripts, script)
+        values["PREFIX"] = inbox_prefix(configuration)  # 2.4 adds it by itself
     directory = SNIPPETS / arguments.version
     template = (directory / "99-cryptomail.conf").read_text()
-    names = ("sealing.conf", "worker.conf") if sealing else ("worker.conf",)
+    names = ["sealing.conf", "worker.conf"] if sealing else ["worker.conf"]
+    names += ["enrolment.conf"] if arguments.key_folder else []
     template += "".join((directory / name).read_text() for name in names)
     sys.stdout.write(re.sub(r"@(\w+)@", lambda match: values[match[1]], template))
 

@@ -184,7 +184,7 @@ def _prepare(directory: Path, account: pwd.struct_passwd) -> None:
 
 def _install(directory: Path, mail_user: str, sealing: str) -> None:
     places = [f"PREFIX={directory}/usr", f"SYSCONFDIR={directory}/etc", f"BASE_DIR={directory}/run"]
-    places.append(f"LOCALSTATEDIR={directory}/var")
+    places += [f"LOCALSTATEDIR={directory}/var", f"SENDMAIL={directory}/sendmail"]
     command = ["make", "--silent", "install", *places, f"MAIL_USER={mail_user}", f"SEALING={sealing}"]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     (directory / "log" / "install.log").write_text(done.stdout)

@@ -5,26 +5,34 @@ import os
 import sys
 from pathlib import Path
 
-from sieve_filter import __version__, execmode, job
+from sieve_filter import __version__, execmode, job, post
 from sieve_filter.errors import FileError
+from sieve_filter.post import Post
 
 CONFIG_FILE = "/etc/cryptomail/config.toml"
 _ENVELOPE = ("user", "home", "recipient", "sender")
 SOCKET = "/run/dovecot/lmtp-sealed"
+SENDMAIL = "/usr/sbin/sendmail"
+FOLDER = "OpenPGP"
 
 
-def main(config_file: str = CONFIG_FILE, socket_path: str = SOCKET) -> int:
-    """Run the subcommand that `sys.argv` names. Returns an exit code of sysexits(3)."""
-    return execmode.guarded(lambda: _main(config_file, socket_path))
+def main(
+    config_file: str = CONFIG_FILE, socket_path: str = SOCKET, sendmail_path: str = SENDMAIL, folder: str = FOLDER
+) -> int:
+    """Run the subcommand that `sys.argv` names. `socket_path` and what follows: see post.Post.
+
+    Returns an exit code of sysexits(3).
+    """
+    return execmode.guarded(lambda: _main(config_file, Post(socket_path, sendmail_path, folder)))
 
 
-def _main(config_file: str, socket_path: str) -> int:
-    options = _parser(socket_path).parse_args()
+def _main(config_file: str, defaults: Post) -> int:
+    options = _parser(defaults).parse_args()
     code: int = options.run(options, config_file)
     return code
 
 
-def _parser(socket_path: str) -> argparse.ArgumentParser:
+def _parser(defaults: Post) -> argparse.ArgumentParser:
     parser = job.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
     parser.add_argument("--version", action="version", version=f"cryptomail {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -35,17 +43,27 @@ def _parser(socket_path: str) -> argparse.ArgumentParser:
 
     command = commands.add_parser("seal", help="encrypt the message on standard input, and deliver it to Dovecot")
     _add_options(command)
-    command.add_argument("--socket", default=socket_path, metavar="PATH", help="the LMTP service to deliver to")
+    command.add_argument(
+        "--socket", default=defaults.socket_path, metavar="PATH", help="the LMTP service to deliver to"
+    )
     command.set_defaults(run=_seal)
 
     command = commands.add_parser("worker", help="filter and seal for those who connect to a socket, as Dovecot does")
     command.add_argument("--listen", action="append", default=[], metavar="PATH", help="filter on this socket")
     command.add_argument("--listen-execute", action="append", default=[], metavar="PATH", help="seal on this socket")
-    command.add_argument("--socket", default=socket_path, metavar="PATH", help="the LMTP service to deliver to")
+    command.add_argument(
+        "--socket", default=defaults.socket_path, metavar="PATH", help="the LMTP service to deliver to"
+    )
     command.add_argument(
         "--processes", type=_count, default=os.cpu_count(), metavar="N", help="how many serve at a time"
     )
     command.set_defaults(run=_worker)
+
+    command = commands.add_parser("enroll", help="set up the keys in the message on standard input, and answer it")
+    for name in ("user", "home"):
+        command.add_argument(f"--{name}", help=f"use this instead of {name.upper()} from the environment")
+    post.add_options(command, defaults)
+    command.set_defaults(run=_enroll)
 
     command = commands.add_parser("inspect", help="say what kind of message a file holds")
     command.add_argument("--json", action="store_true", help="write JSON instead of text")
@@ -59,7 +77,7 @@ def _parser(socket_path: str) -> argparse.ArgumentParser:
     if sys.argv[1:2] == ["keys"]:  # it loads more than a filter has time for
         from sieve_filter import fetchcommand, keycommand
 
-        fetchcommand.add_to(keycommand.add_to(command))
+        fetchcommand.add_to(keycommand.add_to(command, defaults))
 
     command = commands.add_parser("sieve-script", help="write your Sieve script with your key in it, and upload it")
     if sys.argv[1:2] == ["sieve-script"]:
@@ -82,7 +100,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
 
 
 def _environment(options: argparse.Namespace) -> dict[str, str]:
-    given = {name.upper(): getattr(options, name) for name in _ENVELOPE}
+    given = {name.upper(): getattr(options, name, None) for name in _ENVELOPE}
     return dict(os.environ) | {name: value for name, value in given.items() if value is not None}
 
 
@@ -101,6 +119,12 @@ def _worker(options: argparse.Namespace, config_file: str) -> int:
     listeners = [workers.listen(path) for path in (*options.listen, *options.listen_execute)] or workers.inherited()
     service = worker.Service(config_file, options.socket, frozenset(options.listen_execute))
     return workers.alone(listeners, service, options.processes)
+
+
+def _enroll(options: argparse.Namespace, config_file: str) -> int:
+    from sieve_filter import imapprogram  # it loads more than a filter has time for
+
+    return imapprogram.run(_environment(options), config_file, post.chosen(options))
 
 
 def _inspect(options: argparse.Namespace, _config_file: str) -> int:

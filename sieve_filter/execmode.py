@@ -40,7 +40,7 @@ def run(
         signal.alarm(Settings().time_limit)
         settings = job.settings(options.config, config_file, trusted_owners)
         signal.alarm(settings.time_limit)
-        incoming = job.receive_message(_read(), settings)
+        incoming = job.receive_message(read(), settings)
         message = incoming.message
         delivery = job.encrypt_for_owner(incoming, options, environment, settings, Engines(warn, lasting=False))
         for piece in finish(delivery):
@@ -110,7 +110,8 @@ def _give_up(number: int, _frame: FrameType | None) -> NoReturn:
     raise TimedOutError(f"stopped by {signal.Signals(number).name}")
 
 
-def _read() -> Iterator[bytes]:
+def read() -> Iterator[bytes]:
+    """Standard input, in pieces. Raises FileError."""
     try:
         while piece := os.read(0, _PIECE):
             yield piece

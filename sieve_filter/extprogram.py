@@ -34,7 +34,7 @@ def execute_main(config_file: str, socket_path: str) -> int:
     return execmode.guarded(lambda: _run(parser.parse_args(sys.argv[1:]), config_file, finish))
 
 
-def _drop_privileges() -> None:
+def drop_privileges() -> None:
     """Give up for good what Dovecot gave up for a while: its 2.4 starts programs with root as their real user ID."""
     group, user = os.getegid(), os.geteuid()
     os.setresgid(group, group, group)
@@ -42,7 +42,7 @@ def _drop_privileges() -> None:
 
 
 def _run(options: argparse.Namespace, config_file: str, finish: Callable[[Delivery], Iterable[bytes]]) -> int:
-    _drop_privileges()
+    drop_privileges()
     gc.disable()  # the process ends with its one message
     trusted_owners = frozenset({0, Path(__file__).stat().st_uid})
     return execmode.run(options, os.environ, config_file, finish, trusted_owners)

@@ -16,13 +16,16 @@ from sieve_filter import (
     certificate,
     config,
     enrol,
+    enrolment,
     execmode,
     homes,
     keyreport,
     limits,
     owner,
     parallel,
+    post,
     refresh,
+    reminder,
     survey,
     wkd,
 )
@@ -30,6 +33,7 @@ from sieve_filter.armor import crc24
 from sieve_filter.certificate import Certificate, Reading
 from sieve_filter.config import REFUSE, Settings
 from sieve_filter.enrol import REFUSED, Order, Outcome
+from sieve_filter.enrolment import Desk
 from sieve_filter.errors import (
     ConfigError,
     CryptomailError,
@@ -43,6 +47,7 @@ from sieve_filter.errors import (
 from sieve_filter.keyreport import OwnerState, Rules
 from sieve_filter.owner import Owner
 from sieve_filter.parallel import Identity
+from sieve_filter.post import Post
 
 _STATUSES = (enrol.IMPORTED, enrol.RENEWED, enrol.UNCHANGED, REFUSED)
 _RARE = (refresh.KEPT, refresh.DIFFERENT, refresh.REMOVED, refresh.FAILED)  # counted where there are some
@@ -66,16 +71,14 @@ class Site(NamedTuple):
 
     def keyring(self, whose: Owner) -> str:
         """The GnuPG home that keys of `whose` are put into. Raises UsageError where it would be others' too."""
-        if not self.settings.keyrings.owner:
-            raise UsageError("keyrings.owner is empty in the configuration: there is no place for an owner's key")
-        template = self.settings.keyrings.owner[0]
-        if not any(variable in template for variable in ("%h", "%u", "%n")):
-            raise UsageError(f"keyrings.owner begins with {template}, which is the same place for everybody")
-        return owner.expand(template, whose)
+        return enrolment.place(self.settings, whose)
 
 
-def add_to(parser: argparse.ArgumentParser) -> Any:
-    """Add what may follow `cryptomail keys`. Out: argparse's collection of actions, for others to add theirs."""
+def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
+    """Add what may follow `cryptomail keys`; `defaults` are the ways to deliver notices.
+
+    Out: argparse's collection of actions, for others to add theirs.
+    """
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     action = add_action(actions, "import", "set up keys", _import, everybody="FOLDER|-")
@@ -84,12 +87,21 @@ def add_to(parser: argparse.ArgumentParser) -> Any:
     add_action(actions, "show", "tell all about one owner's keys", _show, everybody=None)
     action = add_action(actions, "remove", "take a key out of an owner's keyring", _remove, everybody=None)
     action.add_argument("fingerprint", metavar="FINGERPRINT", help="the full fingerprint")
+    post.add_options(action, defaults)
     action = add_action(actions, "export", "write an owner's keys, or a Web Key Directory of everybody's", _export)
     action.add_argument("--wkd", metavar="DIR", help="with --all: write a Web Key Directory there")
-    add_action(actions, "test", "say whether mail would be encrypted now, and to which keys", _test, everybody=None)
+    action = add_action(
+        actions, "test", "say whether mail would be encrypted now, and to which keys", _test, everybody=None
+    )
+    action.add_argument("--send", action="store_true", help="send the owner a message that is encrypted to them")
+    post.add_options(action, defaults)
     action = add_action(actions, "check", "find keys that are expired, about to, weak or unreadable", _check)
     action.add_argument("--warn-days", type=_days, default=30, metavar="DAYS", help="how soon is soon (default: 30)")
     action.add_argument("--prometheus", action="store_true", help="write Prometheus' text format")
+    action.add_argument(
+        "--notify", action="store_true", help="tell owners whose keys expire within 30 days, 7 days, one day; each once"
+    )
+    post.add_options(action, defaults)
     return actions
 
 
@@ -383,6 +395,8 @@ def _check(options: argparse.Namespace, site: Site) -> int:
         raise UsageError("--json or --prometheus, not both")
     try:
         states = _states(options, site, options.warn_days)
+        if options.notify:
+            _notify(states, site, post.chosen(options))
     except CryptomailError as error:  # a monitor knows four exit codes only
         states = [keyreport.unknown(options.user or "everybody", str(error))]
     if options.prometheus:
@@ -394,14 +408,28 @@ def _check(options: argparse.Namespace, site: Site) -> int:
     return keyreport.worst(states)
 
 
+def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
+    """Tell owners whose keys are about to expire; say on standard error who could not be told."""
+    work = functools.partial(reminder.remind, where=where, now=int(time.time()))
+    soon = [
+        (parallel.identity_of(site.owner(one.user).home), one)
+        for one in states
+        if any(key.used and reminder.due(key.expires, int(time.time()), ()) for key in one.keys)
+    ]
+    for _, done in parallel.each(in_chunks(soon, lambda _: 1), work):
+        for one in done:
+            if one.problem:
+                execmode.warn(f"{one.user} was not told that key {one.fingerprint} expires: {one.problem}")
+
+
 def _remove(options: argparse.Namespace, site: Site) -> int:
     fingerprint = options.fingerprint.replace(" ", "").upper().removeprefix("0X")
     if not _FINGERPRINT.fullmatch(fingerprint):
         raise UsageError(f"{options.fingerprint!r} is not a full fingerprint (40 or 64 hexadecimal digits)")
     whose = site.owner(options.user)
     keyring = site.keyring(whose)
-    left = as_owner(whose, lambda: enrol.remove(keyring, fingerprint))
-    os.sync()
+    desk = Desk(site.settings, post.chosen(options), execmode.warn)
+    left = as_owner(whose, lambda: enrolment.remove(fingerprint, whose, desk))
     rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
     _write(f"removed {fingerprint} from {keyring}; {rest}")
     return os.EX_OK
@@ -411,6 +439,11 @@ def _test(options: argparse.Namespace, site: Site) -> int:
     whose = site.owner(options.user)
     keyrings = site.settings.keyrings
     fingerprints = as_owner(whose, lambda: survey.try_out(whose, keyrings))
+    if options.send:
+        if not fingerprints:
+            raise NoKeyError(f"{whose.user} has no key")
+        desk = Desk(site.settings, post.chosen(options), execmode.warn)
+        as_owner(whose, lambda: enrolment.send_trial(whose, desk))
     if not fingerprints and site.settings.no_key == REFUSE:
         raise NoKeyError(f"{whose.user} has no key")
     if options.json:

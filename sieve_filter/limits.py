@@ -71,6 +71,17 @@ QUARANTINE_SECONDS = 30
 # A message up to this size is in memory as a whole while it is looked at, in some five copies at most.
 SMALL_OCTETS = 2_000_000
 
+# A message that brings a key. Most programs' mail has some 50 KB of it; more than a key's certificates may have, twice.
+KEY_MAIL_OCTETS = 5_000_000
+KEY_MAIL_DEPTH = 10
+KEY_MAIL_PARTS = 100
+# Keys in one such message, and seconds that may go by: less than Dovecot's sieve_filter_exec_timeout.
+KEY_MAIL_KEYS = 10
+KEY_MAIL_SECONDS = 50
+
+# The file beside a keyring that says of what its owner was told: some 100 octets a line, three lines for each renewal.
+REMINDERS_OCTETS = 1_000_000
+
 # Octets of one argument of a program that a Sieve script calls: SIEVE_EXTPROGRAMS_MAX_PROGRAM_ARG_LEN of Pigeonhole.
 SIEVE_ARGUMENT_OCTETS = 1024
 # Arguments with a key. Pigeonhole sets no limit (1,000 compile); the head of a request to a worker has one, 100,000

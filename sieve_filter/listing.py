@@ -63,6 +63,22 @@ def parse(colons: bytes) -> list[Key]:
     return keys
 
 
+def user_ids(colons: bytes) -> dict[str, tuple[str, ...]]:
+    """The user IDs of each key in a listing, by its fingerprint; without those that were revoked."""
+    found: dict[str, tuple[str, ...]] = {}
+    fingerprint = ""
+    for line in colons.split(b"\n"):
+        fields = line.split(b":")
+        if fields[0] == b"pub":
+            fingerprint = ""
+        elif fields[0] == b"fpr" and not fingerprint:
+            fingerprint = fields[9].decode("ascii", "replace")
+            found[fingerprint] = ()
+        elif fields[0] == b"uid" and fields[1] != b"r" and fingerprint:
+            found[fingerprint] += (_unescaped(fields[9]).decode("utf-8", "replace"),)
+    return found
+
+
 def _extend(key: Key, kind: bytes, fields: list[bytes]) -> Key:
     if kind == b"sub":
         return key._replace(subkeys=(*key.subkeys, _subkey(fields)))
@@ -169,7 +185,11 @@ def _time(field: bytes) -> int | None:
 
 def _address(user_id: bytes) -> str | None:
     """The address of a user ID as GnuPG writes it in a listing (UTF-8, special octets as \\xNN)."""
-    return address_in(_ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), user_id))
+    return address_in(_unescaped(user_id))
+
+
+def _unescaped(field: bytes) -> bytes:
+    return _ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), field)
 
 
 def address_in(user_id: bytes) -> str | None:

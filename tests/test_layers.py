@@ -11,7 +11,7 @@ PACKAGE = Path(sieve_filter.__file__).parent
 PURE = [
     *("errors", "limits", "message", "cms", "mime", "armor", "packets", "structure", "shape"),
     *("hcp", "pgpmime", "incoming", "wkd", "owner", "listing", "certificate", "keybox", "keyreport"),
-    *("sievescript", "published"),
+    *("keymail", "notice", "sievescript", "published"),
 ]
 ORDER = [
     *PURE,
@@ -35,7 +35,7 @@ ORDER = [
         "decryption",
         "report",
         *("doveadm", "homes", "parallel", "quarantine", "enrol", "survey", "https", "dnskeys", "lookup", "refresh"),
-        *("keycommand", "fetchcommand"),
+        *("sendmail", "post", "enrolment", "imapprogram", "reminder", "keycommand", "fetchcommand"),
         *("managesieve", "scriptcommand"),
         "cli",
         "__main__",
@@ -73,4 +73,4 @@ def test_message_code_knows_nothing_of_files_environment_or_processes() -> None:
 
 
 def test_each_program_is_started_by_one_module() -> None:
-    assert [module for module in ORDER if imports(module) & {"subprocess", "gnupg"}] == ["gpg", "doveadm"]
+    assert [module for module in ORDER if imports(module) & {"subprocess", "gnupg"}] == ["gpg", "doveadm", "sendmail"]

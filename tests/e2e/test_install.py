@@ -97,8 +97,11 @@ def test_installing_again_keeps_what_was_edited_and_says_so(staging: Path) -> No
     assert "60s" in (staging / f"{SNIPPET}.new").read_text()
 
 
-def rendered(tmp_path: Path, configuration: str) -> dict[str, str]:
-    """The plugin settings that Dovecot 2.3 has, with that configuration and our snippet after it."""
+def rendered(tmp_path: Path, configuration: str, *scope: str) -> dict[str, str]:
+    """The plugin settings that Dovecot 2.3 has, with that configuration and our snippet after it.
+
+    `scope` are options of doveconf that say for which of its processes.
+    """
     server.require_packages()
     file = tmp_path / "dovecot.conf"
     file.write_text(configuration)
@@ -114,9 +117,10 @@ def rendered(tmp_path: Path, configuration: str) -> dict[str, str]:
         "/var/lib/cryptomail",
         "yes",
         "vmail",
+        "OpenPGP",
     ]
     file.write_text(configuration + subprocess.run(render, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    listing = ["doveconf", "-c", str(file), "plugin"]
+    listing = ["doveconf", "-c", str(file), *scope, "plugin"]
     lines = subprocess.run(listing, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return dict(line.strip().split(" = ", 1) for line in lines if " = " in line)
 
@@ -144,6 +148,41 @@ def test_the_second_delivery_runs_the_administrator_s_scripts_and_not_ours(tmp_p
 def test_the_snippet_does_not_widen_a_list_of_all_allowed_extensions(tmp_path: Path) -> None:
     settings = rendered(tmp_path, "plugin {\n  sieve_extensions = fileinto reject\n}\n")
     assert settings["sieve_extensions"] == "fileinto reject vnd.dovecot.filter"
+
+
+def test_the_snippet_adds_to_an_administrator_s_imapsieve_folders(tmp_path: Path) -> None:
+    theirs = (
+        "plugin {\n  sieve_plugins = sieve_imapsieve\n  imapsieve_mailbox1_name = Junk\n"
+        "  imapsieve_mailbox1_causes = COPY\n  imapsieve_mailbox1_before = file:/theirs.sieve\n}\n"
+        "protocol imap {\n  mail_plugins = imap_quota imap_sieve\n"
+        "  plugin {\n    imapsieve_mailbox2_name = Trash\n  }\n}\n"
+    )
+    once = rendered(tmp_path, theirs, "-f", "protocol=imap")
+    assert once["sieve_plugins"] == "sieve_imapsieve sieve_extprograms"
+    assert once["imapsieve_mailbox1_before"] == "file:/theirs.sieve"
+    assert once["imapsieve_mailbox2_name"] == "Trash"
+    assert once["imapsieve_mailbox3_name"] == "OpenPGP"
+    assert once["imapsieve_mailbox3_causes"] == "APPEND COPY"
+    assert once["imapsieve_mailbox3_before"] == "file:/ours/enroll.sieve"
+    assert rendered(tmp_path, (tmp_path / "dovecot.conf").read_text(), "-f", "protocol=imap") == once
+
+
+@pytest.mark.parametrize("prefix", ["", "INBOX/", "INBOX."])
+def test_the_folder_for_keys_is_in_the_namespace_of_the_inbox(tmp_path: Path, prefix: str) -> None:
+    namespaces = (
+        f"namespace other {{\n  prefix = Other{prefix[-1:] or '/'}\n  location = maildir:/nowhere\n}}\n"
+        f"namespace inbox {{\n  inbox = yes\n  prefix = {prefix}\n  separator = {prefix[-1:] or '/'}\n}}\n"
+    )
+    settings = rendered(tmp_path, namespaces, "-f", "protocol=imap")
+    assert settings["imapsieve_mailbox1_name"] == f"{prefix}OpenPGP"
+
+
+def test_only_imap_processes_look_into_the_directory_with_the_program_that_enrols(tmp_path: Path) -> None:
+    assert rendered(tmp_path, "", "-f", "protocol=imap")["sieve_filter_bin_dir"] == "/programs/imap-bin"
+    for protocol in ("lmtp", "lda", "sieve"):
+        settings = rendered(tmp_path, "", "-f", f"protocol={protocol}")
+        assert settings["sieve_filter_bin_dir"] == "/programs/filter-bin"
+        assert "imapsieve" not in settings["sieve_plugins"]
 
 
 def test_rendering_the_snippet_twice_changes_nothing(tmp_path: Path) -> None:

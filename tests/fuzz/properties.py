@@ -2,7 +2,7 @@
 
 import os
 
-from sieve_filter import cms, listing, lmtp, mime, owner, packets, pgpmime, scriptprotocol, shape
+from sieve_filter import cms, keymail, listing, lmtp, mime, owner, packets, pgpmime, scriptprotocol, shape
 from sieve_filter.errors import UsageError
 from sieve_filter.hcp import POLICIES
 from sieve_filter.message import split
@@ -31,6 +31,8 @@ def _message(data: bytes) -> None:
         assert [field.value[:19] for field in stored.named(b"content-type")] == [b"multipart/encrypted"]
         assert pgpmime.marked(stored)
     pgpmime.restore(data)
+    asked = keymail.read(data)
+    assert not (asked.secret and (asked.certificates or asked.remove))
     assert data.endswith(lmtp.without_trace(data))
 
 

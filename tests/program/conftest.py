@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -38,9 +39,40 @@ def run(
     *arguments: str, data: bytes = b"", environment: Mapping[str, str] | None = None, config: Path | None = None
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run the command with just that environment, and that installed configuration."""
-    code = f"import sys; from sieve_filter.cli import main; sys.exit(main({str(config or '/nonexistent')!r}))"
+    # No test sends mail through the machine's own sendmail.
+    main = f"main({str(config or '/nonexistent')!r}, sendmail_path='')"
+    code = f"import sys; from sieve_filter.cli import main; sys.exit({main})"
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, input=data, capture_output=True, env=dict(environment or {}), timeout=120)
+
+
+class Outbox:
+    """A sendmail program that keeps what it is given, and what it kept."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+        directory.chmod(0o777)
+        self.program = directory / "sendmail"
+        keep = f'file=$(mktemp {directory}/sent.XXXXXX) && {{ echo "$@"; cat; }} > "$file" && chmod 644 "$file"'
+        self.program.write_text(f"#!/bin/sh\n{keep}\n")
+        self.program.chmod(0o755)
+
+    def take(self) -> list[tuple[str, bytes]]:
+        """The arguments and the message of each, which are then gone."""
+        files = sorted(self.directory.glob("sent.*"), key=lambda file: file.stat().st_mtime_ns)
+        taken = [file.read_bytes().partition(b"\n") for file in files]
+        for file in files:
+            file.unlink()
+        return [(arguments.decode(), message) for arguments, _, message in taken]
+
+
+@pytest.fixture
+def outbox() -> Iterator[Outbox]:
+    """Where every user can leave messages, as they cannot in tmp_path."""
+    with TemporaryDirectory(prefix="outbox-", dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Outbox(Path(directory, "mail"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,215 @@
+"""Does what a mailbox owner asks for by saving a message: sets keys up or takes one away, and answers.
+
+Runs with the rights of the user whose mail files they are, and for nobody but the owner whom Dovecot names.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from sieve_filter import enrol, errors, job, keymail, keyreport, keyring, limits, listing, notice, owner, survey
+from sieve_filter.certificate import Certificate
+from sieve_filter.config import ENCRYPT_ANYWAY, Settings
+from sieve_filter.engine import Engines
+from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, Order, Outcome
+from sieve_filter.errors import CryptomailError, DeliveryError, KeyringError, UnusableKeyError, UsageError
+from sieve_filter.incoming import Incoming
+from sieve_filter.keyreport import OwnerState, Rules
+from sieve_filter.message import split
+from sieve_filter.notice import KeyFacts, Stamp, Words
+from sieve_filter.owner import Owner
+from sieve_filter.post import Post, deliver
+
+_WARN_DAYS = 30
+
+
+class Desk(NamedTuple):
+    """What an enrolment works with: the settings, the ways to deliver, and who is told of what goes wrong."""
+
+    settings: Settings
+    post: Post
+    warn: Callable[[str], object]
+
+
+class Standing(NamedTuple):
+    """What a delivery finds of an owner's keys: their state, and those that mail is encrypted to.
+
+    `used` is None where there are keys but mail waits, for none of them may be encrypted to.
+    """
+
+    state: OwnerState
+    used: tuple[KeyFacts, ...] | None
+
+
+def answer(raw: bytes, whose: Owner, desk: Desk) -> bytes:
+    """Do what the message `raw`, which `whose` owner saved, asks for. Out: the message to keep in its place.
+
+    Whatever happens, no secret key is in that.
+    """
+    wishes = keymail.read(raw)
+    if wishes.secret:
+        desk.warn(f"{whose.user!r} saved a SECRET key: it was not kept")
+        return notice.message(whose.user, notice.refused_secret(), stamp(), None, notice.CONFIRMATION)
+    if notice.is_confirmation(split(raw)):
+        return raw
+    try:
+        words = _done(wishes, whose, desk)
+    except Exception as error:  # without an answer, nobody but the log would know
+        reason = errors.known(error)
+        desk.warn(f"{whose.user!r} saved a message with a key: {reason}")
+        words = notice.failed(str(reason))
+    return notice.message(whose.user, words, stamp(), raw, notice.CONFIRMATION)
+
+
+def place(settings: Settings, whose: Owner) -> str:
+    """The GnuPG home that keys of `whose` are put into. Raises UsageError where it would be others' too."""
+    if not settings.keyrings.owner:
+        raise UsageError("keyrings.owner is empty in the configuration: there is no place for an owner's key")
+    template = settings.keyrings.owner[0]
+    if not any(variable in template for variable in ("%h", "%u", "%n")):
+        raise UsageError(f"keyrings.owner begins with {template}, which is the same place for everybody")
+    return owner.expand(template, whose)
+
+
+def standing(whose: Owner, settings: Settings) -> Standing:
+    """How it is with the keys of `whose`. Raises CryptomailError where they cannot be read."""
+    (found,) = survey.look([whose], settings.keyrings)
+    if found.error:
+        raise KeyringError(found.error)
+    rules = Rules(settings.keyrings.minimum_bits, _WARN_DAYS, int(time.time()), False)
+    addresses = found.addresses if found.shared else None
+    state = keyreport.judge(whose.user, found.home, found.listing, addresses, found.notes, rules)
+    try:
+        # A delivery's own answer: expired keys may serve all the same.
+        expired = settings.expired_key == ENCRYPT_ANYWAY
+        recipients = keyring.find(whose, settings.keyrings, accept_expired=expired)
+    except UnusableKeyError:
+        return Standing(state, None)
+    subkeys = set(recipients.fingerprints if recipients else ())
+    keys = {
+        key.fingerprint for key in listing.parse(found.listing) if subkeys & {one.fingerprint for one in key.subkeys}
+    }
+    names = listing.user_ids(found.listing)
+    return Standing(
+        state,
+        tuple(
+            KeyFacts(one.fingerprint, names.get(one.fingerprint, ()), one.expires, "" if one.used else one.problem)
+            for one in state.keys
+            if one.fingerprint in keys
+        ),
+    )
+
+
+def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], settings: Settings) -> bytes:
+    """`message`, encrypted to exactly those keys in the keyrings of `whose`. Raises CryptomailError."""
+    parser = job.Parser(prog="cryptomail")
+    job.add_options(parser)
+    options = parser.parse_args(["--require", *(f"--key={one}" for one in fingerprints)])
+    incoming = Incoming(split(message), True, ())
+    environment = {"USER": whose.user, "HOME": whose.home}
+    engines = Engines(lambda _: None, lasting=False)
+    delivery = job.encrypt_for_owner(incoming, options, environment, settings._replace(size_limit=0), engines)
+    return b"".join(delivery.output)
+
+
+def stamp() -> Stamp:
+    """The stamp of a message that is made now."""
+    return Stamp(int(time.time()), os.urandom(16).hex())
+
+
+def _done(wishes: keymail.KeyMail, whose: Owner, desk: Desk) -> Words:
+    before = standing(whose, desk.settings)
+    if wishes.problems:
+        return notice.refused(wishes.problems, before.used)
+    certificates = wishes.certificates
+    stranger = ""
+    if wishes.autocrypt is not None:
+        # Almost every message has such a field, also one from somebody else that ended here by mistake.
+        if wishes.autocrypt.address in whose.addresses:
+            certificates = wishes.autocrypt.certificates
+        else:
+            stranger = wishes.autocrypt.address
+    if wishes.remove and certificates:
+        return notice.refused(
+            ["it asks for a key to be removed, and brings one: send one message for each"], before.used
+        )
+    if wishes.remove:
+        if wishes.remove not in {one.fingerprint for one in before.state.keys}:
+            return notice.refused([f"you have no key with the fingerprint {wishes.remove}"], before.used)
+        remove(wishes.remove, whose, desk)
+        return notice.removed(wishes.remove, standing(whose, desk.settings).used)
+    if not certificates:
+        return notice.no_key(stranger, before.used, desk.post.folder)
+    if len(certificates) > limits.KEY_MAIL_KEYS:
+        return notice.refused([f"it brings more than {limits.KEY_MAIL_KEYS} keys"], before.used)
+    return _enrol(certificates, whose, before, desk)
+
+
+def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing, desk: Desk) -> Words:
+    order = Order(whose.user, place(desk.settings, whose), certificates, whose.addresses, named=True)
+    outcomes = enrol.enrol([order], desk.settings.keyrings.minimum_bits)
+    if any(one.status == REFUSED for one in outcomes):
+        return notice.refused([_reason(one) for one in outcomes if one.status == REFUSED], before.used)
+    os.sync()
+    after = standing(whose, desk.settings)
+    notes = {one.fingerprint: one.note.removeprefix("warning: ") for one in outcomes}
+    keys = [one._replace(note=notes[one.fingerprint]) for one in after.used or () if one.fingerprint in notes]
+    new = {one.fingerprint for one in outcomes if one.status == IMPORTED}
+    if not new and not any(one.status == RENEWED for one in outcomes):
+        return notice.unchanged(keys, desk.post.folder)
+    old = [one for one in before.used or () if one.fingerprint not in notes]
+    if new and old:
+        words = notice.addition_notice([one for one in keys if one.fingerprint in new])
+        _post(words, [one.fingerprint for one in old], whose, desk)
+    posted = _post(notice.trial(keys, desk.post.folder), [one.fingerprint for one in keys], whose, desk)
+    return notice.enrolled(
+        keys, [one for one in after.used or () if one.fingerprint not in notes], desk.post.folder, posted
+    )
+
+
+def _reason(outcome: Outcome) -> str:
+    return f"key {outcome.fingerprint}: {outcome.note}" if outcome.fingerprint else outcome.note
+
+
+def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
+    """Take a key of `whose` away, and tell its owner so, encrypted to it if it still works.
+
+    Out: how many keys are left in the keyring. Raises CryptomailError.
+    """
+    keys = standing(whose, desk.settings).state.keys
+    last = all(one.fingerprint == fingerprint for one in keys)
+    message = notice.message(whose.user, notice.removal_notice(fingerprint, last), stamp())
+    with suppress(CryptomailError):  # it was revoked, say; then in clear, for there is no secret in it
+        message = encrypted(message, whose, [fingerprint], desk.settings)
+    left = enrol.remove(place(desk.settings, whose), fingerprint)
+    os.sync()
+    _deliver(message, whose, desk)
+    return left
+
+
+def send_trial(whose: Owner, desk: Desk) -> None:
+    """Send `whose` a message that is encrypted to all keys that mail is encrypted to. Raises CryptomailError."""
+    used = standing(whose, desk.settings).used or ()
+    message = notice.message(whose.user, notice.trial(used, desk.post.folder), stamp())
+    deliver(desk.post, whose.user, encrypted(message, whose, [one.fingerprint for one in used], desk.settings))
+
+
+def _post(words: Words, fingerprints: Sequence[str], whose: Owner, desk: Desk) -> str:
+    """Deliver a notice that is encrypted to those keys. Out: why that could not be, else nothing."""
+    try:
+        message = encrypted(notice.message(whose.user, words, stamp()), whose, fingerprints, desk.settings)
+    except CryptomailError as error:
+        desk.warn(f"a notice to {whose.user!r} was not sent: {error}")
+        return str(error)
+    return _deliver(message, whose, desk)
+
+
+def _deliver(message: bytes, whose: Owner, desk: Desk) -> str:
+    try:
+        deliver(desk.post, whose.user, message)
+    except DeliveryError as error:
+        desk.warn(f"a notice to {whose.user!r} was not sent: {error}")
+        return str(error)
+    return ""

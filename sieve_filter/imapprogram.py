@@ -1,0 +1,70 @@
+"""What Pigeonhole starts for a message that its owner saved over IMAP; and the command `enroll` for people.
+
+No script but the administrator's IMAPSieve script can reach it, for it lies in a directory of programs that Dovecot's
+IMAP processes alone look into. So it takes no argument, and acts for the owner in the environment and no other.
+"""
+
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+
+from sieve_filter import enrolment, execmode, extprogram, job, limits, owner, parallel
+from sieve_filter.enrolment import Desk
+from sieve_filter.errors import RefusedKeyError, UsageError
+from sieve_filter.post import Post
+
+# What a delivery sets, and IMAPSieve does not.
+_ENVELOPE = ("SENDER", "RECIPIENT", "ORIG_RECIPIENT")
+
+
+def enroll_main(config_file: str, socket_path: str, sendmail_path: str, folder: str) -> int:
+    """`filter "cryptomail-enroll"`: the saved message in, the one to keep in its place out. Returns an exit code."""
+    return execmode.guarded(lambda: _program(config_file, Post(socket_path, sendmail_path, folder)))
+
+
+def run(environment: Mapping[str, str], config_file: str, post: Post) -> int:
+    """Read a message from standard input, do what it asks for, and write the answer. Returns an exit code.
+
+    Raises CryptomailError where that cannot be; nothing was written then.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file may hold a secret key
+    os.umask(0o077)
+    parallel.stop_on_signals()
+    # The alarm clock is taken: each step of an enrolment sets its own.
+    deadline = threading.Timer(limits.KEY_MAIL_SECONDS, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    deadline.daemon = True
+    deadline.start()
+    settings = job.settings(None, config_file, None)
+    whose = owner.identify(environment, settings.aliases, "")
+    raw = _read()
+    execmode.write(enrolment.answer(raw, whose, Desk(settings, post, execmode.warn)))
+    deadline.cancel()
+    return os.EX_OK
+
+
+def _program(config_file: str, post: Post) -> int:
+    extprogram.drop_privileges()
+    if sys.argv[1:]:
+        raise UsageError("cryptomail-enroll takes no arguments")
+    if given := [name for name in _ENVELOPE if os.environ.get(name)]:
+        # A key that arrives is a stranger's: only what owners save themselves counts.
+        raise UsageError(f"{given[0]} is set: cryptomail-enroll is for messages that are saved over IMAP")
+    return run(os.environ, config_file, post)
+
+
+def _read() -> bytes:
+    """The message. Raises RefusedKeyError for one that is too large, all of which was read."""
+    taken = bytearray()
+    size = 0
+    for piece in execmode.read():
+        size += len(piece)
+        if size <= limits.KEY_MAIL_OCTETS:
+            taken += piece
+    if size > limits.KEY_MAIL_OCTETS:
+        raise RefusedKeyError(
+            f"a message to set up a key may have {limits.KEY_MAIL_OCTETS} octets; it is left as it is"
+        )
+    return bytes(taken)

@@ -1,0 +1,185 @@
+"""Finds in a message what its sender wants done with OpenPGP keys: keys to set up, or one to take away. Pure.
+
+The message is one that a mailbox owner saved to say so, but it may as well be any other that ended there by mistake.
+Nothing here decides whether a key may be used.
+"""
+
+import binascii
+import re
+from collections.abc import Iterator
+from html import unescape
+from typing import NamedTuple
+
+from sieve_filter import certificate, limits
+from sieve_filter.certificate import Certificate, Reading
+from sieve_filter.message import Message, split
+from sieve_filter.mime import ContentType, content_type, decode, split_multipart, transfer_encoding
+
+_TEXT = ContentType(b"text/plain")  # RFC 2045 section 5.2
+_KEYS = b"application/pgp-keys"  # RFC 3156 section 7
+_MESSAGE = b"message/rfc822"
+_HTML = b"text/html"
+
+# RFC 9580 section 6.2. A line of its own: a quoted or described key is none.
+_BEGIN = re.compile(rb"^-----BEGIN PGP PUBLIC KEY BLOCK-----[ \t]*\r?$", re.MULTILINE)
+_END = re.compile(rb"^-----END PGP PUBLIC KEY BLOCK-----[ \t]*\r?$", re.MULTILINE)
+# Anywhere at all: here the mistake is to overlook one.
+_SECRET = re.compile(rb"BEGIN PGP (?:PRIVATE|SECRET) KEY BLOCK")
+# The first octet of a binary key (RFC 9580 section 4.2): packet type 5 or 6, in the old format or the new one.
+_BINARY = frozenset(bytes([octet]) for octet in (*range(0x94, 0x9C), 0xC5, 0xC6))
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # what PowerShell makes of `gpg --armor --export > file`
+
+_LINE_BREAKS = re.compile(rb"<(?:br|/?p|/?div|/?pre)(?![a-z])[^<>]*+>", re.IGNORECASE)
+_MARKS = re.compile(rb"<[^<>]*+>")
+_SPACES = re.compile(rb"[ \t\xa0]*+\n[ \t\xa0]*+")
+
+_COMMAND = re.compile(rb"remove(?:[ \t]+(.*))?", re.IGNORECASE | re.DOTALL)
+_FINGERPRINT = re.compile(rb"(?:0X)?([0-9A-F]{40}|[0-9A-F]{64})")
+_ADDRESS = re.compile(r"[^\s<>@\"]+@[^\s<>@\"]+")
+
+
+class Autocrypt(NamedTuple):
+    """The key of an Autocrypt header field: the address that it claims to be for, lower case, and what can be read."""
+
+    address: str
+    certificates: tuple[Certificate, ...]
+
+
+class KeyMail(NamedTuple):
+    """What a message asks for.
+
+    Where `secret` is true there is a secret key in it, and nothing else is told. `certificates` are those attached or
+    in the text, each once; `autocrypt` is that of the header section, looked at only where there are no others;
+    `remove` the fingerprint in its Subject, upper case, or empty; `problems` says in words what could not be read.
+    """
+
+    secret: bool = False
+    certificates: tuple[Certificate, ...] = ()
+    autocrypt: Autocrypt | None = None
+    remove: str = ""
+    problems: tuple[str, ...] = ()
+
+
+def read(raw: bytes) -> KeyMail:
+    """What the message `raw` asks for. Any octets at all can be read, in time proportional to their number."""
+    message = split(raw)
+    if _SECRET.search(raw):
+        return KeyMail(secret=True)
+    leaves = list(_leaves(message))
+    if any(_SECRET.search(data) for _, data in leaves):
+        return KeyMail(secret=True)
+    # HTML mostly repeats the text that stands beside it; some mail programs send nothing else.
+    plain = [block for kind, data in leaves if kind != _HTML for block in _blocks(kind, data)]
+    blocks = plain or [block for kind, data in leaves if kind == _HTML for block in _blocks(kind, _shown(data))]
+    found: list[Certificate] = []
+    problems: list[str] = []
+    if len(blocks) > limits.KEY_MAIL_PARTS:
+        problems.append(f"it has more than {limits.KEY_MAIL_PARTS} blocks of keys")
+    else:
+        for block in blocks:
+            reading = certificate.read(block)
+            if reading.secret:
+                return KeyMail(secret=True)
+            found += reading.certificates
+            problems += reading.problems
+    remove, problem = _command(message)
+    problems += [problem] if problem else []
+    headers = [header for field in message.named(b"autocrypt") if (header := _autocrypt(field.value))]
+    if any(reading.secret for _, reading in headers):
+        return KeyMail(secret=True)
+    autocrypt = None
+    if len(headers) == 1 and not found and not problems and not remove:  # of several, Autocrypt says, none counts
+        address, reading = headers[0]
+        autocrypt = Autocrypt(address, reading.certificates)
+    return KeyMail(False, tuple(dict.fromkeys(found)), autocrypt, remove, tuple(dict.fromkeys(problems)))
+
+
+def _leaves(root: Message) -> Iterator[tuple[bytes, bytes]]:
+    """The media type and the decoded content of each part that holds no others; of attached messages too.
+
+    Beyond the limits, a part counts as a leaf, whatever it holds.
+    """
+    waiting = [(root, 0)]
+    parts = 1
+    while waiting:
+        part, depth = waiting.pop()
+        fields = part.named(b"content-type")
+        content = (content_type(fields[0].value) if fields else None) or _TEXT
+        inner: tuple[bytes, ...] = ()
+        if depth < limits.KEY_MAIL_DEPTH and parts < limits.KEY_MAIL_PARTS:
+            boundary = content.parameters.get(b"boundary", b"")
+            if content.media_type.startswith(b"multipart/") and boundary:
+                multipart = split_multipart(part.body, boundary)
+                inner = multipart.parts if multipart else ()
+            elif content.media_type == _MESSAGE:
+                inner = (_decoded(part),)
+        if inner:
+            parts += len(inner)
+            waiting += [(split(one), depth + 1) for one in reversed(inner)]
+        else:
+            yield content.media_type, _decoded(part)
+
+
+def _decoded(part: Message) -> bytes:
+    """The body without its transfer encoding, as far as that can be undone: no secret key may hide behind a slip."""
+    fields = part.named(b"content-transfer-encoding")
+    encoding = transfer_encoding(fields[0].value) if fields else b"7bit"
+    body = part.body
+    data = decode(body, encoding)
+    if data is None and encoding == b"quoted-printable":
+        data = binascii.a2b_qp(body)
+    elif data is None and encoding == b"base64":
+        packed = re.sub(rb"[^A-Za-z0-9+/]+", b"", body)
+        data = binascii.a2b_base64(packed[: len(packed) // 4 * 4])
+    data = body if data is None else data
+    return data[2:].replace(b"\x00", b"") if data.startswith(_UTF_16) else data
+
+
+def _blocks(kind: bytes, data: bytes) -> Iterator[bytes]:
+    """What in a leaf is meant to be keys: armored, with nothing around it, or binary."""
+    armored = False
+    start = 0
+    while begin := _BEGIN.search(data, start):
+        armored = True
+        end = _END.search(data, begin.end())
+        start = end.end() if end else len(data)
+        yield data[begin.start() : start]
+    if not armored and ((kind == _KEYS and data.strip()) or (not kind.startswith(b"text/") and data[:1] in _BINARY)):
+        yield data
+
+
+def _shown(html: bytes) -> bytes:
+    """The text of HTML, as far as a key needs it: its lines without marks, and without spaces around them."""
+    text = _MARKS.sub(b"", _LINE_BREAKS.sub(b"\n", html.translate(None, b"\r")))
+    return _SPACES.sub(b"\n", unescape(text.decode("latin-1")).encode("latin-1", "replace"))
+
+
+def _command(message: Message) -> tuple[str, str]:
+    """The fingerprint that the Subject says is to be removed; else what is wrong with it, if it says so at all."""
+    subjects = message.named(b"subject")
+    command = _COMMAND.fullmatch(subjects[0].value) if subjects else None
+    if command is None:
+        return "", ""
+    fingerprint = _FINGERPRINT.fullmatch(b"".join((command[1] or b"").split()).upper())
+    if fingerprint is None:
+        return "", "behind “remove”, the Subject must name a key's full fingerprint: 40 or 64 hexadecimal digits"
+    return fingerprint[1].decode("ascii"), ""
+
+
+def _autocrypt(value: bytes) -> tuple[str, Reading] | None:
+    """The address and the key in an Autocrypt header field (Autocrypt Level 1, "The Autocrypt Header").
+
+    None where it is malformed, or says anything that its readers must understand and do not.
+    """
+    attributes: dict[str, bytes] = {}
+    for attribute in value.split(b";"):
+        name, equals, content = attribute.strip().partition(b"=")
+        attributes.setdefault(name.strip().decode("ascii", "replace").lower(), content)
+        if not equals and attribute.strip():
+            return None
+    attributes.pop("", None)
+    if any(name not in ("addr", "keydata", "prefer-encrypt") and not name.startswith("_") for name in attributes):
+        return None
+    address = attributes.get("addr", b"").strip().decode("utf-8", "replace").lower()
+    data = decode(attributes.get("keydata", b""), b"base64")
+    return (address, certificate.read(data)) if _ADDRESS.fullmatch(address) and data else None

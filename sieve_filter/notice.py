@@ -1,0 +1,290 @@
+"""Words to mailbox owners about their keys, as whole messages. Pure: what happened in, messages out."""
+
+import re
+import textwrap
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import NamedTuple
+
+from sieve_filter.message import Message
+from sieve_filter.pgpmime import MARK
+
+CONFIRMATION = b"confirmation"
+_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,320}")
+_WIDTH = 76
+_USER_ID_LENGTH = 200
+_EOL = b"\r\n"
+
+
+class Stamp(NamedTuple):
+    """What makes a message one of its own: the time, in seconds since 1970, and a random word."""
+
+    seconds: int
+    word: str
+
+
+class KeyFacts(NamedTuple):
+    """What owners are told of a key: `expires` is in seconds since 1970, None for never; `note` a warning or empty."""
+
+    fingerprint: str
+    user_ids: tuple[str, ...]
+    expires: int | None
+    note: str = ""
+
+
+# The keys that mail is encrypted to; None where there are keys, but mail waits because none may be encrypted to.
+Current = Sequence[KeyFacts] | None
+
+
+class Words(NamedTuple):
+    """A Subject, and paragraphs; a paragraph that begins with a space keeps its lines."""
+
+    subject: str
+    paragraphs: tuple[str, ...]
+
+
+def message(user: str, words: Words, stamp: Stamp, original: bytes | None = None, mark: bytes = b"notice") -> bytes:
+    """A message from the mail server to `user`, Dovecot's name of the owner; `original` is attached byte for byte."""
+    text = _body(words)
+    content = b"Content-Type: text/plain; charset=utf-8" + _EOL + b"Content-Transfer-Encoding: 8bit" + _EOL
+    if original is not None:
+        boundary = b"_cryptomail_" + stamp.word.encode("ascii")
+        content, text = _with_original(content, text, original, boundary)
+    to = user if _ADDRESS.fullmatch(user) else "cryptomail"
+    domain = to.rpartition("@")[2] if "@" in to else "localhost"
+    head = (
+        f"From: cryptomail <{to}>",
+        f"To: <{to}>",
+        f"Subject: {words.subject}",
+        f"Date: {format_datetime(datetime.fromtimestamp(stamp.seconds, UTC))}",
+        f"Message-ID: <{stamp.word}.cryptomail@{domain}>",
+        "Auto-Submitted: auto-generated",  # RFC 3834 section 5: nobody's vacation message answers it
+        "MIME-Version: 1.0",
+    )
+    lines = [line.encode("ascii", "replace") for line in head]
+    return _EOL.join([*lines, MARK + b": " + mark, content]) + _EOL + text
+
+
+def is_confirmation(one: Message) -> bool:
+    """Whether it says that it is an answer of ours. Anybody can say so: nothing may be done because of it."""
+    return any(field.value == CONFIRMATION for field in one.named(MARK.lower()))
+
+
+def enrolled(keys: Sequence[KeyFacts], others: Sequence[KeyFacts], folder: str, posted: str) -> Words:
+    """The answer where `keys` were set up; `others` serve beside them. `posted`: see `_about_test`."""
+    return Words(
+        "Your OpenPGP key is set up",
+        (
+            "From now on, mail for you is encrypted as it arrives, to " + ("this key:" if len(keys) == 1 else "these:"),
+            *map(_described, keys),
+            *_beside(others),
+            _about_test(posted),
+            *_how_to_turn_off(folder, keys),
+        ),
+    )
+
+
+def unchanged(keys: Sequence[KeyFacts], folder: str) -> Words:
+    """The answer where `keys` were there already."""
+    return Words(
+        "Your OpenPGP key was set up already",
+        (
+            "Nothing was changed: mail for you is encrypted to it.",
+            *map(_described, keys),
+            *_how_to_turn_off(folder, keys),
+        ),
+    )
+
+
+def refused(reasons: Sequence[str], current: Current) -> Words:
+    """The answer where nothing was set up."""
+    return Words(
+        "Your OpenPGP keys were NOT changed",
+        ("What you asked for was not done:", *(f"  - {_safe(reason)}" for reason in reasons), *_still(current)),
+    )
+
+
+def failed(reason: str) -> Words:
+    """The answer where something went wrong on the server."""
+    return Words(
+        "Your OpenPGP keys could not be looked after",
+        (
+            "Something went wrong on the mail server. Tell your mail administrator:",
+            f"  {_safe(reason)}",
+            "Your message is attached, unchanged.",
+        ),
+    )
+
+
+def refused_secret() -> Words:
+    """The answer to a secret key."""
+    return Words(
+        "WARNING: you sent your SECRET key",
+        (
+            "The message that you saved here held a SECRET key. Nothing was set up, and this answer stands in the "
+            "message's place: the key is not kept here. But it was on its way through the network and this server, "
+            "and your mail program may have another copy, in a folder for sent messages or drafts: delete that.",
+            "Whoever has the key and its passphrase can read your mail. If you are not sure that nobody else has, "
+            "revoke the key and make a new one.",
+            "What belongs here is the PUBLIC key. In Thunderbird: Account Settings, End-To-End Encryption, the key's "
+            "“Export Public Key”. On a command line: gpg --armor --export YOUR-ADDRESS",
+        ),
+    )
+
+
+def no_key(address: str, current: Current, folder: str) -> Words:
+    """The answer to a message without a key; `address` is that of an Autocrypt header field, not the owner's."""
+    why = "There is no OpenPGP public key in the message that you saved here. It is attached, unchanged."
+    if address:
+        why += (
+            f" (The key in its Autocrypt header field is {_safe(address)}'s, so it was not taken for yours. If it is "
+            "yours, attach it.)"
+        )
+    return Words(
+        "No OpenPGP key found",
+        (
+            why,
+            f"To have your mail encrypted, save a message with your public key attached in the folder {folder}. To "
+            "have a key taken away, save one there with the Subject: remove FINGERPRINT",
+            *_still(current),
+        ),
+    )
+
+
+def removed(fingerprint: str, current: Current) -> Words:
+    """The answer where a key was taken away."""
+    return Words(
+        "Your OpenPGP key was removed",
+        ("This key of yours was taken away:", f"  {grouped(fingerprint)}", *_still(current)),
+    )
+
+
+def removal_notice(fingerprint: str, last: bool) -> Words:
+    """What the owner of a key is told, encrypted to it, when it is taken away; `last`: there is no other."""
+    return Words(
+        "Your OpenPGP key was removed",
+        (
+            "This key of yours was just taken away: mail for you is no longer encrypted to it.",
+            f"  {grouped(fingerprint)}",
+            *(("You have no other key: mail for you is stored in clear.",) if last else ()),
+            "If that was not you, somebody knows your mail password: change it now, tell your mail administrator, and "
+            "set the key up again.",
+        ),
+    )
+
+
+def trial(keys: Sequence[KeyFacts], folder: str) -> Words:
+    """What an owner gets encrypted to new keys, to see that they can be used."""
+    return Words(
+        "Your mail is encrypted: a test message",
+        (
+            "If you can read this, all is well: this message was encrypted by your mail server to",
+            *map(_described, keys),
+            "and so is every message that comes from now on.",
+            *_how_to_turn_off(folder, keys),
+        ),
+    )
+
+
+def addition_notice(new: Sequence[KeyFacts]) -> Words:
+    """What an owner is told, encrypted to the keys that were there before, when others come to them."""
+    return Words(
+        "Another OpenPGP key was set up for you",
+        (
+            "From now on, mail for you is encrypted to this key too:",
+            *map(_described, new),
+            "Whoever has that key can read it. If that was not you, somebody knows your mail password: change it now, "
+            "tell your mail administrator, and have the key removed.",
+        ),
+    )
+
+
+def expiring(key: KeyFacts, days: int, folder: str) -> Words:
+    """What an owner is told of a key that expires in so many days, 0 for within the next."""
+    when = f"expires in {days} day{'s' if days != 1 else ''}" if days else "expires within a day"
+    return Words(
+        f"Your OpenPGP key {when}",
+        (
+            f"Mail for you is encrypted to this key, which {when}:",
+            _described(key),
+            "Renew it in your mail program (in Thunderbird: Account Settings, End-To-End Encryption, “Change "
+            "expiration date”; on a command line: gpg --quick-set-expire FINGERPRINT 2y, and the same once more with "
+            "'*' behind it, for the subkeys).",
+            (f"Then save a message with the new public key attached in the folder {folder}, or " if folder else "Then ")
+            + "give the new public key to your mail administrator. It takes the old one's place by itself.",
+        ),
+    )
+
+
+def grouped(fingerprint: str) -> str:
+    """A fingerprint as people compare it."""
+    return " ".join(fingerprint[start : start + 4] for start in range(0, len(fingerprint), 4))
+
+
+def _described(key: KeyFacts) -> str:
+    expires = "never" if key.expires is None else f"{datetime.fromtimestamp(key.expires, UTC):%Y-%m-%d}"
+    lines = [f"  Fingerprint  {grouped(key.fingerprint)}"]
+    lines += [f"  User ID      {_safe(one)[:_USER_ID_LENGTH]}" for one in key.user_ids]
+    lines += [f"  Expires      {expires}"]
+    lines += [f"  Note         {_safe(key.note)}"] if key.note else []
+    return "\n".join(lines)
+
+
+def _beside(others: Sequence[KeyFacts]) -> tuple[str, ...]:
+    if not others:
+        return ()
+    return ("and to these, as before, until you have them removed:", *map(_described, others))
+
+
+def _still(current: Current) -> tuple[str, ...]:
+    if current is None:
+        return ("Mail for you waits, because none of your keys can be used: set up another one.",)
+    if not current:
+        return ("Mail for you is not encrypted now.",)
+    return ("Mail for you is encrypted to:", *map(_described, current))
+
+
+def _about_test(posted: str) -> str:
+    """`posted` says why there is no test message, and is empty where there is one."""
+    if posted:
+        return (
+            f"There is no test message, because the server could not deliver one ({_safe(posted)}): send one to "
+            "yourself, and see whether you can read it."
+        )
+    return "A test message, encrypted to it, is in your inbox. Open it: if you cannot read it, do as follows."
+
+
+def _how_to_turn_off(folder: str, keys: Sequence[KeyFacts]) -> tuple[str, ...]:
+    if not folder:
+        return ("To turn this off again, ask your mail administrator.",)
+    commands = "\n".join(f"  remove {key.fingerprint}" for key in keys)
+    return (
+        f"To turn this off again, save a message in the folder {folder} whose Subject is",
+        commands,
+        "To move or delete this message changes nothing.",
+    )
+
+
+def _body(words: Words) -> bytes:
+    paragraphs = [
+        one if one.startswith(" ") else textwrap.fill(one, _WIDTH, break_long_words=False, break_on_hyphens=False)
+        for one in words.paragraphs
+    ]
+    return "\r\n\r\n".join(one.replace("\n", "\r\n") for one in paragraphs).encode("utf-8", "replace") + _EOL
+
+
+def _with_original(content: bytes, text: bytes, original: bytes, boundary: bytes) -> tuple[bytes, bytes]:
+    # RFC 2046 section 5.2.1 allows nothing else, and nothing else leaves it as it is.
+    encoding = b"Content-Transfer-Encoding: " + (b"binary" if b"\x00" in original else b"8bit") + _EOL
+    head = b'Content-Type: multipart/mixed; boundary="' + boundary + b'"' + _EOL + encoding
+    delimiter = b"--" + boundary
+    attached = b"Content-Type: message/rfc822" + _EOL + b"Content-Disposition: attachment; filename=saved.eml" + _EOL
+    attached += encoding + _EOL
+    parts = (delimiter + _EOL, content, _EOL, text, delimiter + _EOL, attached, original, _EOL, delimiter, b"--", _EOL)
+    return head, b"".join(parts)
+
+
+def _safe(text: str) -> str:
+    """A stranger's text on one line of its own."""
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,67 @@
+"""Delivers the server's own notices to mailbox owners: over the private LMTP service, else with sendmail.
+
+LMTP comes first: Dovecot then has the notice in the mailbox, or says why not, before anybody is told that it is there;
+it goes through no queue and no spam filter; and the service runs no script of ours, so that a notice that was encrypted
+to one key stays as it is. Only the user who owns all mail can connect to it. Elsewhere there is sendmail.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from sieve_filter.errors import DeliveryError
+
+
+class Post(NamedTuple):
+    """The ways to deliver: the LMTP service's socket, and the sendmail program; and the way back: the folder in which
+    owners save what they want done with their keys. Each is empty where there is none.
+    """
+
+    socket_path: str
+    sendmail_path: str
+    folder: str
+
+
+def add_options(parser: argparse.ArgumentParser, defaults: Post) -> None:
+    """The options of commands that deliver notices."""
+    parser.add_argument("--socket", default=defaults.socket_path, metavar="PATH", help="the LMTP service for notices")
+    parser.add_argument("--sendmail", default=defaults.sendmail_path, metavar="PATH", help="the program for notices")
+    parser.set_defaults(folder=defaults.folder)
+
+
+def chosen(options: argparse.Namespace) -> Post:
+    """What `add_options` made of a command line."""
+    return Post(options.socket, options.sendmail, options.folder)
+
+
+def deliver(post: Post, user: str, message: bytes) -> None:
+    """Deliver `message` to `user`, with the null sender, by the first way that there is. Raises DeliveryError."""
+    ways: list[Callable[[], None]] = []
+    if post.socket_path and Path(post.socket_path).is_socket():
+        ways.append(lambda: _over_lmtp(post.socket_path, user, message))
+    if post.sendmail_path and Path(post.sendmail_path).exists():
+        ways.append(lambda: by_sendmail(post, user, message))
+    failure = DeliveryError("there is neither the service lmtp-sealed nor a sendmail program")
+    for way in ways:
+        try:
+            way()
+            return
+        except DeliveryError as error:
+            failure = error
+    raise failure
+
+
+def by_sendmail(post: Post, user: str, message: bytes) -> None:
+    """Send `message` to `user` like any other mail, through the queue and the filter. Raises DeliveryError."""
+    from sieve_filter import sendmail  # likewise
+
+    if not post.sendmail_path:
+        raise DeliveryError("there is no sendmail program")
+    sendmail.send(post.sendmail_path, user, message)
+
+
+def _over_lmtp(socket_path: str, user: str, message: bytes) -> None:
+    from sieve_filter import lmtp  # slow to load, and few commands deliver anything
+
+    lmtp.send(lmtp.connect(socket_path), lmtp.Envelope("", user, user), [message], lambda: None)

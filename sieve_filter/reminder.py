@@ -1,0 +1,105 @@
+"""Tells owners that a key of theirs is about to expire: 30 days, 7 days and one day before, each time once.
+
+Who was told of what stands in a small file beside the keyring, a line for each: user, fingerprint, time at which the
+key expires (seconds since 1970), days before. A renewed key expires at another time, so it is another matter.
+"""
+
+import fcntl
+import os
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from sieve_filter import enrolment, limits, notice, post
+from sieve_filter.errors import DeliveryError
+from sieve_filter.keyreport import KeyState, OwnerState
+from sieve_filter.notice import KeyFacts
+from sieve_filter.post import Post
+
+DAYS = (30, 7, 1)
+FILE = "cryptomail-reminders"
+_DAY = 86_400
+
+
+class Reminded(NamedTuple):
+    """What became of one reminder: `problem` says why it could not be sent, and is empty where it was."""
+
+    user: str
+    fingerprint: str
+    days: int
+    problem: str
+
+
+def due(expires: int | None, now: int, told: Container[int]) -> int | None:
+    """Of which of DAYS an owner is to be told now; None for none. `told` are those of which the owner was told.
+
+    Who could not be told of 30 days in time is told of 7 alone.
+    """
+    if expires is None or expires <= now:
+        return None
+    passed = [days for days in DAYS if expires - now <= days * _DAY]
+    return passed[-1] if passed and not any(days in told for days in DAYS if days <= passed[-1]) else None
+
+
+def remind(states: Sequence[OwnerState], where: Post, now: int) -> list[Reminded]:
+    """Tell the owners whose keys are about to expire. Runs as the user whose keyrings they are."""
+    return [one for state in states for one in _remind(state, where, now)]
+
+
+def _remind(state: OwnerState, where: Post, now: int) -> Iterator[Reminded]:
+    keys = [key for key in state.keys if key.used and due(key.expires, now, ()) is not None]
+    if not keys:
+        return
+    try:
+        with _record(Path(state.home)) as record:
+            told = _read(record)
+            for key in keys:
+                matter = f"{state.user} {key.fingerprint} {key.expires}"
+                days = due(key.expires, now, told.get(matter, ()))
+                if days is not None:
+                    problem = _send(state.user, key, where, now)
+                    if not problem:
+                        _append(record, f"{matter} {days}\n")
+                    yield Reminded(state.user, key.fingerprint, days, problem)
+    except OSError as error:
+        why = f"cannot use {state.home}/{FILE}: {error.strerror}"
+        yield from (Reminded(state.user, key.fingerprint, 0, why) for key in keys)
+
+
+def _send(user: str, key: KeyState, where: Post, now: int) -> str:
+    """Send one reminder. Out: why that could not be, else nothing."""
+    facts = KeyFacts(key.fingerprint, tuple(f"<{one}>" for one in key.addresses), key.expires)
+    words = notice.expiring(facts, ((key.expires or now) - now) // _DAY, where.folder)
+    try:
+        post.by_sendmail(where, user, notice.message(user, words, enrolment.stamp()))
+    except DeliveryError as error:
+        return str(error)
+    return ""
+
+
+@contextmanager
+def _record(home: Path) -> Iterator[int]:
+    """The file, made if need be, as a descriptor; nobody else tells anybody meanwhile."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(home / FILE, flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(record: int) -> dict[str, set[int]]:
+    """Of how many days before owners were told, for each user, fingerprint and time. What is damaged is passed over."""
+    told: dict[str, set[int]] = {}
+    for line in os.pread(record, limits.REMINDERS_OCTETS, 0).decode("utf-8", "replace").splitlines():
+        matter, _, days = line.rpartition(" ")
+        if days.isascii() and days.isdecimal():
+            told.setdefault(matter, set()).add(int(days[:9]))
+    return told
+
+
+def _append(record: int, line: str) -> None:
+    os.write(record, line.encode("utf-8", "surrogateescape"))
+    os.fsync(record)

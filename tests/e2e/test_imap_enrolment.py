@@ -1,0 +1,415 @@
+"""Owners bring their keys over IMAP: they save a message in the folder OpenPGP, and the answer stands in its place."""
+
+import base64
+import imaplib
+import os
+import pwd
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+
+import pytest
+
+from lab import client, managesieve
+from lab.client import Lab
+from tests.e2e.conftest import (
+    NewPerson,
+    OpenLab,
+    Person,
+    assert_encrypted_to,
+    assert_nowhere_in_clear,
+    assert_unchanged,
+    deliver,
+    message,
+)
+
+FOLDER = "OpenPGP"
+
+
+@contextmanager
+def session(person: Person) -> Iterator[imaplib.IMAP4]:
+    with imaplib.IMAP4(*person.lab.imap, timeout=client.SECONDS) as connection:
+        connection.login(person.address, person.lab.password)
+        yield connection
+
+
+def save(person: Person, saved: bytes, folder: str = FOLDER) -> None:
+    """Save a message as a mail client does."""
+    with session(person) as connection:
+        connection.create(folder)
+        code, answer = connection.append(folder, r"(\Seen)", "", saved)
+        assert code == "OK", answer
+
+
+def answers(person: Person, folder: str = FOLDER) -> list[EmailMessage]:
+    parsed = [message_from_bytes(one, policy=policy.default) for one in client.imap(person.lab, person.user, folder)]
+    return [one for one in parsed if isinstance(one, EmailMessage)]
+
+
+def text(answer: EmailMessage) -> str:
+    body = answer.get_body(("plain",))
+    assert body is not None
+    content: str = body.get_content()
+    return " ".join(content.split())
+
+
+def words(fingerprint: str) -> str:
+    return " ".join(re.findall("....", fingerprint))
+
+
+def armored(person: Person) -> bytes:
+    return person.gpg.gpg("--armor", "--export").replace(b"\n", b"\r\n")
+
+
+def with_text(content: bytes, subject: str = "my key", *fields: str) -> bytes:
+    head = ["From: me@example.org", f"Subject: {subject}", *fields, "", ""]
+    return "\r\n".join(head).encode() + content + b"\r\n"
+
+
+def with_attachment(content: bytes, media_type: str = "application/pgp-keys", name: str = "key.asc") -> bytes:
+    one = EmailMessage(policy=policy.SMTP)
+    one["From"] = "me@example.org"
+    one["Subject"] = "my key"
+    one.set_content("Here it is.\n")
+    main, sub = media_type.split("/")
+    one.add_attachment(content, main, sub, filename=name)
+    return one.as_bytes()
+
+
+def keyring(person: Person) -> bool:
+    return (person.lab.home(person.user) / ".cryptomail").exists()
+
+
+def assert_next_message_is_encrypted(person: Person, canary: str) -> None:
+    sent = message(canary)
+    assert deliver(person, sent) == 250
+    [stored] = [one for one in person.received() if b"\nSubject: hello\n" in one]
+    assert_encrypted_to(person, stored, sent, canary)
+
+
+def assert_next_message_is_not_encrypted(person: Person, canary: str) -> None:
+    sent = message(canary)
+    assert deliver(person, sent) == 250
+    [stored] = [one for one in person.received() if b"\nSubject: hello\n" in one]
+    assert_unchanged(stored, sent)
+
+
+@pytest.mark.parametrize("way", ["attached", "attached and binary", "without a telling type", "inline", "Autocrypt"])
+def test_a_saved_key_is_set_up_and_the_answer_stands_in_the_message_s_place(
+    lab_sealed: Lab, new_person: NewPerson, canary: str, way: str
+) -> None:
+    person = new_person(lab_sealed)
+    fingerprint = person.gpg.make_key(person.address, expires="2y")
+    match way:
+        case "attached":
+            saved = with_attachment(armored(person))
+        case "attached and binary":
+            saved = with_attachment(person.gpg.gpg("--export"), name="key.pgp")
+        case "without a telling type":
+            saved = with_attachment(armored(person), "application/octet-stream", "note.bin")
+        case "inline":
+            saved = with_text(b"Here is my key:\r\n\r\n" + armored(person))
+        case _:
+            key = base64.encodebytes(person.gpg.gpg("--export")).decode().replace("\n", "\r\n ").rstrip()
+            saved = with_text(b"", "hi", f"Autocrypt: addr={person.address}; prefer-encrypt=mutual;\r\n keydata={key}")
+    save(person, saved)
+    [answer] = answers(person)
+    assert answer["Subject"] == "Your OpenPGP key is set up"
+    assert words(fingerprint) in text(answer)
+    assert f"User ID <{person.address}>" in text(answer)
+    assert re.search(r"Expires 20\d\d-\d\d-\d\d", text(answer))
+    assert_next_message_is_encrypted(person, canary)
+
+
+def test_a_test_message_that_only_the_new_key_opens_comes_into_the_inbox(
+    lab_sealed: Lab, new_person: NewPerson
+) -> None:
+    person = new_person(lab_sealed)
+    fingerprint = person.gpg.make_key(person.address)
+    save(person, with_attachment(armored(person)))
+    [trial] = client.imap(lab_sealed, person.user)
+    assert b"If you can read this" not in trial
+    opened = person.read(trial)
+    assert b"If you can read this" in opened
+    assert b"  remove " + fingerprint.encode() in opened
+
+
+def test_an_administrator_sends_a_test_message_on_demand(lab_sealed: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab_sealed)
+    person.set_up_key()
+    places = ("--user", person.address, "--home", lab_sealed.inside(lab_sealed.home(person.user)))
+    command = lab_sealed.command(lab_sealed.inside(lab_sealed.cryptomail), "keys", "test", *places, "--send")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    [trial] = client.imap(lab_sealed, person.user)
+    assert b"If you can read this" in person.read(trial)
+
+
+def test_a_message_that_is_copied_or_moved_there_counts_like_one_that_is_saved(
+    lab_sealed: Lab, new_person: NewPerson, canary: str
+) -> None:
+    for command in ("COPY", "MOVE"):
+        person = new_person(lab_sealed)
+        person.gpg.make_key(person.address)
+        save(person, with_attachment(armored(person)), "Notes")
+        with session(person) as connection:
+            connection.create(FOLDER)
+            connection.select("Notes")
+            if command == "COPY":
+                assert connection.copy("1", FOLDER)[0] == "OK"
+            else:
+                assert connection.uid("MOVE", "1", FOLDER)[0] == "OK"
+        [answer] = answers(person)
+        assert answer["Subject"] == "Your OpenPGP key is set up"
+        assert_next_message_is_encrypted(person, canary)
+
+
+@pytest.mark.parametrize("form", ["armored", "binary", "inline", "UTF-16"])
+def test_a_secret_key_is_refused_and_nowhere_on_disk(lab_sealed: Lab, new_person: NewPerson, form: str) -> None:
+    person = new_person(lab_sealed)
+    person.gpg.make_key(person.address)
+    secret = person.gpg.gpg("--export-secret-keys")
+    armor = person.gpg.gpg("--armor", "--export-secret-keys")
+    saved = {
+        "armored": with_attachment(armor, name="key.asc"),
+        "binary": with_attachment(secret, "application/octet-stream", "key.gpg"),
+        "inline": with_text(armor.replace(b"\n", b"\r\n")),
+        "UTF-16": with_attachment(armor.decode().encode("utf-16"), "application/octet-stream", "key.asc"),
+    }[form]
+    save(person, saved)
+    [answer] = answers(person)
+    assert answer["Subject"] == "WARNING: you sent your SECRET key"
+    assert not answer.is_multipart()
+    assert not keyring(person)
+    lines = {line.strip() for line in saved.split(b"\n") if len(line) > 60}
+    lines |= {armor.split(b"\n")[4], secret[20:60]}
+    files = [file for file in lab_sealed.directory.rglob("*") if file.is_file() and not file.is_symlink()]
+    assert [file for file in files if any(line in file.read_bytes() for line in lines)] == []
+
+
+def test_a_key_for_another_address_is_set_up_with_a_warning(lab_sealed: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab_sealed)
+    person.gpg.make_key("elsewhere@example.net")
+    save(person, with_attachment(armored(person)))
+    [answer] = answers(person)
+    assert "none of its user IDs has an address of this user's; it has elsewhere@example.net" in text(answer)
+
+
+def test_an_autocrypt_header_of_somebody_else_is_not_taken(lab_sealed: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab_sealed)
+    person.gpg.make_key("friend@example.net")
+    key = base64.b64encode(person.gpg.gpg("--export")).decode()
+    letter = with_text(b"A letter.", "hello", f"Autocrypt: addr=friend@example.net; keydata={key}")
+    save(person, letter)
+    [answer] = answers(person)
+    assert answer["Subject"] == "No OpenPGP key found"
+    assert "friend@example.net" in text(answer)
+    assert not keyring(person)
+
+
+def test_an_expired_key_is_refused_in_plain_words(lab_sealed: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab_sealed)
+    person.gpg.make_key(person.address, made_at="20200101T000000", expires="20210101T000000")
+    save(person, with_attachment(armored(person)))
+    [answer] = answers(person)
+    assert answer["Subject"] == "Your OpenPGP keys were NOT changed"
+    assert "it expired on 2021-01-0" in text(answer)
+
+
+def test_what_holds_no_key_is_kept_byte_for_byte_in_the_answer(lab_sealed: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab_sealed)
+    letter = with_text(b"8-bit: \xff\xfe\r\nFrom the other folder, by mistake.", "a letter")
+    save(person, letter)
+    [raw] = client.imap(lab_sealed, person.user, FOLDER)
+    assert letter in raw
+    [answer] = answers(person)
+    assert answer["Subject"] == "No OpenPGP key found"
+    assert not keyring(person)
+
+
+def test_a_broken_key_is_refused_in_plain_words(lab_sealed: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab_sealed)
+    person.gpg.make_key(person.address)
+    save(person, with_attachment(armored(person)[:-200]))
+    [answer] = answers(person)
+    assert answer["Subject"] == "Your OpenPGP keys were NOT changed"
+    assert "its armor is cut short" in text(answer)
+    assert not keyring(person)
+
+
+def test_of_two_keys_both_are_set_up(lab_sealed: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab_sealed)
+    fingerprints = [person.gpg.make_key(one) for one in (person.address, "second@example.org")]
+    save(person, with_attachment(armored(person)))
+    [answer] = answers(person)
+    assert all(words(one) in text(answer) for one in fingerprints)
+
+
+def test_a_second_key_leaves_the_first_and_its_owner_is_told_with_it(
+    lab_sealed: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person, thief = new_person(lab_sealed), new_person(lab_sealed)
+    person.set_up_key()
+    fingerprint = thief.gpg.make_key(person.address)
+    save(person, with_attachment(armored(thief)))
+    [answer] = answers(person)
+    assert "as before, until you have them removed" in text(answer)
+    notices = [one for one in client.imap(lab_sealed, person.user) if b"Another OpenPGP key" in one]
+    assert [words(fingerprint).encode() in person.read(one) for one in notices] == [True]
+    assert_next_message_is_encrypted(person, canary)
+
+
+def test_a_key_is_removed_by_subject_and_its_owner_told_with_it(
+    lab_sealed: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person = new_person(lab_sealed)
+    fingerprint = person.set_up_key()
+    save(person, with_text(b"", f"Remove {words(fingerprint).lower()}"))
+    [answer] = answers(person)
+    assert answer["Subject"] == "Your OpenPGP key was removed"
+    assert "Mail for you is not encrypted now." in text(answer)
+    [notice] = client.imap(lab_sealed, person.user)
+    assert b"somebody knows" not in notice
+    assert b"somebody knows your mail password" in person.read(notice)
+    assert_next_message_is_not_encrypted(person, canary)
+
+
+@pytest.mark.parametrize(
+    ("subject", "why"),
+    [
+        ("remove " + "A" * 40, "you have no key with the fingerprint"),
+        ("remove 0123456789ABCDEF", "full fingerprint"),
+        ("remove", "full fingerprint"),
+    ],
+)
+def test_a_removal_that_names_no_key_of_one_s_own_changes_nothing(
+    lab_sealed: Lab, new_person: NewPerson, canary: str, subject: str, why: str
+) -> None:
+    person = new_person(lab_sealed)
+    person.set_up_key()
+    save(person, with_text(b"", subject))
+    [answer] = answers(person)
+    assert why in text(answer)
+    assert_next_message_is_encrypted(person, canary)
+
+
+def test_to_move_or_delete_the_answer_changes_nothing(lab_sealed: Lab, new_person: NewPerson, canary: str) -> None:
+    person = new_person(lab_sealed)
+    person.gpg.make_key(person.address)
+    save(person, with_attachment(armored(person)))
+    before = client.imap(lab_sealed, person.user, FOLDER)
+    with session(person) as connection:
+        connection.create("Elsewhere")
+        connection.select(FOLDER)
+        connection.uid("MOVE", "1:*", "Elsewhere")
+        connection.select("Elsewhere")
+        connection.uid("MOVE", "1:*", FOLDER)
+    assert client.imap(lab_sealed, person.user, FOLDER) == before
+    with session(person) as connection:
+        connection.select(FOLDER)
+        connection.store("1:*", "+FLAGS", r"\Deleted")
+        connection.expunge()
+    assert answers(person) == []
+    assert_next_message_is_encrypted(person, canary)
+
+
+def test_in_other_folders_nothing_happens(lab_sealed: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab_sealed)
+    person.gpg.make_key(person.address)
+    saved = with_attachment(armored(person))
+    save(person, saved, "Drafts")
+    assert client.imap(lab_sealed, person.user, "Drafts") == [saved]
+    assert not keyring(person)
+
+
+def test_a_message_that_is_delivered_into_the_folder_sets_up_nothing(lab_sealed: Lab, new_person: NewPerson) -> None:
+    person, stranger = new_person(lab_sealed), new_person(lab_sealed)
+    stranger.gpg.make_key(person.address)
+    managesieve.upload(
+        lab_sealed, person.user, f'require ["fileinto", "mailbox"]; fileinto :create "{FOLDER}";'.encode()
+    )
+    sent = with_attachment(armored(stranger))
+    assert deliver(person, sent) == 250
+    [stored] = client.imap(lab_sealed, person.user, FOLDER)
+    assert stored.endswith(sent)
+    assert not keyring(person)
+
+
+@pytest.mark.parametrize("name", ["cryptomail-enroll", "../imap-bin/cryptomail-enroll"])
+def test_a_script_for_arriving_mail_cannot_set_up_a_key(lab_sealed: Lab, new_person: NewPerson, name: str) -> None:
+    person, stranger = new_person(lab_sealed), new_person(lab_sealed)
+    stranger.gpg.make_key(person.address)
+    script = f'require "vnd.dovecot.filter"; filter "{name}";'.encode()
+    try:
+        managesieve.upload(lab_sealed, person.user, script)
+    except managesieve.ManageSieveError as error:
+        assert "name" in str(error)
+        return
+    assert deliver(person, with_attachment(armored(stranger))) == 250
+    assert not keyring(person)
+
+
+def test_the_log_quotes_nothing_of_a_message(lab_sealed: Lab, new_person: NewPerson, canary: str) -> None:
+    person = new_person(lab_sealed)
+    save(person, with_text(canary.encode(), f"remove {canary}"))
+    assert canary not in lab_sealed.log.read_text()
+    with session(person) as connection:
+        connection.delete(FOLDER)
+    assert_nowhere_in_clear(lab_sealed, canary)
+
+
+def test_several_messages_at_once_into_the_open_folder_are_each_answered(
+    lab_sealed: Lab, new_person: NewPerson
+) -> None:
+    person = new_person(lab_sealed)
+    keys = [person.gpg.make_key(f"{name}@example.org") for name in ("one", "two")]
+    for name in ("one", "two"):
+        save(person, with_attachment(person.gpg.public(f"{name}@example.org")), "Notes")
+    with session(person) as connection:
+        connection.create(FOLDER)
+        connection.select("Notes")
+        assert connection.copy("1:2", FOLDER)[0] == "OK"
+        connection.select(FOLDER)
+        assert connection.append(FOLDER, "", "", with_text(b"no key"))[0] == "OK"
+        assert connection.noop()[0] == "OK"
+    subjects = sorted(answer["Subject"] for answer in answers(person))
+    assert subjects == ["No OpenPGP key found", *["Your OpenPGP key is set up"] * 2]
+    assert words(keys[0]) in text(answers(person)[0])
+
+
+def test_each_system_user_sets_up_the_own_key_and_hears_of_it_by_sendmail(
+    open_lab: OpenLab, new_person: NewPerson, canary: str
+) -> None:
+    with open_lab("users") as lab:
+        person = Person(lab, new_person(lab).gpg, "games")
+        account = pwd.getpwnam("games")
+        lab.home("games").mkdir(mode=0o700)
+        os.chown(lab.home("games"), account.pw_uid, account.pw_gid)
+        (lab.directory / "outbox").chmod(0o777)
+        person.gpg.make_key(person.address)
+        save(person, with_attachment(armored(person)))
+        [answer] = answers(person)
+        assert answer["Subject"] == "Your OpenPGP key is set up"
+        assert (lab.home("games") / ".cryptomail/pubring.kbx").stat().st_uid == account.pw_uid
+        [(arguments, trial)] = lab.sent()
+        assert arguments == "-i -f <> -- games"
+        assert b"If you can read this" in person.read(trial)
+        assert_next_message_is_encrypted(person, canary)
+
+
+def test_a_test_message_that_the_owner_s_script_files_into_the_same_folder_does_not_block(
+    lab_sealed: Lab, new_person: NewPerson
+) -> None:
+    person = new_person(lab_sealed)
+    script = f'require ["fileinto", "mailbox"]; fileinto :create "{FOLDER}";'
+    managesieve.upload(lab_sealed, person.user, script.encode())
+    person.gpg.make_key(person.address)
+    started = time.monotonic()
+    save(person, with_attachment(armored(person)))
+    assert time.monotonic() - started < 30
+    found = {answer["X-Cryptomail"]: answer for answer in answers(person)}
+    assert found.keys() == {"confirmation", "encrypted-at-delivery"}
+    assert "A test message, encrypted to it, is in your inbox" in text(found["confirmation"])

@@ -1,0 +1,165 @@
+"""`cryptomail enroll`, and the program that IMAPSieve starts, where a test needs no Dovecot."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from email import message_from_bytes, policy
+from pathlib import Path
+
+import pytest
+
+from lab.keys import Owner
+from sieve_filter import limits
+from tests.program.conftest import ALICE, Outbox, Server
+from tests.program.test_filter import decrypt, fingerprint_of
+from tests.samples import part
+
+
+def program(
+    server: Server, data: bytes, *arguments: str, sendmail: Path | str = "", more: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run it as Dovecot's IMAP process does."""
+    named = f"config_file='/nonexistent', socket_path='', sendmail_path={str(sendmail)!r}, folder='OpenPGP'"
+    code = f"import sys; from sieve_filter.imapprogram import enroll_main; sys.exit(enroll_main({named}))"
+    environment = {"USER": ALICE, "HOME": str(server.home)} | dict(more or {})
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, input=data, capture_output=True, env=environment, timeout=60)
+
+
+def letter(owner: Owner) -> bytes:
+    return part(b"application/pgp-keys", owner.public(ALICE))
+
+
+def subject(answer: bytes) -> str:
+    return str(message_from_bytes(answer, policy=policy.default)["Subject"])
+
+
+@pytest.mark.parametrize("variable", ["RECIPIENT", "ORIG_RECIPIENT", "SENDER"])
+def test_in_a_delivery_it_does_nothing(variable: str, server: Server, alice: Owner) -> None:
+    done = program(server, letter(alice), more={variable: ALICE})
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert b"is for messages that are saved over IMAP" in done.stderr
+    assert list(server.home.iterdir()) == []
+
+
+def test_it_takes_no_argument(server: Server, alice: Owner) -> None:
+    for argument in ("--user=bob", "--home=/home/bob", "--help"):
+        done = program(server, letter(alice), argument)
+        assert (done.returncode, done.stdout) == (64, b"")
+
+
+def test_a_message_that_is_too_large_is_left_as_it_is(server: Server, alice: Owner) -> None:
+    done = program(server, letter(alice) + b"\n" * limits.KEY_MAIL_OCTETS)
+    assert (done.returncode, done.stdout) == (65, b"")
+    assert b"it is left as it is" in done.stderr
+
+
+def test_the_test_message_goes_by_sendmail_where_there_is_no_lmtp_service(
+    server: Server, alice: Owner, outbox: Outbox
+) -> None:
+    done = program(server, letter(alice), sendmail=outbox.program)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert subject(done.stdout) == "Your OpenPGP key is set up"
+    [(arguments, sent)] = outbox.take()
+    assert arguments == f"-i -f <> -- {ALICE}"
+    assert b"\r" not in sent
+    assert b"If you can read this" in decrypt(sent, alice)
+
+
+@pytest.mark.parametrize("sendmail", ["", "/nonexistent/sendmail", "/bin/false"])
+def test_the_answer_says_that_there_is_no_test_message(sendmail: str, server: Server, alice: Owner) -> None:
+    done = program(server, letter(alice), sendmail=sendmail)
+    assert done.returncode == 0
+    assert b"There is no test message" in done.stdout
+    assert b"a notice to 'alice@example.org' was not sent" in done.stderr
+
+
+def test_what_goes_wrong_on_the_server_is_answered_too(server: Server, alice: Owner) -> None:
+    (server.home / ".cryptomail").mkdir()
+    (server.home / ".cryptomail/pubring.kbx").write_bytes(b"this is no keyring")
+    done = program(server, letter(alice))
+    assert done.returncode == 0
+    assert subject(done.stdout) == "Your OpenPGP keys could not be looked after"
+    assert b"cannot list the keys in" in done.stderr
+    assert alice.public(ALICE) in done.stdout
+
+
+def test_a_place_that_cannot_hold_a_keyring_is_told(server: Server, alice: Owner) -> None:
+    (server.home / ".cryptomail").write_text("a file")
+    done = program(server, letter(alice))
+    assert subject(done.stdout) == "Your OpenPGP keys were NOT changed"
+    assert b"as a keyring" in done.stdout
+
+
+def test_a_configuration_that_cannot_be_read_leaves_the_message_as_it_is(
+    server: Server, alice: Owner, tmp_path: Path
+) -> None:
+    server.config.write_text("no_key = 5\n")
+    code = "import sys; from sieve_filter.imapprogram import enroll_main; sys.exit(enroll_main({!r}, '', '', ''))"
+    command = [sys.executable, "-c", code.format(str(server.config))]
+    environment = {"USER": ALICE, "HOME": str(server.home)}
+    done = subprocess.run(command, input=letter(alice), capture_output=True, env=environment, timeout=60)
+    assert (done.returncode, done.stdout) == (78, b"")
+
+
+def test_an_answer_is_left_as_it_is(server: Server, alice: Owner) -> None:
+    answer = program(server, letter(alice)).stdout
+    assert program(server, answer).stdout == answer
+
+
+def test_an_answer_that_holds_a_secret_key_is_none(server: Server, alice: Owner) -> None:
+    armor = alice.gpg("--armor", "--export-secret-keys")
+    done = program(server, b"X-Cryptomail: confirmation\n\n" + armor)
+    assert subject(done.stdout) == "WARNING: you sent your SECRET key"
+    assert armor.split(b"\n")[3] not in done.stdout
+
+
+def test_a_renewed_key_takes_the_place_of_the_old_one(server: Server, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE, expires="2y")
+    program(server, letter(owner))
+    owner.gpg("--quick-set-expire", fingerprint, "5y")
+    answers = [program(server, letter(owner)).stdout for _ in range(2)]
+    assert [subject(one) for one in answers] == ["Your OpenPGP key is set up", "Your OpenPGP key was set up already"]
+    years = [int(year) for one in answers for year in re.findall(rb"Expires      (\d{4})", one)]
+    assert len(set(years)) == 1
+    assert b"Mail for you is encrypted to" not in answers[0]
+
+
+def test_a_revoked_key_cannot_be_set_up_and_one_that_is_there_can_be_removed(
+    server: Server, new_owner: Callable[[], Owner], outbox: Outbox
+) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    owner.revoke(fingerprint)
+    assert b"it was revoked" in program(server, letter(owner)).stdout
+    server.give(owner.public(ALICE))
+    done = program(server, b"Subject: remove %b\r\n\r\n" % fingerprint.encode(), sendmail=outbox.program)
+    assert subject(done.stdout) == "Your OpenPGP key was removed"
+    [(_, sent)] = outbox.take()
+    assert b"somebody knows your mail password" in sent.replace(b"\n", b" ")
+
+
+def test_an_answer_says_what_deliveries_do_now(server: Server, alice: Owner, new_owner: Callable[[], Owner]) -> None:
+    no_key = b"Subject: hello\r\n\r\n"
+    assert b"Mail for you is not encrypted now." in program(server, no_key).stdout
+    expired, revoked = new_owner(), new_owner()
+    expired.make_key(ALICE, made_at="20200101T000000", expires="20210101T000000")
+    revoked.revoke(revoked.make_key(ALICE))
+    server.give(revoked.public(ALICE))
+    assert b"Mail for you waits, because none of your keys can be used" in program(server, no_key).stdout
+    server.give(expired.public(ALICE))
+    answer = program(server, no_key).stdout
+    assert b"Mail for you is encrypted to:" in answer
+    assert re.search(rb"Note         expired on 2021-01-0", answer)
+    server.give(alice.public(ALICE))
+    assert b"2021" not in program(server, no_key).stdout
+
+
+def test_the_command_enroll_does_the_same_for_a_person(server: Server, alice: Owner) -> None:
+    from tests.program.conftest import run
+
+    done = run("enroll", "--user", ALICE, "--home", str(server.home), "--sendmail", "", data=letter(alice))
+    assert done.returncode == 0
+    assert fingerprint_of(alice)[:4].encode() in done.stdout
