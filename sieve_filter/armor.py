@@ -36,7 +36,7 @@ def dearmor(data: bytes) -> bytes | None:
     if checksum is None:
         return decode_base64(body)
     content = decode_base64(body[: checksum.start()])
-    if content is None or decode_base64(checksum[1]) != _crc24(content).to_bytes(3):
+    if content is None or decode_base64(checksum[1]) != crc24(content).to_bytes(3):
         return None
     return content
 
@@ -92,7 +92,7 @@ class Dearmor:
         return _TAIL.fullmatch(self._tail) is not None
 
 
-def _crc24(data: bytes) -> int:
+def crc24(data: bytes) -> int:
     """The armor's checksum (RFC 9580 section 6.1) of `data`.
 
     It is the remainder of `data`, read as a polynomial over GF(2), after division by the generator. Folding halves the

@@ -29,6 +29,7 @@ from sieve_filter import (
     survey,
     wkd,
 )
+from sieve_filter.armor import crc24
 from sieve_filter.certificate import Certificate, Reading
 from sieve_filter.config import REFUSE, Settings
 from sieve_filter.enrol import REFUSED, Order, Outcome
@@ -53,7 +54,7 @@ _RARE = (refresh.KEPT, refresh.DIFFERENT, refresh.REMOVED, refresh.FAILED)  # co
 _SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _ROWS = 50  # what a person still reads on a terminal
-_ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s-----END PGP PUBLIC KEY BLOCK-----\n"
+_ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s=%s\n-----END PGP PUBLIC KEY BLOCK-----\n"
 
 
 class Site(NamedTuple):
@@ -489,10 +490,14 @@ def _addresses(packets: bytes) -> frozenset[str]:
 
 
 def _armored(packets: bytes) -> bytes:
+    """A key block of binary packets (RFC 9580 section 6). The checksum that RFC 9580 does without is what GnuPG 2.2
+    needs: where there is no padding either, it does not find the end.
+    """
     import base64
 
     encoded = base64.b64encode(packets)
-    return _ARMOR % b"".join(encoded[start : start + 64] + b"\n" for start in range(0, len(encoded), 64))
+    lines = b"".join(encoded[start : start + 64] + b"\n" for start in range(0, len(encoded), 64))
+    return _ARMOR % (lines, base64.b64encode(crc24(packets).to_bytes(3)))
 
 
 def _put(path: Path, content: bytes) -> None:

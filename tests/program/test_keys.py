@@ -520,13 +520,18 @@ def test_test_fails_where_a_delivery_would(site: Site, new_owner: Callable[[], O
     assert "no usable key" in said(done)
 
 
-def test_key_is_exported_in_armor(site: Site, alice: Owner, new_owner: Callable[[], Owner]) -> None:
-    site.enrol(alice.public(ALICE))
-    done = site.keys("export", "--user", ALICE)
-    assert done.returncode == 0
-    stranger = new_owner()
-    stranger.gpg("--import", data=done.stdout)
-    assert fingerprint_of(stranger) == fingerprint_of(alice)
+def test_key_is_exported_in_armor_whatever_its_length(site: Site, alice: Owner, new_owner: Callable[[], Owner]) -> None:
+    for name in ("a", "ab", "abc"):  # so that base64 needs padding, or not
+        owner, stranger = new_owner(), new_owner()
+        owner.gpg("--quick-gen-key", f"{name} <{ALICE}>", "ed25519", "cert", "never")
+        owner.gpg("--quick-add-key", fingerprint_of(owner), "cv25519", "encr", "never")
+        user = f"{name}@example.org"
+        site.make(user)
+        assert site.enrol(owner.public(ALICE), user).returncode == 0
+        done = site.keys("export", "--user", user)
+        assert done.returncode == 0
+        stranger.gpg("--import", data=done.stdout)
+        assert fingerprint_of(stranger) == fingerprint_of(owner)
     assert "has no key" in said(site.keys("export", "--user", BOB))
 
 
