@@ -9,7 +9,21 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from sieve_filter import enrol, errors, job, keymail, keyreport, keyring, limits, listing, notice, owner, survey
+from sieve_filter import (
+    certificate,
+    enrol,
+    errors,
+    gpg,
+    job,
+    keymail,
+    keyreport,
+    keyring,
+    limits,
+    listing,
+    notice,
+    owner,
+    survey,
+)
 from sieve_filter.certificate import Certificate
 from sieve_filter.config import ENCRYPT_ANYWAY, Settings
 from sieve_filter.engine import Engines
@@ -152,6 +166,7 @@ def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing
     outcomes = enrol.enrol([order], desk.settings.keyrings.minimum_bits)
     if any(one.status == REFUSED for one in outcomes):
         return notice.refused([_reason(one) for one in outcomes if one.status == REFUSED], before.used)
+    _keep(whose, before, desk)
     after = standing(whose, desk.settings)
     notes = {one.fingerprint: one.note.removeprefix("warning: ") for one in outcomes}
     keys = [one._replace(note=notes[one.fingerprint]) for one in after.used or () if one.fingerprint in notes]
@@ -166,6 +181,23 @@ def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing
     return notice.enrolled(
         keys, [one for one in after.used or () if one.fingerprint not in notes], desk.post.folder, posted
     )
+
+
+def _keep(whose: Owner, before: Standing, desk: Desk) -> None:
+    """Put the keys of a keyring that counts no more, now that the owner has one that comes first, into that one.
+
+    Else a thief of the password could have mail encrypted to another key alone.
+    """
+    home, keyring_home = before.state.home, place(desk.settings, whose)
+    if not home or home == keyring_home:
+        return
+    for key in before.state.keys:
+        if key.used:
+            certificates = certificate.read(gpg.export(home, key.used)).certificates
+            order = Order(whose.user, keyring_home, certificates, whose.addresses, named=True)
+            for one in enrol.enrol([order], desk.settings.keyrings.minimum_bits):
+                if one.status == REFUSED:
+                    desk.warn(f"key {one.fingerprint} of {whose.user!r} is no longer used: {one.note}")
 
 
 def _reason(outcome: Outcome) -> str:

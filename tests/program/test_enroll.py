@@ -141,6 +141,22 @@ def test_a_revoked_key_cannot_be_set_up_and_one_that_is_there_can_be_removed(
     assert b"somebody knows your mail password" in sent.replace(b"\n", b" ")
 
 
+def test_a_key_in_another_keyring_serves_on(
+    server: Server, alice: Owner, new_owner: Callable[[], Owner], outbox: Outbox
+) -> None:
+    server.give(alice.public(ALICE), ".gnupg")
+    thief = new_owner()
+    thief.make_key(ALICE)
+    answer = program(server, letter(thief), sendmail=outbox.program).stdout
+    assert b"as before, until you have them removed" in answer
+    [(_, notice), _] = outbox.take()
+    assert b"Another OpenPGP key" in notice
+    assert b"Whoever has that key can read it." in decrypt(notice, alice)
+    filtered = server.filter(b"Subject: hello\r\n\r\nThe text.\r\n").stdout
+    assert b"The text." in decrypt(filtered, alice)
+    assert b"The text." in decrypt(filtered, thief)
+
+
 def test_an_answer_says_what_deliveries_do_now(server: Server, alice: Owner, new_owner: Callable[[], Owner]) -> None:
     no_key = b"Subject: hello\r\n\r\n"
     assert b"Mail for you is not encrypted now." in program(server, no_key).stdout
