@@ -6,7 +6,9 @@ source=$(mktemp -d)
 trap 'rm -rf "$source"' EXIT
 
 # pip builds inside the directory that it is given: a copy, so that the checkout may be read-only and stays clean.
-cp -R sieve_filter setup.cfg pyproject.toml LICENSE README.md "$source"
+cp setup.cfg pyproject.toml LICENSE README.md "$source"
+mkdir "$source/sieve_filter"
+cp sieve_filter/*.py sieve_filter/py.typed "$source/sieve_filter"
 
 rm -rf "$venv"
 "$PYTHON" -m venv "$venv"

@@ -19,7 +19,9 @@ class Master(Protocol):
 
     descriptor: int | None  # readable when the master has gone
 
-    def available(self, yes: bool) -> None: ...
+    def available(self, yes: bool) -> bool:
+        """Out: whether there is still somebody to tell; if not, this process is to end."""
+        ...
 
     def log(self, level: str, line: str) -> None: ...
 
@@ -32,9 +34,13 @@ class Dovecot:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._generation = int(environment["GENERATION"])
 
-    def available(self, yes: bool) -> None:
-        # struct master_status: pid_t pid; unsigned int uid, available_count
-        os.write(_STATUS, struct.pack("=iII", os.getpid(), self._generation, int(yes)))
+    def available(self, yes: bool) -> bool:
+        try:
+            # struct master_status: pid_t pid; unsigned int uid, available_count
+            os.write(_STATUS, struct.pack("=iII", os.getpid(), self._generation, int(yes)))
+        except BrokenPipeError:  # after a reload, the master listens to the workers that it has started since
+            return False
+        return True
 
     def log(self, level: str, line: str) -> None:
         with suppress(OSError):  # what was done is done, and the log is no reason to call it a failure
@@ -46,8 +52,8 @@ class Shell:
 
     descriptor: int | None = None
 
-    def available(self, yes: bool) -> None:
-        pass
+    def available(self, yes: bool) -> bool:
+        return True
 
     def log(self, level: str, line: str) -> None:
         with suppress(OSError):

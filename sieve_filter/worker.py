@@ -72,7 +72,8 @@ def serve(listeners: Sequence[socket.socket], service: Service, master: Master) 
                     master.available(False)
                     with connection:
                         worker.answer(connection)
-                    master.available(True)
+                    if not master.available(True):
+                        return
 
 
 @contextmanager

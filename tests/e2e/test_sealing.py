@@ -3,6 +3,8 @@
 import os
 import pwd
 import stat
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -114,3 +116,19 @@ def test_bounce_is_sealed_with_its_empty_sender(person: Person, canary: str) -> 
     [stored] = person.received()
     assert stored.startswith(b"Return-Path: <>\n")
     assert_encrypted_to(person, stored, sent, canary)
+
+
+def test_workers_end_quietly_when_dovecot_is_reloaded(lab_sealed: Lab, new_person: NewPerson, canary: str) -> None:
+    person = new_person(lab_sealed)
+    person.set_up_key()
+    assert deliver(person, message(canary)) == 250
+    before = lab_sealed.log.read_text()
+    for _ in range(3):
+        reload = ["doveadm", "-c", lab_sealed.inside(lab_sealed.directory / "dovecot.conf"), "reload"]
+        subprocess.run(lab_sealed.command(*reload), check=True)
+        time.sleep(1)  # Dovecot answers before it has told its processes
+        assert deliver(person, message(canary)) == 250
+    said = lab_sealed.log.read_text().removeprefix(before)
+    assert "Traceback" not in said
+    assert "Error" not in said
+    assert len(person.received()) == 4
