@@ -31,7 +31,12 @@ def add_options(parser: argparse.ArgumentParser, defaults: Post) -> None:
 
 
 def chosen(options: argparse.Namespace) -> Post:
-    """What `add_options` made of a command line."""
+    """What `add_options` made of a command line.
+
+    Loads what sending takes: the owner, as whom it is done, perhaps cannot read the files of this program.
+    """
+    from sieve_filter import lmtp, sendmail  # noqa: F401
+
     return Post(options.socket, options.sendmail, options.folder)
 
 
