@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterable
 
 from sieve_filter import gpg, sequoia
 from sieve_filter.config import AUTO, SEQUOIA, Settings
-from sieve_filter.delivery import Sink
+from sieve_filter.delivery import Encrypt, Sink
 from sieve_filter.errors import ConfigError
 from sieve_filter.keyring import Recipients
 from sieve_filter.sequoia import UnsuitableError
 
-Encrypt = Callable[[Iterable[bytes], Sink, Recipients], object]
 Warn = Callable[[str], object]
 
 

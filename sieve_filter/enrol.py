@@ -11,8 +11,8 @@ from typing import NamedTuple
 from sieve_filter import gpg, keybox, limits, quarantine
 from sieve_filter.certificate import Certificate
 from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
-from sieve_filter.parallel import at_most
 from sieve_filter.quarantine import KEYBOX, Vetted
+from sieve_filter.timelimit import at_most
 
 _LEGACY = "pubring.gpg"  # GnuPG 2.0 and earlier
 _KEYBOXD = "public-keys.d"  # GnuPG 2.3 and later, where somebody asked for it

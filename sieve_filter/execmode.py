@@ -3,7 +3,6 @@
 import argparse
 import os
 import resource
-import select
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +13,7 @@ from sieve_filter import errors, job
 from sieve_filter.config import Settings
 from sieve_filter.delivery import Delivery
 from sieve_filter.engine import Engines
-from sieve_filter.errors import CryptomailError, DeliveryError, FileError, TimedOutError
+from sieve_filter.errors import CryptomailError, FileError, TimedOutError
 from sieve_filter.message import split
 
 _PIECE = 65536  # octets: what a pipe of Linux holds
@@ -60,11 +59,10 @@ def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery
     """What `seal` writes: `sealed` once it has delivered the encrypted message, `pass` where there is nothing to do."""
     from sieve_filter import lmtp  # filter has no use for it, and pays at each delivery
 
-    def check() -> None:
-        if _nobody_reads(1):  # it was killed: the sender knows of a failure, and will send the message again
-            raise DeliveryError("Dovecot's delivery process has gone")
+    def finish(delivery: Delivery) -> Iterable[bytes]:
+        return lmtp.seal(delivery, lambda: lmtp.connect(socket_path), environment, lambda: lmtp.check_caller(1))
 
-    return lambda delivery: lmtp.seal(delivery, lambda: lmtp.connect(socket_path), environment, check)
+    return finish
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -94,13 +92,6 @@ def write(data: bytes) -> None:
             rest = rest[os.write(1, rest) :]
     except OSError as error:
         raise FileError(f"cannot write to standard output: {error.strerror}") from error
-
-
-def _nobody_reads(descriptor: int) -> bool:
-    """Whether the other end of this pipe or socket is closed."""
-    poll = select.poll()
-    poll.register(descriptor, 0)
-    return bool(poll.poll(0))
 
 
 def _give_up(number: int, _frame: FrameType | None) -> NoReturn:

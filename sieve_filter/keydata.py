@@ -1,12 +1,11 @@
 """Keys that travel in a Sieve script, as arguments."""
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from tempfile import NamedTemporaryFile
 from typing import IO
 
-from sieve_filter import certificate
+from sieve_filter import certificate, spool
 from sieve_filter.errors import SpoolError, UsageError
 from sieve_filter.mime import decode_base64
 
@@ -32,11 +31,10 @@ def _file(text: str) -> IO[bytes]:
     problem = next((text for text in (*reading.problems, *(one.problem for one in reading.certificates)) if text), "")
     if data is None or problem:
         raise UsageError(f"--keydata is not the base64 of a public key: {problem or 'it is not base64'}")
-    directory = os.environ.get("TMPDIR", "/var/tmp")  # noqa: S108  # the name is random, and a public key no secret
     try:
-        file = NamedTemporaryFile(prefix="cryptomail-", suffix=".pgp", dir=directory)  # noqa: SIM115  # lives on
+        file = NamedTemporaryFile(prefix="cryptomail-", suffix=".pgp", dir=spool.directory())  # noqa: SIM115  # lives on
         file.write(b"".join(one.packets for one in reading.certificates))
         file.flush()
     except OSError as error:
-        raise SpoolError(f"the script's key cannot be kept in {directory}: {error.strerror}") from error
+        raise SpoolError(f"the script's key cannot be kept in {spool.directory()}: {error.strerror}") from error
     return file

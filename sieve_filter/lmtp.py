@@ -1,6 +1,7 @@
 """Hands a message to an LMTP server (RFC 2033) on a Unix socket of this machine."""
 
 import re
+import select
 import smtplib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
@@ -8,6 +9,8 @@ from typing import NamedTuple
 
 from sieve_filter.delivery import Delivery
 from sieve_filter.errors import DeliveryError
+
+GONE = "Dovecot's delivery process has gone"
 
 _SECONDS = 60  # for one answer; the time for a whole message is its caller's to limit
 _DOT = re.compile(rb"\n\.")
@@ -56,6 +59,17 @@ def seal(
         for _ in pieces:  # Dovecot wants to be rid of the whole message
             pass
         yield b"pass"
+
+
+def check_caller(descriptor: int) -> None:
+    """Raise DeliveryError where nobody reads from this pipe or socket any more.
+
+    The caller was killed, or gave up: the sender was told of a failure, and will send the message again.
+    """
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    if poll.poll(0):
+        raise DeliveryError(GONE)
 
 
 def send(server: smtplib.LMTP, to: Envelope, message: Iterable[bytes], check: Callable[[], None]) -> None:

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -104,16 +103,6 @@ def stop_on_signals() -> None:
     """Have SIGTERM and SIGINT raise StoppedError, and SIGALRM TimedOutError: whatever is open is tidied up then."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, _stop)
-
-
-@contextmanager
-def at_most(seconds: int) -> Iterator[None]:
-    """Raise TimedOutError where the block takes longer."""
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:

@@ -14,7 +14,7 @@ from sieve_filter.certificate import Certificate
 from sieve_filter.errors import EncryptionError, KeyringError, RefusedKeyError, TimedOutError
 from sieve_filter.keybox import Keybox
 from sieve_filter.listing import Key, Subkey
-from sieve_filter.parallel import at_most
+from sieve_filter.timelimit import at_most
 
 KEYBOX = "pubring.kbx"
 

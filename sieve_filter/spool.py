@@ -10,6 +10,11 @@ _MEMORY = 2_000_000
 _PIECE = 65536
 
 
+def directory() -> str:
+    """Where temporary files lie: TMPDIR, or /var/tmp."""
+    return os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108  # the files have no name, or a random one
+
+
 class Spool:
     """Written from its beginning to its end, and then read likewise. `size` counts octets.
 
@@ -41,16 +46,15 @@ class Spool:
             self._file.close()
 
     def _flush(self) -> None:
-        directory = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108  # the file has no name there
         try:
             if self._file is None:
                 from tempfile import TemporaryFile  # slow to load, and small messages do without
 
-                self._file = TemporaryFile(buffering=0, dir=directory)  # noqa: SIM115  # closed with its owner
+                self._file = TemporaryFile(buffering=0, dir=directory())  # noqa: SIM115  # closed with its owner
             rest = memoryview(self._memory)
             while rest:
                 rest = rest[self._file.write(rest) :]
             rest.release()
         except OSError as error:
-            raise SpoolError(f"the encrypted message cannot be kept in {directory}: {error.strerror}") from error
+            raise SpoolError(f"the encrypted message cannot be kept in {directory()}: {error.strerror}") from error
         self._memory = bytearray()

@@ -9,7 +9,7 @@ from sieve_filter import certificate, gpg, keyring, limits, quarantine
 from sieve_filter.errors import CryptomailError, KeyringError
 from sieve_filter.keyring import Keyrings
 from sieve_filter.owner import Owner
-from sieve_filter.parallel import at_most
+from sieve_filter.timelimit import at_most
 
 
 class Found(NamedTuple):

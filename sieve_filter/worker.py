@@ -27,13 +27,12 @@ from sieve_filter.engine import Engines
 from sieve_filter.errors import DeliveryError, TimedOutError, UsageError
 from sieve_filter.master import Master
 from sieve_filter.scriptprotocol import ProtocolError, Request
+from sieve_filter.timelimit import at_most
 
 _PIECE = 65536
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 _HEAD_SECONDS = 5  # for what Dovecot sends at once, before it is known which settings hold
 _LAST_WORD_SECONDS = 1
-
-_GONE = "Dovecot's delivery process has gone"
 
 
 Connected = Callable[[], smtplib.LMTP]
@@ -135,11 +134,11 @@ class _Worker:
     def _try(self, connection: socket.socket, prepare: Callable[[Request | None], Connected]) -> None:
         progress = _Progress()
         try:
-            with _time_limit(_HEAD_SECONDS):
+            with at_most(_HEAD_SECONDS):
                 self._answer(connection, progress, prepare)
         except Exception as error:
             gone = isinstance(error, ConnectionError | TimeoutError)
-            known = DeliveryError(_GONE) if gone else errors.known(error)
+            known = DeliveryError(lmtp.GONE) if gone else errors.known(error)
             self._log("error", errors.printable(errors.line(known, progress.subject)))
             _refuse(connection)
 
@@ -163,7 +162,7 @@ class _Worker:
         delivery = delivery._replace(output=progress.stored(delivery.output))
         output = delivery.output
         if seals:
-            output = lmtp.seal(delivery, connected, request.environment, lambda: _check_is_there(connection))
+            output = lmtp.seal(delivery, connected, request.environment, lambda: lmtp.check_caller(connection.fileno()))
         answer = bytearray()  # each piece that is sent wakes the client up
         for piece in output:
             if len(answer) + len(piece) > _PIECE:
@@ -238,7 +237,7 @@ def _check_peer(connection: socket.socket) -> None:
 
 def _refuse(connection: socket.socket) -> None:
     """Say "no", after the rest of what the client has to send: it might not listen before."""
-    with suppress(OSError, TimedOutError), _time_limit(_LAST_WORD_SECONDS):
+    with suppress(OSError, TimedOutError), at_most(_LAST_WORD_SECONDS):
         while connection.recv(_PIECE):
             pass
     with suppress(OSError):
@@ -256,23 +255,6 @@ def _check_own_mailbox(user: int, environment: Mapping[str, str], recipient_deli
         account = None
     if account != user or recipient not in whose.addresses | {whose.user.lower()}:
         raise UsageError(f"user {user} may not deliver to {recipient!r}")
-
-
-def _check_is_there(connection: socket.socket) -> None:
-    """Raise DeliveryError where the client has gone: the sender was told of a failure, and will send it again."""
-    poll = select.poll()
-    poll.register(connection, 0)
-    if poll.poll(0):
-        raise DeliveryError(_GONE)
-
-
-@contextmanager
-def _time_limit(seconds: int) -> Iterator[None]:
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
 
 
 def _too_late(_number: int, _frame: FrameType | None) -> NoReturn:

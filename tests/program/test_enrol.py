@@ -11,7 +11,7 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import certificate, enrol, gpg, limits, parallel, quarantine
+from sieve_filter import certificate, enrol, gpg, limits, parallel, quarantine, timelimit
 from sieve_filter.certificate import Certificate
 from sieve_filter.errors import CryptomailError, EncryptionError, PlaceError, TimedOutError
 from sieve_filter.parallel import Identity
@@ -165,7 +165,7 @@ def test_every_chunk_is_worked_on_once() -> None:
 
 
 def test_time_limit_is_kept() -> None:
-    with pytest.raises(TimedOutError), parallel.at_most(1):
+    with pytest.raises(TimedOutError), timelimit.at_most(1):
         time.sleep(5)
 
 
