@@ -52,14 +52,14 @@ def serve(listeners: Sequence[socket.socket], service: Service, master: Master) 
     signal.signal(signal.SIGALRM, _too_late)
     worker = _Worker(service, master)
     waiting = {listener.fileno(): listener for listener in listeners}
-    poll = select.poll()
+    poll = select.epoll()
     for listener in listeners:
         listener.setblocking(False)
-        poll.register(listener, select.POLLIN)
+        poll.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)  # a connection wakes one idle worker, not all
     if master.descriptor is not None:
-        poll.register(master.descriptor, select.POLLIN)
-    with _told_to_stop() as stop:
-        poll.register(stop, select.POLLIN)
+        poll.register(master.descriptor, select.EPOLLIN)
+    with poll, _told_to_stop() as stop:
+        poll.register(stop, select.EPOLLIN)
         master.available(True)
         while True:
             ready = [descriptor for descriptor, _ in poll.poll()]
