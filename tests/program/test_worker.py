@@ -390,26 +390,43 @@ def test_key_that_expires_between_two_messages_is_not_used_for_the_second(
 
 
 @pytest.mark.parametrize("engine", ["gnupg", "sequoia"])
-def test_nothing_piles_up(engine: str, worker: Worker) -> None:
-    worker.server.config.write_text(f'engine = "{engine}"\n')
-
-    def ask_often(count: int) -> None:
-        for number in range(count):
-            sound = number % 4 > 0
-            assert worker.filter(MESSAGE, *["--frobnicate"] * (not sound)).endswith(b"+\n" if sound else b"-\n")
+def test_nothing_piles_up(engine: str, enrolled: Server, tmp_path: Path) -> None:
+    enrolled.config.write_text(f'engine = "{engine}"\n')
 
     def kept(child: int) -> tuple[int, int]:
-        status = Path(f"/proc/{child}/status").read_text()
-        return len(list(Path(f"/proc/{child}/fd").iterdir())), int(status.partition("VmRSS:")[2].split()[0])
+        return len(list(Path(f"/proc/{child}/fd").iterdir())), status_of(child, "VmRSS")
 
-    ask_often(40)
-    before = {child: kept(child) for child in worker.children}
-    ask_often(200)
-    assert worker.children == list(before)
-    for child, (descriptors, kilobytes) in before.items():
+    with running(enrolled, tmp_path, processes=1) as worker:
+
+        def ask_often(count: int) -> None:
+            for number in range(count):
+                sound = number % 4 > 0
+                assert worker.filter(MESSAGE, *["--frobnicate"] * (not sound)).endswith(b"+\n" if sound else b"-\n")
+
+        ask_often(40)
+        (child,) = worker.children
+        descriptors, kilobytes = kept(child)
+        ask_often(200)
+        assert worker.children == [child]
         assert children(child) == []
         assert kept(child)[0] == descriptors
         assert kept(child)[1] < kilobytes + 4_000
+
+
+def test_message_does_not_wake_all_that_wait_for_one(enrolled: Server, tmp_path: Path) -> None:
+    with running(enrolled, tmp_path, processes=6) as worker:
+        worker.filter(MESSAGE)
+        before = {child: status_of(child, "voluntary_ctxt_switches") for child in worker.children}
+        for _ in range(40):
+            worker.filter(MESSAGE)
+        woken = sorted(status_of(child, "voluntary_ctxt_switches") - count for child, count in before.items())
+        assert woken[0] < 10
+
+
+def status_of(process: int, name: str) -> int:
+    """What the kernel counts of a process (proc(5))."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def subkey_of(owner: Owner) -> str:
