@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sieve_filter import limits
@@ -44,7 +43,7 @@ def load(path: str, trusted_owners: frozenset[int] | None = None) -> Settings:
     FileNotFoundError where there is no such file.
     """
     try:
-        status = Path(path).stat()
+        status = os.stat(path)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
@@ -57,7 +56,7 @@ def load(path: str, trusted_owners: frozenset[int] | None = None) -> Settings:
 def _load(path: str, _version: tuple[int, ...], trusted_owners: frozenset[int] | None) -> Settings:
     """As `load`, for one version of the file; a process that stays reads it once."""
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             if trusted_owners is not None and (status.st_uid not in trusted_owners or status.st_mode & 0o022):
                 raise ConfigError(f"{path} is not trusted: it must belong to root, and nobody else may write to it")

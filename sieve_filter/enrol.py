@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, keybox, limits, quarantine
+from sieve_filter import keybox, keystore, limits, quarantine
 from sieve_filter.certificate import Certificate
 from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
 from sieve_filter.quarantine import KEYBOX, Vetted
@@ -65,7 +65,7 @@ def remove(keyring: str, fingerprint: str) -> int:
             before = quarantine.read_listing(home)
             if fingerprint not in [key.fingerprint for key in before]:
                 raise RefusedKeyError(f"there is no key {fingerprint} in {keyring}")
-            gpg.delete_key(str(home), fingerprint)
+            keystore.delete_key(str(home), fingerprint)
             left = [key.fingerprint for key in quarantine.read_listing(home)]
             if left != [key.fingerprint for key in before if key.fingerprint != fingerprint]:
                 raise PlaceError(f"gpg took another key than {fingerprint} out of a copy of {keyring}; nothing is done")
@@ -144,7 +144,7 @@ def _merge(home: Path, vetted: Sequence[Vetted], minimum_bits: int) -> dict[str,
     _refuse_clashes([subkey.fingerprint for key in before for subkey in key.subkeys], vetted)
     statuses: dict[str, str] = {}
     for one in vetted:
-        done = gpg.import_keys(str(home), keybox.packets(one.blob))
+        done = keystore.import_keys(str(home), keybox.packets(one.blob))
         new = done.new.get(one.key.fingerprint)
         if new is None:
             raise RefusedKeyError(f"gpg does not put it beside the keys that are there: {done.complaint}")

@@ -9,7 +9,6 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from sieve_filter import execmode, job
 from sieve_filter.delivery import Delivery
@@ -44,5 +43,5 @@ def drop_privileges() -> None:
 def _run(options: argparse.Namespace, config_file: str, finish: Callable[[Delivery], Iterable[bytes]]) -> int:
     drop_privileges()
     gc.disable()  # the process ends with its one message
-    trusted_owners = frozenset({0, Path(__file__).stat().st_uid})
+    trusted_owners = frozenset({0, os.stat(__file__).st_uid})
     return execmode.run(options, os.environ, config_file, finish, trusted_owners)

@@ -6,7 +6,6 @@ import stat
 import time
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 from sieve_filter import gpg, listing
@@ -98,7 +97,7 @@ def find(
     for home in _existing(keyrings.owner, owner):
         if keys := _list(home):
             return _usable(home, keys, keyrings.minimum_bits, accept_expired)
-        refuse_damaged(Path(home.path))
+        refuse_damaged(home.path)
     for home in _existing(keyrings.shared, owner):
         if matching := _list_matching(home, sorted(owner.addresses)):
             return _usable(home, matching, keyrings.minimum_bits, accept_expired)
@@ -195,17 +194,19 @@ def _home(path: str) -> _Home | None:
 
 def _version(path: str) -> FileVersion | None:
     try:
-        status = os.stat(path)  # noqa: PTH116  # for each message; a Path costs as much again
+        status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return FileVersion(status.st_ino, status.st_size, status.st_mtime_ns, stat.S_ISREG(status.st_mode))
 
 
-def refuse_damaged(home: Path) -> None:
+def refuse_damaged(home: str) -> None:
     """Raise KeyringError where there is something in which gpg found no key: it passes over what it cannot read."""
-    from sieve_filter import keybox  # a good keyring has no need of it
+    from pathlib import Path  # a good keyring has no need of these
 
-    for path in [home] if home.is_file() else [home / name for name in _KEYRING_FILES[:2]]:
+    from sieve_filter import keybox
+
+    for path in [Path(home)] if Path(home).is_file() else [Path(home, name) for name in _KEYRING_FILES[:2]]:
         try:
             content = path.read_bytes() if path.exists() else b""
             # What is left where all keys were removed is a file without certificates.

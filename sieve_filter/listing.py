@@ -4,7 +4,7 @@ The format is that of `gpg --list-keys --with-colons` (GnuPG's doc/DETAILS).
 """
 
 import re
-from datetime import UTC, datetime
+import time
 from typing import NamedTuple
 
 _STATES = {
@@ -159,7 +159,7 @@ def _age(subkey: Subkey) -> int:
 def _state(subkey: Subkey) -> str:
     words = _STATES[subkey.state]
     if subkey.state == "e" and subkey.expires is not None:
-        words += f" on {datetime.fromtimestamp(subkey.expires, UTC):%Y-%m-%d}"
+        words += f" on {time.strftime('%Y-%m-%d', time.gmtime(subkey.expires))}"
     return words
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, keybox, limits, listing, packets
+from sieve_filter import gpg, keybox, keystore, limits, listing, packets
 from sieve_filter.certificate import Certificate
 from sieve_filter.errors import EncryptionError, KeyringError, RefusedKeyError, TimedOutError
 from sieve_filter.keybox import Keybox
@@ -106,7 +106,7 @@ def _vet_together(batch: Mapping[str, Certificate], minimum_bits: int) -> dict[C
 
 
 def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> dict[Certificate, Vetted | str]:
-    imported = gpg.import_keys(str(home), b"".join(one.packets for one in batch.values()))
+    imported = keystore.import_keys(str(home), b"".join(one.packets for one in batch.values()))
     stored: dict[str, Key] = {}
     box = Keybox(b"", {})
     if imported.new:
@@ -135,6 +135,6 @@ def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> 
 def read_listing(home: Path) -> list[Key]:
     """The keys in the GnuPG home `home`. Raises KeyringError."""
     try:
-        return listing.parse(gpg.list_signatures(str(home)))
+        return listing.parse(keystore.list_signatures(str(home)))
     except (ValueError, IndexError) as error:
         raise KeyringError(f"cannot read gpg's listing of {home}: {error}") from error

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import certificate, gpg, keyring, limits, quarantine
+from sieve_filter import certificate, gpg, keyring, keystore, limits, quarantine
 from sieve_filter.errors import CryptomailError, KeyringError
 from sieve_filter.keyring import Keyrings
 from sieve_filter.owner import Owner
@@ -70,10 +70,10 @@ def _look(owner: Owner, keyrings: Keyrings) -> Found:
             for home in keyring.existing(templates, owner):
                 found = found._replace(home=home, shared=shared)
                 with at_most(limits.QUARANTINE_SECONDS):
-                    colons = gpg.list_signatures(home)
+                    colons = keystore.list_signatures(home)
                 if b"\npub:" in b"\n" + colons:
                     return found._replace(listing=colons, notes=_notes(Path(home)))
-                keyring.refuse_damaged(Path(home))
+                keyring.refuse_damaged(home)
     except CryptomailError as error:
         return found._replace(error=str(error))
     return found._replace(home="", shared=False)
@@ -82,7 +82,7 @@ def _look(owner: Owner, keyrings: Keyrings) -> Found:
 def _export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
     for home in keyring.existing(keyrings.owner, owner):
         with at_most(limits.QUARANTINE_SECONDS):
-            reading = certificate.read(gpg.export_keys(home))
+            reading = certificate.read(keystore.export_keys(home))
         if reading.problems and reading.certificates:
             raise KeyringError(f"cannot read what gpg exports from {home}: {reading.problems[0]}")
         if reading.certificates:

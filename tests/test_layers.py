@@ -16,7 +16,9 @@ PURE = [
 ORDER = [
     *PURE,
     *(
+        "program",
         "gpg",
+        "keystore",
         "keyring",
         "config",
         "delivery",
@@ -74,4 +76,5 @@ def test_message_code_knows_nothing_of_files_environment_or_processes() -> None:
 
 
 def test_each_program_is_started_by_one_module() -> None:
-    assert [module for module in ORDER if imports(module) & {"subprocess", "gnupg"}] == ["gpg", "doveadm", "sendmail"]
+    starters = {"subprocess", "sieve_filter.program"}
+    assert [module for module in ORDER if imports(module) & starters] == ["gpg", "doveadm", "sendmail"]

@@ -11,7 +11,7 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import certificate, enrol, gpg, limits, parallel, quarantine, timelimit
+from sieve_filter import certificate, enrol, gpg, keystore, limits, parallel, quarantine, timelimit
 from sieve_filter.certificate import Certificate
 from sieve_filter.errors import CryptomailError, EncryptionError, PlaceError, TimedOutError
 from sieve_filter.parallel import Identity
@@ -38,14 +38,14 @@ def _signals() -> None:
 def test_one_certificate_that_gpg_cannot_stand_does_not_take_others_with_it(
     certificates: tuple[Certificate, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really = gpg.import_keys
+    really = keystore.import_keys
 
-    def hang(home: str, packets: bytes) -> gpg.Imported:
+    def hang(home: str, packets: bytes) -> keystore.Imported:
         if certificates[3].packets in packets:
             time.sleep(60)
         return really(home, packets)
 
-    monkeypatch.setattr(gpg, "import_keys", hang)
+    monkeypatch.setattr(keystore, "import_keys", hang)
     monkeypatch.setattr(limits, "QUARANTINE_SECONDS", 1)
     verdicts = quarantine.vet(certificates, 2048)
     assert [isinstance(verdicts[one], Vetted) for one in certificates] == [True, True, True, False, True]

@@ -381,7 +381,7 @@ def test_gpg_that_fails_changes_nothing(site: Site, alice: Owner, tmp_path: Path
     arguments = ("keys", "import", *template, "--user", ALICE, "-")
     done = run(*arguments, data=alice.public(ALICE), environment=environment, config=site.config)
     assert done.returncode == 65
-    assert "cannot run gpg" in said(done)
+    assert "gpg cannot import keys: gpg: out of order" in said(done)
     assert site.stored() == []
 
 

@@ -1,0 +1,76 @@
+"""Reads and changes whole keyrings with GnuPG: for `cryptomail keys` and its like, never during a delivery."""
+
+from typing import NamedTuple
+
+import gnupg
+
+from sieve_filter import gpg
+from sieve_filter.errors import KeyringError
+from sieve_filter.gpg import Ended
+
+# What is not imported: other people's signatures, and the owner's own that newer ones replace.
+_CLEANING = "import-minimal,import-clean,self-sigs-only"
+
+
+class Imported(NamedTuple):
+    """What gpg did with certificates: each fingerprint, and whether that key was new; and its last complaint."""
+
+    new: dict[str, bool]
+    changed: frozenset[str]
+    complaint: str
+
+
+def import_keys(home: str, certificates: bytes) -> Imported:
+    """Import binary certificates into the GnuPG home `home`, with the owners' own signatures only.
+
+    What gpg does not take is missing in the result. Raises KeyringError where gpg cannot be run, or does not get
+    to the end of the certificates.
+    """
+    # GnuPG 2.4 takes user IDs that nobody signed, unless told: anybody could give a key anybody's address, and an
+    # expired key, whose end stands in that signature, a new life.
+    arguments = ["--no-allow-non-selfsigned-uid", "--import-options", _CLEANING, "--import"]
+    ended, _ = _visit(home, arguments, certificates)
+    if "IMPORT_RES" not in dict(ended.reports):
+        raise KeyringError(f"gpg cannot import keys: {ended.complaint}")
+    result = gnupg.ImportResult(None)
+    for keyword, value in ended.reports:
+        result.handle_status(keyword, value)
+    codes = {one["fingerprint"]: int(one["ok"]) for one in result.results if one.get("ok") is not None}
+    return Imported(
+        {fingerprint: bool(code & 1) for fingerprint, code in codes.items()},
+        frozenset(fingerprint for fingerprint, code in codes.items() if code),
+        ended.complaint,
+    )
+
+
+def list_signatures(home: str) -> bytes:
+    """As `gpg.list_keys`, with a record for each signature. Raises KeyringError."""
+    ended, data = _visit(home, ["--list-sigs", "--fingerprint", "--fingerprint"])
+    if ended.code != 0:
+        raise KeyringError(f"cannot list the keys in {home}: {ended.complaint}")
+    return data
+
+
+def export_keys(home: str) -> bytes:
+    """The certificates in the GnuPG home `home`, binary. Raises KeyringError."""
+    ended, data = _visit(home, ["--export-options", "export-minimal", "--export"])
+    if ended.code != 0:
+        raise KeyringError(f"cannot export the keys in {home}: {ended.complaint}")
+    return data
+
+
+def delete_key(home: str, fingerprint: str) -> None:
+    """Take one certificate out of the GnuPG home `home`. Raises KeyringError."""
+    ended, _ = _visit(home, ["--yes", "--delete-keys", fingerprint])
+    if ended.code != 0:
+        raise KeyringError(f"cannot remove a key from {home}: {ended.complaint}")
+
+
+def _visit(home: str, arguments: list[str], source: bytes = b"") -> tuple[Ended, bytes]:
+    """Run gpg once with `home`. Out: how it ended, and its standard output. Raises KeyringError."""
+    output = bytearray()
+    try:  # without an agent, which only secret keys would need
+        ended = gpg.run(home, ["--no-autostart", *arguments], [source] if source else (), output.extend)
+    except (OSError, ValueError) as error:
+        raise KeyringError(f"cannot run gpg: {error}") from error
+    return ended, bytes(output)
