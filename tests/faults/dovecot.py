@@ -100,8 +100,7 @@ def wrapped(lab: Lab, shell: str) -> Iterator[None]:
     shutil.copy2(program(lab), original)
     script = f"#!/bin/sh -p\nPROGRAM={shlex.quote(lab.inside(original))}\n{shell}\n"
     with changed(lab), replaced(lab, program(lab), script):
-        if mode(lab) == WORKER:
-            restart(lab)
+        renew_workers(lab)
         yield
 
 
@@ -111,8 +110,27 @@ def changed(lab: Lab) -> Iterator[None]:
     try:
         yield
     finally:
-        if mode(lab) == WORKER:
-            restart(lab)
+        renew_workers(lab)
+
+
+def renew_workers(lab: Lab) -> None:
+    """Have Dovecot start its workers anew; for that it starts LMTP anew too. Waits until the old ones have ended."""
+    if mode(lab) == WORKER:
+        old = _processes(lab)
+        configuration = lab.inside(lab.directory / "dovecot.conf")
+        subprocess.run(lab.command("/usr/bin/doveadm", "-c", configuration, "reload"), check=True)
+        _wait(lambda: not old & _processes(lab), STOP_SECONDS)
+
+
+def _processes(lab: Lab) -> set[int]:
+    """Those of Dovecot's processes that deliver."""
+    master = (lab.directory / "run" / "master.pid").read_text().strip()
+    found = set()
+    for child in Path(f"/proc/{master}/task/{master}/children").read_text().split():
+        with suppress(OSError):  # it has ended
+            if Path(f"/proc/{child}/comm").read_text().strip() in ("lmtp", "worker"):
+                found.add(int(child))
+    return found
 
 
 @contextmanager
