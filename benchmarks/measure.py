@@ -1,4 +1,8 @@
-"""Measures everything, in rounds: in each, all that is compared takes its turn, so that all meet the same machine."""
+"""Measures everything, in rounds: in each, all that is compared takes its turn, so that all meet the same machine.
+
+Each round of deliveries begins with another: what one leaves to the next (files that the disk has yet to write, say)
+is shared out.
+"""
 
 import os
 import random
@@ -10,10 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from benchmarks import messages, programs
+from benchmarks import cpu, messages, programs
 from benchmarks.load import Burst
 from benchmarks.programs import Home, Program, Sample, Worker
-from benchmarks.variants import GNUPG, SEQUOIA, Variants
+from benchmarks.variants import GNUPG, SEQUOIA, Variant, Variants
 
 CONNECTIONS = 4
 SIZE = 10_000
@@ -54,11 +58,12 @@ def everything(variants: Variants, plan: Plan) -> Results:
     say("checking that what is stored is encrypted")
     for variant in variants.variants:
         variant.check(messages.incompressible(SIZE))
-    results: Results = {"throughput": {}}
+    results: Results = {"throughput": {}, "cpu": {variant.name: [] for variant in variants.variants}}
     counts: Counts = {variant.name: Counter() for variant in variants.variants}
     for size in SIZES:
         say(f"messages a second, {size} octets")
-        results["throughput"][str(size)] = _throughput(variants, plan, messages.incompressible(size), counts)
+        cost = results["cpu"] if size == SIZE else None
+        results["throughput"][str(size)] = _throughput(variants, plan, messages.incompressible(size), counts, cost)
     say("latency")
     results["latency"] = _latency(variants, plan, messages.incompressible(SIZE), counts)
     results["refused"] = {name: dict(found) for name, found in counts.items()}
@@ -78,19 +83,31 @@ def everything(variants: Variants, plan: Plan) -> Results:
     return results
 
 
-def _throughput(variants: Variants, plan: Plan, message: bytes, counts: Counts) -> Mapping[str, Sequence[float]]:
+def _throughput(
+    variants: Variants, plan: Plan, message: bytes, counts: Counts, cost: dict[str, list[Any]] | None
+) -> Mapping[str, Sequence[float]]:
+    """Messages a second; and into `cost` the processors' milliseconds for each message, by who used them."""
     rates: dict[str, list[float]] = {variant.name: [] for variant in variants.variants}
-    for _ in range(plan.rounds):
-        for variant in variants.variants:
-            burst = _counted(variant.burst(CONNECTIONS, message, plan.burst_seconds), counts[variant.name])
+    for number in range(plan.rounds):
+        for variant in _turn(variants.variants, number):
+            with cpu.measured(variant.lab.directory / "run") as used:
+                burst = _counted(variant.burst(CONNECTIONS, message, plan.burst_seconds), counts[variant.name])
             rates[variant.name].append(round(burst.rate, 2))
+            if cost is not None:
+                each = {kind: round(1000 * used[kind] / len(burst.seconds), 4) for kind in cpu.KINDS}
+                cost[variant.name].append(each)
     return rates
+
+
+def _turn(variants: Sequence[Variant], number: int) -> Sequence[Variant]:
+    first = number % len(variants)
+    return [*variants[first:], *variants[:first]]
 
 
 def _latency(variants: Variants, plan: Plan, message: bytes, counts: Counts) -> Mapping[str, Sequence[float]]:
     seconds: dict[str, list[float]] = {variant.name: [] for variant in variants.variants}
-    for _ in range(plan.latency_rounds):
-        for variant in variants.variants:
+    for number in range(plan.latency_rounds):
+        for variant in _turn(variants.variants, number):
             burst = _counted(variant.burst(1, message, plan.latency_seconds), counts[variant.name])
             seconds[variant.name] += [round(one, 6) for one in burst.seconds]
     return seconds

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks import plot
+from benchmarks import cpu, plot
 from benchmarks.measure import CONNECTIONS, EXECUTED, GPG, LARGEST, SIZE, USERS
 from benchmarks.variants import (
     EXECUTED_FILTER,
@@ -181,12 +181,34 @@ def _delivery(results: Results, plot_directory: str) -> list[str]:
         _image("Messages a second", plot_directory, "throughput"),
         _table(("", *(_size(int(size)) for size in throughput)), rates),
         _refused(results["refused"]),
+        *_processors(results["cpu"]),
         "On one connection, for one message of 10 KB, from MAIL to the last reply:",
         _image("Latency", plot_directory, "latency"),
         _table(("", "median (to no filter)", "p99", "p99 to median", "messages"), times),
         f"`{SHELL}` stores the bare armored text; it is here for what a delivery costs that starts gpg and nothing"
         f" else. `{EXECUTED_FILTER}` and `{EXECUTED_SEALED}` are what serves without the worker. `{KEEP}` is what"
         " Dovecot alone needs as soon as there is a global script at all.",
+    ]
+
+
+def _processors(found: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
+    """Who used the processors, and how fast it would be if our part of it took no time."""
+    medians = {
+        name: _medians({kind: [each[kind] for each in rounds] for kind in cpu.KINDS}) for name, rounds in found.items()
+    }
+    rows = [
+        (name, *(f"{each[kind]:.2f}" for kind in cpu.KINDS), f"{sum(each.values()):.2f}")
+        for name, each in medians.items()
+    ]
+    plain = sum(medians[PLAIN].values())
+    best = next(name for name in (FILTER.format(SEQUOIA), FILTER.format(GNUPG)) if name in found)
+    without_us = sum(medians[best][kind] for kind in ("lmtp", cpu.OTHERS))
+    return [
+        "Where the time goes: milliseconds of the processors for each message of 10 KB, by who used them.",
+        _table(("", *cpu.KINDS, "in all"), rows),
+        f"What Dovecot's own processes need for `{best}` is {without_us / plain:.2f} times what they need for"
+        f" `{PLAIN}`: as long as the processors are what limits it, a worker that took no time at all would reach"
+        f" {plain / without_us:.2f} of plain delivery.",
     ]
 
 

@@ -1,0 +1,51 @@
+"""Who used the processors: the time that each of a Dovecot's processes took, from proc(5)."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+# Dovecot's name of a process, and ours for what it does.
+_KINDS = {"lmtp": "lmtp", "worker": "worker"}
+PROGRAMS, OTHERS = "programs they start", "the rest of Dovecot"
+KINDS = (*_KINDS.values(), PROGRAMS, OTHERS)
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class _Used(NamedTuple):
+    """Seconds of processor time: a process's own, and that of the programs that it started and that have ended."""
+
+    kind: str
+    own: float
+    started: float
+
+
+@contextmanager
+def measured(directory: Path) -> Iterator[dict[str, float]]:
+    """Count, until the block ends, the seconds that the Dovecot with that base directory takes, by KINDS."""
+    found: dict[str, float] = defaultdict(float)
+    before = _processes(directory)
+    yield found
+    for process, now in _processes(directory).items():
+        then = before.get(process, _Used(now.kind, 0, 0))
+        found[now.kind] += now.own - then.own
+        found[PROGRAMS] += now.started - then.started
+
+
+def _processes(directory: Path) -> dict[int, _Used]:
+    master = int((directory / "master.pid").read_text())
+    found: dict[int, _Used] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            name, _, rest = entry.read_text().partition(" (")[2].rpartition(") ")
+            fields = rest.split()
+            own, started = (sum(int(ticks) for ticks in fields[at : at + 2]) / _TICKS for at in (11, 13))
+            process = int(entry.parent.name)
+            if process == master:
+                found[process] = _Used(OTHERS, own, 0)  # its children are here themselves
+            elif int(fields[1]) == master:
+                found[process] = _Used(_KINDS.get(name, OTHERS), own, started)
+    return found
