@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, keybox, limits, quarantine
+from sieve_filter import gpg, keybox, limits, listing, quarantine
 from sieve_filter.certificate import Certificate
 from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
-from sieve_filter.quarantine import KEYBOX, Vetted
+from sieve_filter.quarantine import KEYBOX, Revoked, Verdict, Vetted
 from sieve_filter.timelimit import at_most
 
 _LEGACY = "pubring.gpg"  # GnuPG 2.0 and earlier
 _KEYBOXD = "public-keys.d"  # GnuPG 2.3 and later, where somebody asked for it
 
-IMPORTED, RENEWED, UNCHANGED, REFUSED = "imported", "renewed", "unchanged", "refused"
+IMPORTED, RENEWED, UNCHANGED, REFUSED, REVOKED = "imported", "renewed", "unchanged", "refused", "revoked"
 
 
 class Order(NamedTuple):
@@ -25,6 +25,7 @@ class Order(NamedTuple):
 
     `addresses` are the owner's. `named` says that somebody named this owner: then all of `certificates` are taken or
     none, and another address in them gives a warning; else each is taken for itself, if it has an address of these.
+    What a key that is there already says of its own revocation is taken in any case: nobody else can say it.
     """
 
     user: str
@@ -35,7 +36,7 @@ class Order(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of one certificate: `status` is one of the four above; `note` says why, or warns."""
+    """What became of one certificate: `status` is one of the five above; `note` says why, or warns."""
 
     user: str
     keyring: str
@@ -85,19 +86,26 @@ def clashing(stored: Sequence[str], fingerprint: str) -> str | None:
     return next(same, None)
 
 
-def _enrol_one(order: Order, verdicts: dict[Certificate, Vetted | str], minimum_bits: int) -> Iterator[Outcome]:
+def _enrol_one(order: Order, verdicts: dict[Certificate, Verdict], minimum_bits: int) -> Iterator[Outcome]:
     def outcome(fingerprint: str, status: str, note: str) -> Outcome:
         return Outcome(order.user, order.keyring, fingerprint, status, note)
 
     fine: list[Vetted] = []
+    refused = False
     for one in order.certificates:
         verdict = verdicts[one]
         if isinstance(verdict, Vetted) and (order.named or verdict.key.addresses & order.addresses):
             fine.append(verdict)
+            continue
+        if isinstance(verdict, Revoked):
+            status, note = _revoke(order.keyring, verdict, minimum_bits)
+        elif isinstance(verdict, str):
+            status, note = REFUSED, verdict
         else:
-            note = verdict if isinstance(verdict, str) else f"no valid user ID of it has the address {order.user}"
-            yield outcome(one.fingerprint, REFUSED, note)
-    if order.named and len(fine) < len(order.certificates):
+            status, note = REFUSED, f"no valid user ID of it has the address {order.user}"
+        refused = refused or status == REFUSED
+        yield outcome(one.fingerprint, status, note)
+    if order.named and refused:
         note = "another certificate that was given with it is refused"
         yield from (outcome(one.key.fingerprint, REFUSED, note) for one in fine)
         return
@@ -136,6 +144,39 @@ def _place(keyring: str, vetted: Sequence[Vetted], minimum_bits: int) -> dict[st
             if set(statuses.values()) != {UNCHANGED}:
                 _replace(directory, keyring, name, (home / name).read_bytes())
             return statuses
+
+
+def _revoke(keyring: str, revoked: Revoked, minimum_bits: int) -> tuple[str, str]:
+    """Take the revocation of a key over into a keyring that has that key. Out: what became of it, and the note."""
+    try:
+        with _locked(Path(keyring), make=False) as directory:
+            name, content = _stored(directory, keyring)
+            if not content:
+                return REFUSED, revoked.reason
+            with quarantine.throw_away_home() as home, at_most(limits.QUARANTINE_SECONDS):
+                (home / name).write_bytes(content)
+                before = {key.fingerprint: key for key in quarantine.read_listing(home)}
+                old = before.get(revoked.key.fingerprint)
+                if old is None:
+                    return REFUSED, revoked.reason
+                gpg.import_keys(str(home), keybox.packets(revoked.blob))
+                after = {key.fingerprint: key for key in quarantine.read_listing(home)}
+                if after.keys() != before.keys():
+                    raise PlaceError(f"gpg lost a key of {keyring} in a copy of it; nothing is done")
+                new = after[revoked.key.fingerprint]
+                newly = listing.revoked(new) - listing.revoked(old)
+                if newly:
+                    _replace(directory, keyring, name, (home / name).read_bytes())
+    except RefusedKeyError:
+        return REFUSED, revoked.reason
+    except (CryptomailError, OSError) as error:
+        why = f"{error.strerror}: {keyring}" if isinstance(error, OSError) else str(error)
+        return REFUSED, f"{revoked.reason}, and that cannot be taken over: {why}"
+    try:
+        quarantine.judge(new, minimum_bits)
+    except RefusedKeyError as error:
+        return REVOKED, str(error)
+    return (RENEWED if newly else UNCHANGED), ""
 
 
 def _merge(home: Path, vetted: Sequence[Vetted], minimum_bits: int) -> dict[str, str]:

@@ -25,10 +25,17 @@ from sieve_filter import (
     survey,
 )
 from sieve_filter.certificate import Certificate
-from sieve_filter.config import ENCRYPT_ANYWAY, Settings
+from sieve_filter.config import ENCRYPT_ANYWAY, STORE_PLAIN, Settings
 from sieve_filter.engine import Engines
-from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, Order, Outcome
-from sieve_filter.errors import CryptomailError, DeliveryError, KeyringError, UnusableKeyError, UsageError
+from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, REVOKED, Order, Outcome
+from sieve_filter.errors import (
+    CryptomailError,
+    DeliveryError,
+    ExpiredKeyError,
+    KeyringError,
+    UnusableKeyError,
+    UsageError,
+)
 from sieve_filter.incoming import Incoming
 from sieve_filter.keyreport import OwnerState, Rules
 from sieve_filter.message import split
@@ -99,8 +106,9 @@ def standing(whose: Owner, settings: Settings) -> Standing:
         # A delivery's own answer: expired keys may serve all the same.
         expired = settings.expired_key == ENCRYPT_ANYWAY
         recipients = keyring.find(whose, settings.keyrings, accept_expired=expired)
-    except UnusableKeyError:
-        return Standing(state, None)
+    except UnusableKeyError as error:
+        decision = settings.expired_key if isinstance(error, ExpiredKeyError) else settings.unusable_key
+        return Standing(state, () if decision == STORE_PLAIN else None)
     subkeys = set(recipients.fingerprints if recipients else ())
     keys = {
         key.fingerprint for key in listing.parse(found.listing) if subkeys & {one.fingerprint for one in key.subkeys}
@@ -164,14 +172,19 @@ def _done(wishes: keymail.KeyMail, whose: Owner, desk: Desk) -> Words:
 def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing, desk: Desk) -> Words:
     order = Order(whose.user, place(desk.settings, whose), certificates, whose.addresses, named=True)
     outcomes = enrol.enrol([order], desk.settings.keyrings.minimum_bits)
-    if any(one.status == REFUSED for one in outcomes):
-        return notice.refused([_reason(one) for one in outcomes if one.status == REFUSED], before.used)
+    refused = [_reason(one, before, order.keyring) for one in outcomes if one.status == REFUSED]
+    gone = [one.fingerprint for one in outcomes if one.status == REVOKED]
+    if refused and not gone:
+        return notice.refused(refused, before.used)
+    changed = any(one.status in (IMPORTED, RENEWED) for one in outcomes)
+    if gone and not changed:
+        return notice.revoked(gone, refused, standing(whose, desk.settings).used)
     _keep(whose, before, desk)
     after = standing(whose, desk.settings)
     notes = {one.fingerprint: one.note.removeprefix("warning: ") for one in outcomes}
     keys = [one._replace(note=notes[one.fingerprint]) for one in after.used or () if one.fingerprint in notes]
     new = {one.fingerprint for one in outcomes if one.status == IMPORTED}
-    if not new and not any(one.status == RENEWED for one in outcomes):
+    if not changed:
         return notice.unchanged(keys, desk.post.folder)
     old = [one for one in before.used or () if one.fingerprint not in notes]
     if new and old:
@@ -179,7 +192,7 @@ def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing
         _post(words, [one.fingerprint for one in old], whose, desk)
     posted = _post(notice.trial(keys, desk.post.folder), [one.fingerprint for one in keys], whose, desk)
     return notice.enrolled(
-        keys, [one for one in after.used or () if one.fingerprint not in notes], desk.post.folder, posted
+        keys, [one for one in after.used or () if one.fingerprint not in notes], desk.post.folder, posted, gone
     )
 
 
@@ -200,8 +213,14 @@ def _keep(whose: Owner, before: Standing, desk: Desk) -> None:
                     desk.warn(f"key {one.fingerprint} of {whose.user!r} is no longer used: {one.note}")
 
 
-def _reason(outcome: Outcome) -> str:
-    return f"key {outcome.fingerprint}: {outcome.note}" if outcome.fingerprint else outcome.note
+def _reason(outcome: Outcome, before: Standing, keyring_home: str) -> str:
+    """Why something was not done, for the owner."""
+    if not outcome.fingerprint:
+        return outcome.note
+    home = before.state.home
+    used = home != keyring_home and outcome.fingerprint in {one.fingerprint for one in before.used or ()}
+    where = f"; the copy of it in {home} is used on, for only you can change that" if used else ""
+    return f"key {outcome.fingerprint}: {outcome.note}{where}"
 
 
 def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sieve_filter import dnskeys, enrol, keycommand, limits, lookup, parallel, published, refresh, survey
 from sieve_filter.certificate import Certificate
-from sieve_filter.enrol import REFUSED, Outcome
+from sieve_filter.enrol import REFUSED, REVOKED, Outcome
 from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
 from sieve_filter.keycommand import Site
 from sieve_filter.keyreport import OwnerState
@@ -71,9 +71,9 @@ def _refresh(options: argparse.Namespace, site: Site) -> int:
             drops[whose.user] = whose, plan.drop
     keycommand.enrol_orders(orders, site, outcomes, lambda _: None, named=False)
     # An old key goes only when all that is to take its place is there.
-    refused = {one.user for one in outcomes if one.status == REFUSED}
+    lacking = {one.user for one in outcomes if one.status in (REFUSED, REVOKED)}
     for user, (whose, fingerprints) in drops.items():
-        if user not in refused:
+        if user not in lacking:
             outcomes += [_drop(whose, site.keyring(whose), one) for one in fingerprints]
     return keycommand.tell_outcomes(sorted(outcomes), options.json)
 

@@ -50,7 +50,13 @@ from sieve_filter.parallel import Identity
 from sieve_filter.post import Post
 
 _STATUSES = (enrol.IMPORTED, enrol.RENEWED, enrol.UNCHANGED, REFUSED)
-_RARE = (refresh.KEPT, refresh.DIFFERENT, refresh.REMOVED, refresh.FAILED)  # counted where there are some
+_RARE = (
+    enrol.REVOKED,
+    refresh.KEPT,
+    refresh.DIFFERENT,
+    refresh.REMOVED,
+    refresh.FAILED,
+)  # counted where there are some
 _SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _ROWS = 50  # what a person still reads on a terminal
@@ -322,6 +328,9 @@ def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
     refused = sum(one.status == REFUSED for one in outcomes)
     if refused:
         raise RefusedKeyError(f"{refused} of {len(outcomes)} keys were refused: see the report")
+    revoked = sum(one.status == enrol.REVOKED for one in outcomes)
+    if revoked:
+        raise RefusedKeyError(f"{revoked} of {len(outcomes)} keys were revoked: see the report")
     different = sum(one.status == refresh.DIFFERENT for one in outcomes)
     if different:
         raise RefusedKeyError(f"{different} of {len(outcomes)} keys are other ones than before: see the report")

@@ -125,6 +125,12 @@ def encryption_subkeys(key: Key, minimum_bits: int, now: int) -> list[Subkey]:
     ]
 
 
+def revoked(key: Key) -> frozenset[str]:
+    """Of `key` and its encryption subkeys, those that were revoked, by their fingerprints."""
+    primary, *others = key.subkeys
+    return frozenset(one.fingerprint for one in (primary, *(one for one in others if one.encrypts)) if one.state == "r")
+
+
 def last_good(key: Key) -> int | None:
     """The last second at which `key` could be encrypted to, where nothing but its age is wrong; None elsewhere."""
     primary = key.subkeys[0]

@@ -71,14 +71,19 @@ def is_confirmation(one: Message) -> bool:
     return any(field.value == CONFIRMATION for field in one.named(MARK.lower()))
 
 
-def enrolled(keys: Sequence[KeyFacts], others: Sequence[KeyFacts], folder: str, posted: str) -> Words:
-    """The answer where `keys` were set up; `others` serve beside them. `posted`: see `_about_test`."""
+def enrolled(
+    keys: Sequence[KeyFacts], others: Sequence[KeyFacts], folder: str, posted: str, gone: Sequence[str] = ()
+) -> Words:
+    """The answer where `keys` were set up; `others` serve beside them, and those of the fingerprints `gone`, which
+    were revoked, do not any more. `posted`: see `_about_test`.
+    """
     return Words(
         "Your OpenPGP key is set up",
         (
             "From now on, mail for you is encrypted as it arrives, to " + ("this key:" if len(keys) == 1 else "these:"),
             *map(_described, keys),
             *_beside(others),
+            *_revoked(gone),
             _about_test(posted),
             *_how_to_turn_off(folder, keys),
         ),
@@ -102,6 +107,19 @@ def refused(reasons: Sequence[str], current: Current) -> Words:
     return Words(
         "Your OpenPGP keys were NOT changed",
         ("What you asked for was not done:", *(f"  - {_safe(reason)}" for reason in reasons), *_still(current)),
+    )
+
+
+def revoked(fingerprints: Sequence[str], reasons: Sequence[str], current: Current) -> Words:
+    """The answer where keys were revoked that mail was encrypted to; `reasons` say what else was not done."""
+    return Words(
+        "Your OpenPGP key was revoked",
+        (
+            *_revoked(fingerprints),
+            *(("What else you asked for was not done:",) if reasons else ()),
+            *(f"  - {_safe(reason)}" for reason in reasons),
+            *_still(current),
+        ),
     )
 
 
@@ -235,6 +253,13 @@ def _beside(others: Sequence[KeyFacts]) -> tuple[str, ...]:
     if not others:
         return ()
     return ("and to these, as before, until you have them removed:", *map(_described, others))
+
+
+def _revoked(fingerprints: Sequence[str]) -> tuple[str, ...]:
+    if not fingerprints:
+        return ()
+    lines = "\n".join(f"  {grouped(one)}" for one in fingerprints)
+    return ("This was revoked, and mail is not encrypted to it any more:", lines)
 
 
 def _still(current: Current) -> tuple[str, ...]:

@@ -279,6 +279,116 @@ def test_revocation_is_not_undone_by_an_older_copy(site: Site, new_owner: Callab
     assert "it was revoked" in said(done)
 
 
+def revocation(owner: Owner) -> bytes:
+    """The packet in which the owner's key says that it was revoked, which gpg made with it."""
+    armored = (owner.home / "openpgp-revocs.d" / f"{fingerprint_of(owner)}.rev").read_bytes()
+    return owner.gpg("--dearmor", data=armored.replace(b":-----BEGIN", b"-----BEGIN"))
+
+
+def with_revocation(public: bytes, made: bytes) -> bytes:
+    """The public key with a packet where revocations stand, behind the primary key."""
+    assert public[0] == 0x98  # so that the next octet is its length
+    return public[: 2 + public[1]] + made + public[2 + public[1] :]
+
+
+def test_revoked_copy_of_a_key_that_is_there_ends_its_use(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    old = owner.public(ALICE)
+    site.enrol(old)
+    owner.revoke(fingerprint)
+    for data in (owner.public(ALICE), owner.public(ALICE), old):
+        done = site.enrol(data)
+        assert done.returncode == 65
+        assert "was revoked" in said(done)
+        assert deliver(site).returncode == 75
+    again = site.enrol(owner.public(ALICE))
+    assert f"revoked\t{fingerprint}\tit was revoked" in said(again)
+    assert "1 of 1 keys were revoked: see the report" in said(again)
+    (outcome,) = json.loads(site.keys("import", "--user", ALICE, "--json", "-", data=owner.public(ALICE)).stdout)
+    assert outcome["status"] == "revoked"
+    assert site.keys("check", "--user", ALICE).returncode == 2
+    site.config.write_text('[on]\nunusable_key = "store-plain"\n')
+    assert deliver(site).stdout == MESSAGE
+
+
+def test_key_whose_encryption_subkey_was_revoked_is_used_no_more(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    site.enrol(owner.public(ALICE))
+    owner.gpg("--command-fd", "0", "--edit-key", fingerprint, data=b"key 1\nrevkey\ny\n0\n\ny\nsave\n")
+    done = site.enrol(owner.public(ALICE))
+    assert f"revoked\t{fingerprint}\tit has no usable encryption subkey" in said(done)
+    assert deliver(site).returncode == 75
+    time.sleep(1.1)
+    owner.gpg("--quick-add-key", fingerprint, "cv25519", "encr")
+    assert f"renewed\t{fingerprint}" in said(site.enrol(owner.public(ALICE)))
+    assert decrypt(site.filter(), owner) == MESSAGE
+
+
+def test_revocation_that_another_key_made_changes_nothing(site: Site, alice: Owner, mallory: Owner) -> None:
+    public = alice.public(ALICE)
+    site.enrol(public)
+    before = (site.home(ALICE) / ".cryptomail/pubring.kbx").read_bytes()
+    others = revocation(mallory)
+    forged, own = others, revocation(alice)
+    for size in (20, 8):  # the issuer's fingerprint and its key ID
+        theirs, hers = (bytes.fromhex(fingerprint_of(one))[-size:] for one in (mallory, alice))
+        forged = forged.replace(theirs, hers)
+    spoilt = own[:-1] + bytes([own[-1] ^ 1])
+    assert len({others, forged, spoilt, own}) == 4
+    for wrong in (others, forged, spoilt):
+        assert "unchanged" in said(site.enrol(with_revocation(public, wrong)))
+        assert (site.home(ALICE) / ".cryptomail/pubring.kbx").read_bytes() == before
+    assert "revoked" in said(site.enrol(with_revocation(public, own)))
+
+
+def test_revoked_key_that_is_not_there_is_refused_and_changes_no_other(
+    site: Site, alice: Owner, new_owner: Callable[[], Owner]
+) -> None:
+    site.enrol(alice.public(ALICE))
+    done = site.enrol(revoked(new_owner()))
+    assert "refused" in said(done)
+    assert site.stored() == [fingerprint_of(alice)]
+    assert decrypt(site.filter(), alice) == MESSAGE
+
+
+def test_new_key_is_taken_that_comes_with_the_revoked_old_one(
+    site: Site, alice: Owner, new_owner: Callable[[], Owner]
+) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    site.enrol(owner.public(ALICE))
+    owner.revoke(fingerprint)
+    both = owner.public(ALICE) + alice.public(ALICE)
+    done = site.enrol(both)
+    assert f"revoked\t{fingerprint}" in said(done)
+    assert f"imported\t{fingerprint_of(alice)}" in said(done)
+    assert decrypt(site.filter(), alice) == MESSAGE
+
+
+def test_revocation_is_taken_though_what_came_with_it_is_refused(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    site.enrol(owner.public(ALICE))
+    owner.revoke(fingerprint)
+    done = site.enrol(expired(new_owner()) + owner.public(ALICE))
+    assert f"revoked\t{fingerprint}" in said(done)
+    assert deliver(site).returncode == 75
+
+
+def test_revocation_alone_is_refused_with_what_to_do(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    owner.make_key(ALICE)
+    site.enrol(owner.public(ALICE))
+    assert "it is a revocation alone: import it into a copy of the key" in said(site.enrol(revocation(owner)))
+
+
+def deliver(site: Site) -> "subprocess.CompletedProcess[bytes]":
+    environment = {"USER": ALICE, "HOME": str(site.home(ALICE))}
+    return run("filter", data=MESSAGE, environment=environment, config=site.config)
+
+
 def test_fifty_thousand_strangers_signatures_are_not_stored_and_cost_little(site: Site, alice: Owner) -> None:
     whole = alice.public(ALICE)
     place = whole.index(ALICE.encode()) + len(ALICE) + 1

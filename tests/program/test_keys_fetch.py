@@ -222,6 +222,24 @@ def test_refresh_renews_what_is_renewed_and_keeps_what_has_vanished(
     assert f"{ALICE}\tunchanged\t{fingerprint}" in said(again)
 
 
+def test_key_that_was_revoked_where_it_is_published_is_used_no_more(
+    web: Web, keys: Command, site: Site, new_owner: Callable[[], Owner], alice: Owner
+) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    site.enrol(owner.public(ALICE))
+    site.enrol(alice.public(ALICE))
+    owner.revoke(fingerprint)
+    web.pages[path()] = Page(owner.public(ALICE))
+    for more in ((), ("--replace",), ("--replace",)):
+        done = keys("refresh", "--all", *more)
+        assert done.returncode == 65
+        assert f"{ALICE}\trevoked\t{fingerprint}\tit was revoked" in said(done)
+        assert "1 revoked" in said(done)
+    # What still works does not go because of it.
+    assert decrypt(site.filter(), alice) == MESSAGE
+
+
 def test_other_key_is_reported_and_taken_only_when_told(
     web: Web, keys: Command, site: Site, new_owner: Callable[[], Owner], alice: Owner
 ) -> None:
