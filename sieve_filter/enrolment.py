@@ -89,9 +89,16 @@ def place(settings: Settings, whose: Owner) -> str:
     if not settings.keyrings.owner:
         raise UsageError("keyrings.owner is empty in the configuration: there is no place for an owner's key")
     template = settings.keyrings.owner[0]
-    if not any(variable in template for variable in ("%h", "%u", "%n")):
+    if not any(variable in template for variable in ("%h", "%u", "%n", "%w")):
         raise UsageError(f"keyrings.owner begins with {template}, which is the same place for everybody")
     return owner.expand(template, whose)
+
+
+def order(whose: Owner, certificates: tuple[Certificate, ...], settings: Settings, named: bool) -> Order:
+    """What sets those certificates up for `whose`. Raises UsageError as `place` does."""
+    keyring_home = place(settings, whose)
+    as_file = settings.keyrings.owner[0].endswith("%w")  # that is how a Web Key Directory names its files
+    return Order(whose.user, keyring_home, certificates, whose.addresses, named, as_file)
 
 
 def standing(whose: Owner, settings: Settings) -> Standing:
@@ -170,9 +177,9 @@ def _done(wishes: keymail.KeyMail, whose: Owner, desk: Desk) -> Words:
 
 
 def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing, desk: Desk) -> Words:
-    order = Order(whose.user, place(desk.settings, whose), certificates, whose.addresses, named=True)
-    outcomes = enrol.enrol([order], desk.settings.keyrings.minimum_bits)
-    refused = [_reason(one, before, order.keyring) for one in outcomes if one.status == REFUSED]
+    asked = order(whose, certificates, desk.settings, named=True)
+    outcomes = enrol.enrol([asked], desk.settings.keyrings.minimum_bits)
+    refused = [_reason(one, before, asked.keyring) for one in outcomes if one.status == REFUSED]
     gone = [one.fingerprint for one in outcomes if one.status == REVOKED]
     if refused and not gone:
         return notice.refused(refused, before.used)
@@ -207,8 +214,8 @@ def _keep(whose: Owner, before: Standing, desk: Desk) -> None:
     for key in before.state.keys:
         if key.used:
             certificates = certificate.read(gpg.export(home, key.used)).certificates
-            order = Order(whose.user, keyring_home, certificates, whose.addresses, named=True)
-            for one in enrol.enrol([order], desk.settings.keyrings.minimum_bits):
+            kept = order(whose, certificates, desk.settings, named=True)
+            for one in enrol.enrol([kept], desk.settings.keyrings.minimum_bits):
                 if one.status == REFUSED:
                     desk.warn(f"key {one.fingerprint} of {whose.user!r} is no longer used: {one.note}")
 

@@ -291,7 +291,7 @@ def _orders(
         except CryptomailError as error:
             refused.extend(Outcome(whose.user, keyring, one.fingerprint, REFUSED, str(error)) for one in certificates)
         else:
-            yield identity, Order(whose.user, keyring, certificates, whose.addresses, named)
+            yield identity, enrolment.order(whose, certificates, site.settings, named)
 
 
 def _weight(order: Order) -> int:

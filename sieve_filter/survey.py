@@ -93,7 +93,8 @@ def _export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
 def _notes(home: Path) -> tuple[str, ...]:
     """What lets somebody else put keys into the keyring."""
     notes = []
-    for path in (home, *(home / name for name in (quarantine.KEYBOX, "pubring.gpg"))):
+    others = [home.parent] if home.is_file() else [home / name for name in (quarantine.KEYBOX, "pubring.gpg")]
+    for path in (home, *others):
         try:
             status = path.stat()
         except FileNotFoundError:

@@ -17,6 +17,7 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
+from sieve_filter import certificate, wkd
 from tests.program.conftest import ALICE, run
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
 from tests.samples import packet
@@ -387,6 +388,60 @@ def test_revocation_alone_is_refused_with_what_to_do(site: Site, new_owner: Call
 def deliver(site: Site) -> "subprocess.CompletedProcess[bytes]":
     environment = {"USER": ALICE, "HOME": str(site.home(ALICE))}
     return run("filter", data=MESSAGE, environment=environment, config=site.config)
+
+
+@pytest.fixture
+def key_file(site: Site) -> Path:
+    """Where Alice's keys are, on a server that keeps them in a Web Key Directory."""
+    template = f"{site.directory}/openpgpkey/%d/hu/%w"
+    site.config.write_text(f'[keyrings]\nowner = ["{template}"]\n')
+    file = Path(template.replace("%d", "example.org").replace("%w", wkd.key_name("alice")))
+    file.parent.mkdir(parents=True)
+    return file
+
+
+def test_keys_are_set_up_and_removed_in_a_key_file(site: Site, alice: Owner, bob: Owner, key_file: Path) -> None:
+    assert "imported" in said(site.enrol(alice.public(ALICE)))
+    assert certificate.read(key_file.read_bytes()).certificates[0].fingerprint == fingerprint_of(alice)
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o644
+    assert decrypt(site.filter(), alice) == MESSAGE
+    before = key_file.stat()
+    assert "unchanged" in said(site.enrol(alice.public(ALICE)))
+    assert key_file.stat() == before
+    assert "imported" in said(site.enrol(bob.public(BOB)))
+    reading = certificate.read(key_file.read_bytes())
+    assert (len(reading.certificates), reading.problems) == (2, ())
+    assert site.keys("check", "--user", ALICE).returncode == 0
+    assert decrypt(site.filter(), bob) == MESSAGE
+    assert "1 left" in said(site.keys("remove", "--user", ALICE, fingerprint_of(bob)))
+    assert "no key is left" in said(site.keys("remove", "--user", ALICE, fingerprint_of(alice)))
+    assert list(key_file.parent.iterdir()) == []
+    assert site.filter() == MESSAGE
+
+
+def test_revocation_is_taken_over_into_a_key_file(site: Site, new_owner: Callable[[], Owner], key_file: Path) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    key_file.write_bytes(owner.public(ALICE))
+    owner.revoke(fingerprint)
+    assert f"revoked\t{fingerprint}" in said(site.enrol(owner.public(ALICE)))
+    assert deliver(site).returncode == 75
+
+
+def test_key_file_in_a_directory_that_is_not_there_is_refused(site: Site, alice: Owner, key_file: Path) -> None:
+    key_file.parent.rmdir()
+    done = site.enrol(alice.public(ALICE))
+    assert done.returncode == 65
+    assert f"there is no directory {key_file.parent}: make it" in said(done)
+
+
+def test_link_in_the_place_of_a_key_file_is_not_followed(site: Site, alice: Owner, bob: Owner, key_file: Path) -> None:
+    other = site.directory / "other"
+    other.write_bytes(bob.public(BOB))
+    key_file.symlink_to(other)
+    assert "cannot read" in said(site.enrol(alice.public(ALICE)))
+    assert "cannot read" in said(site.keys("remove", "--user", ALICE, fingerprint_of(bob)))
+    assert other.read_bytes() == bob.public(BOB)
 
 
 def test_fifty_thousand_strangers_signatures_are_not_stored_and_cost_little(site: Site, alice: Owner) -> None:

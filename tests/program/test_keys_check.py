@@ -94,6 +94,21 @@ def test_keyring_that_others_may_write_to_is_a_warning(site: Site, alice: Owner)
     assert "others may write to" in said(done)
 
 
+def test_key_file_that_others_may_write_to_is_a_warning(site: Site, alice: Owner) -> None:
+    site.config.write_text(f'[keyrings]\nowner = ["{site.directory}/keys/%u"]\n')
+    file = site.directory / "keys" / ALICE
+    file.parent.mkdir()
+    file.write_bytes(alice.public(ALICE))
+    assert site.keys("check", "--user", ALICE).returncode == 0
+    for path in (file, file.parent):
+        mode = path.stat().st_mode
+        path.chmod(mode | 0o022)
+        done = site.keys("check", "--user", ALICE)
+        assert done.returncode == 1
+        assert f"others may write to {path}: chmod go-w it" in said(done)
+        path.chmod(mode)
+
+
 def test_damaged_keyring_is_critical(site: Site) -> None:
     keyring = site.home(ALICE) / ".cryptomail"
     keyring.mkdir(mode=0o700)
