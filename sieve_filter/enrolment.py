@@ -27,7 +27,7 @@ from sieve_filter import (
 from sieve_filter.certificate import Certificate
 from sieve_filter.config import ENCRYPT_ANYWAY, STORE_PLAIN, Settings
 from sieve_filter.engine import Engines
-from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, REVOKED, Order, Outcome
+from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome
 from sieve_filter.errors import (
     CryptomailError,
     DeliveryError,
@@ -131,6 +131,57 @@ def standing(whose: Owner, settings: Settings) -> Standing:
     )
 
 
+def set_up(orders: Sequence[tuple[Owner, Order]], desk: Desk) -> list[Outcome]:
+    """Do each order for that owner, and tell the owner of it: see `tell`. Out: what became of all certificates."""
+    before = {whose.user: (whose, _before(whose, desk.settings)) for whose, _ in orders}
+    outcomes = enrol.enrol([one for _, one in orders], desk.settings.keyrings.minimum_bits)
+    for user, (whose, then) in before.items():
+        theirs = [one for one in outcomes if one.user == user]
+        if any(one.status in (IMPORTED, RENEWED, REVOKED) for one in theirs):
+            try:
+                tell(whose, then, theirs, desk)
+            except CryptomailError as error:
+                desk.warn(f"a notice to {user!r} was not sent: {error}")
+    return outcomes
+
+
+def tell(whose: Owner, before: Standing, outcomes: Sequence[Outcome], desk: Desk) -> tuple[Standing, str]:
+    """Tell `whose` what became of their keys, where it was `before` that.
+
+    A test message goes to new and renewed keys, encrypted to these; a notice of new ones to the keys that were there;
+    one of a revocation to those that still work, or in clear where there is none. Out: how it is with the keys now, and
+    why there is no test message, empty where there is one. Raises CryptomailError.
+    """
+    after = standing(whose, desk.settings)
+    statuses = {one.fingerprint: one.status for one in outcomes}
+    notes = {one.fingerprint: one.note.removeprefix("warning: ") for one in outcomes}
+    there = before.used or ()
+    gone = [one.fingerprint for one in there if statuses.get(one.fingerprint) == REVOKED]
+    if gone:
+        _post(notice.revocation_notice(gone, after.used), [one.fingerprint for one in after.used or ()], whose, desk)
+    keys = [
+        one._replace(note=notes[one.fingerprint])
+        for one in after.used or ()
+        if statuses.get(one.fingerprint) in (IMPORTED, RENEWED, UNCHANGED)
+    ]
+    new = [one for one in keys if statuses[one.fingerprint] == IMPORTED]
+    old = [one.fingerprint for one in there if statuses.get(one.fingerprint) in (None, REFUSED)]
+    if new and old:
+        instead = not any(one.fingerprint in old for one in after.used or ())
+        _post(notice.addition_notice(new, instead), old, whose, desk)
+    posted = ""
+    if any(statuses[one.fingerprint] != UNCHANGED for one in keys):
+        posted = _post(notice.trial(keys, desk.post.folder), [one.fingerprint for one in keys], whose, desk)
+    return after, posted
+
+
+def _before(whose: Owner, settings: Settings) -> Standing:
+    try:
+        return standing(whose, settings)
+    except CryptomailError as error:  # what was used cannot be told then
+        return Standing(keyreport.unreadable(whose.user, "", str(error)), ())
+
+
 def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], settings: Settings) -> bytes:
     """`message`, encrypted to exactly those keys in the keyrings of `whose`. Raises CryptomailError."""
     parser = job.Parser(prog="cryptomail")
@@ -183,24 +234,17 @@ def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing
     gone = [one.fingerprint for one in outcomes if one.status == REVOKED]
     if refused and not gone:
         return notice.refused(refused, before.used)
+    _keep(whose, before, desk)
+    after, posted = tell(whose, before, outcomes, desk)
     changed = any(one.status in (IMPORTED, RENEWED) for one in outcomes)
     if gone and not changed:
-        return notice.revoked(gone, refused, standing(whose, desk.settings).used)
-    _keep(whose, before, desk)
-    after = standing(whose, desk.settings)
+        return notice.revoked(gone, refused, after.used)
     notes = {one.fingerprint: one.note.removeprefix("warning: ") for one in outcomes}
     keys = [one._replace(note=notes[one.fingerprint]) for one in after.used or () if one.fingerprint in notes]
-    new = {one.fingerprint for one in outcomes if one.status == IMPORTED}
     if not changed:
         return notice.unchanged(keys, desk.post.folder)
-    old = [one for one in before.used or () if one.fingerprint not in notes]
-    if new and old:
-        words = notice.addition_notice([one for one in keys if one.fingerprint in new])
-        _post(words, [one.fingerprint for one in old], whose, desk)
-    posted = _post(notice.trial(keys, desk.post.folder), [one.fingerprint for one in keys], whose, desk)
-    return notice.enrolled(
-        keys, [one for one in after.used or () if one.fingerprint not in notes], desk.post.folder, posted, gone
-    )
+    others = [one for one in after.used or () if one.fingerprint not in notes]
+    return notice.enrolled(keys, others, desk.post.folder, posted, gone)
 
 
 def _keep(whose: Owner, before: Standing, desk: Desk) -> None:
@@ -253,9 +297,11 @@ def send_trial(whose: Owner, desk: Desk) -> None:
 
 
 def _post(words: Words, fingerprints: Sequence[str], whose: Owner, desk: Desk) -> str:
-    """Deliver a notice that is encrypted to those keys. Out: why that could not be, else nothing."""
+    """Deliver a notice, encrypted to those keys if there are any. Out: why that could not be, else nothing."""
+    message = notice.message(whose.user, words, stamp())
     try:
-        message = encrypted(notice.message(whose.user, words, stamp()), whose, fingerprints, desk.settings)
+        if fingerprints:
+            message = encrypted(message, whose, fingerprints, desk.settings)
     except CryptomailError as error:
         desk.warn(f"a notice to {whose.user!r} was not sent: {error}")
         return str(error)

@@ -89,6 +89,7 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
 
     action = add_action(actions, "import", "set up keys", _import, everybody="FOLDER|-")
     action.add_argument("files", nargs="*", metavar="FILE", help="with --user: certificates, or - for standard input")
+    post.add_choice(action, defaults)
     add_action(actions, "list", "list keys", _list)
     add_action(actions, "show", "tell all about one owner's keys", _show, everybody=None)
     action = add_action(actions, "remove", "take a key out of an owner's keyring", _remove, everybody=None)
@@ -173,25 +174,42 @@ def _import(options: argparse.Namespace, site: Site) -> int:
             raise UsageError("keys import --all takes one folder, or -")
         orders, total, outcomes = _orders_of_everybody(options.all, site)
     with progress(total, options.json) as advance:
-        enrol_orders(orders, site, outcomes, advance, named=options.all != "-")
+        enrol_orders(orders, site, options, outcomes, advance, named=options.all != "-")
     return tell_outcomes(outcomes, options.json)
 
 
 def enrol_orders(
     orders: Iterable[tuple[Owner, tuple[Certificate, ...]]],
     site: Site,
+    options: argparse.Namespace,
     outcomes: list[Outcome],
     advance: Callable[[int], None],
     named: bool,
 ) -> None:
-    """Set up certificates, and add what became of them to `outcomes`."""
+    """Set up certificates, and add what became of them to `outcomes`; tell owners, unless `options` say not to."""
     places: dict[str, str] = {}
     chunks = in_chunks(_orders(orders, site, places, outcomes, named), _weight)
-    work = functools.partial(enrol.enrol, minimum_bits=site.settings.keyrings.minimum_bits)
+    desk = desk_of(options, site)
+    work = functools.partial(enrolment.set_up, desk=desk) if desk else functools.partial(_set_up, site=site)
+    changed = False
     for _, done in parallel.each(chunks, work):
         outcomes += done
+        changed = changed or any(one.status in (enrol.IMPORTED, enrol.RENEWED, enrol.REVOKED) for one in done)
         advance(len(done))
+    if changed and not desk and not options.no_notify:
+        execmode.warn(f"owners were not told of it, for {post.NO_WAY}; --no-notify says that nobody shall be")
     os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
+
+
+def desk_of(options: argparse.Namespace, site: Site) -> Desk | None:
+    """What owners are told with; None where they are not to be told, or there is no way to."""
+    where = post.chosen(options)
+    return Desk(site.settings, where, execmode.warn) if post.ways(where) and not options.no_notify else None
+
+
+def _set_up(orders: Sequence[tuple[Owner, Order]], site: Site) -> list[Outcome]:
+    """Do each order, and tell nobody."""
+    return enrol.enrol([one for _, one in orders], site.settings.keyrings.minimum_bits)
 
 
 def _certificates_of_files(names: Sequence[str]) -> tuple[Certificate, ...]:
@@ -281,7 +299,7 @@ def _orders(
     places: dict[str, str],
     refused: list[Outcome],
     named: bool,
-) -> Iterator[tuple[Identity, Order]]:
+) -> Iterator[tuple[Identity, tuple[Owner, Order]]]:
     for whose, certificates in given:
         keyring = site.keyring(whose)
         try:
@@ -291,11 +309,11 @@ def _orders(
         except CryptomailError as error:
             refused.extend(Outcome(whose.user, keyring, one.fingerprint, REFUSED, str(error)) for one in certificates)
         else:
-            yield identity, enrolment.order(whose, certificates, site.settings, named)
+            yield identity, (whose, enrolment.order(whose, certificates, site.settings, named))
 
 
-def _weight(order: Order) -> int:
-    return len(order.certificates)
+def _weight(one: tuple[Owner, Order]) -> int:
+    return len(one[1].certificates)
 
 
 def in_chunks(

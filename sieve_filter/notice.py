@@ -186,8 +186,21 @@ def removal_notice(fingerprint: str, last: bool) -> Words:
             "This key of yours was just taken away: mail for you is no longer encrypted to it.",
             f"  {grouped(fingerprint)}",
             *(("You have no other key: mail for you is stored in clear.",) if last else ()),
-            "If that was not you, somebody knows your mail password: change it now, tell your mail administrator, and "
-            "set the key up again.",
+            "If that was neither you nor your mail administrator, somebody knows your mail password: change it now, "
+            "tell your mail administrator, and set the key up again.",
+        ),
+    )
+
+
+def revocation_notice(fingerprints: Sequence[str], current: Current) -> Words:
+    """What an owner is told, encrypted to other keys if there are any, when keys that were in use were revoked."""
+    return Words(
+        "Your OpenPGP key was revoked",
+        (
+            *_revoked(fingerprints),
+            *_still(current),
+            "Only who has the secret key can revoke it. If that was not you, somebody else has it, and your mail until "
+            "now can be read with it: tell your mail administrator.",
         ),
     )
 
@@ -205,15 +218,15 @@ def trial(keys: Sequence[KeyFacts], folder: str) -> Words:
     )
 
 
-def addition_notice(new: Sequence[KeyFacts]) -> Words:
-    """What an owner is told, encrypted to the keys that were there before, when others come to them."""
+def addition_notice(new: Sequence[KeyFacts], instead: bool) -> Words:
+    """What an owner is told, encrypted to the keys that were there before, when others come to them, or `instead`."""
     return Words(
         "Another OpenPGP key was set up for you",
         (
-            "From now on, mail for you is encrypted to this key too:",
+            f"From now on, mail for you is encrypted to this key {'instead of yours' if instead else 'too'}:",
             *map(_described, new),
-            "Whoever has that key can read it. If that was not you, somebody knows your mail password: change it now, "
-            "tell your mail administrator, and have the key removed.",
+            "Whoever has that key can read it. If that was neither you nor your mail administrator, somebody knows "
+            "your mail password: change it now, tell your mail administrator, and have the key removed.",
         ),
     )
 

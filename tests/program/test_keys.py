@@ -44,9 +44,11 @@ class Site:
             self.home(user).mkdir(parents=True)
 
     def keys(self, action: str, *arguments: str, data: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-        template = ("--home-template", self.template)
+        more = ["--home-template", self.template]
+        if action == "import" and "--sendmail" not in arguments:
+            more.append("--no-notify")
         environment = {"PATH": os.environ["PATH"]}
-        return run("keys", action, *template, *arguments, data=data, environment=environment, config=self.config)
+        return run("keys", action, *more, *arguments, data=data, environment=environment, config=self.config)
 
     def enrol(self, data: bytes, user: str = ALICE) -> "subprocess.CompletedProcess[bytes]":
         return self.keys("import", "--user", user, "-", data=data)

@@ -34,6 +34,94 @@ def test_without_a_key_or_a_way_there_is_no_test_message(site: Site, alice: Owne
     assert "there is neither the service lmtp-sealed nor a sendmail program" in said(done)
 
 
+def test_owner_of_a_key_that_is_imported_gets_a_test_message(site: Site, alice: Owner, outbox: Outbox) -> None:
+    imported = ("import", "--user", ALICE, "--sendmail", str(outbox.program), "-")
+    assert site.keys(*imported, data=alice.public(ALICE)).returncode == 0
+    [(arguments, sent)] = outbox.take()
+    assert arguments.endswith(f" {ALICE}")
+    text = decrypt(sent, alice)
+    assert b"If you can read this" in text
+    assert b"To turn this off again" in text
+    assert "unchanged" in said(site.keys(*imported, data=alice.public(ALICE)))
+    assert outbox.take() == []
+
+
+def test_owners_of_keys_that_are_imported_together_get_a_message_each(
+    site: Site, alice: Owner, bob: Owner, mallory: Owner, outbox: Outbox
+) -> None:
+    stream = alice.public(ALICE) + bob.public(BOB) + mallory.public("m" + ALICE)
+    site.keys("import", "--all", "-", "--sendmail", str(outbox.program), data=stream)
+    sent = {arguments.split()[-1]: message for arguments, message in outbox.take()}
+    assert sent.keys() == {ALICE, BOB}
+    assert b"If you can read this" in decrypt(sent[BOB], bob)
+
+
+def test_nobody_is_told_of_an_import_where_the_administrator_says_so(site: Site, alice: Owner, outbox: Outbox) -> None:
+    more = ("--no-notify", "--sendmail", str(outbox.program))
+    assert site.keys("import", "--user", ALICE, *more, "-", data=alice.public(ALICE)).returncode == 0
+    assert outbox.take() == []
+
+
+def test_administrator_is_told_that_owners_cannot_be(site: Site, alice: Owner, bob: Owner) -> None:
+    both = alice.public(ALICE) + bob.public(BOB)
+    more = ("--socket", "", "--sendmail", "")
+    done = site.keys("import", "--all", "-", *more, data=both)
+    assert done.returncode == 0
+    assert "owners were not told of it, for there is neither the service lmtp-sealed nor a sendmail" in said(done)
+    assert done.stderr.count(b"\n") == 1
+    assert site.keys("import", "--all", "-", *more, data=both).stderr == b""
+    failing = site.keys("import", "--user", ALICE, "--sendmail", "/bin/false", "-", data=bob.public(BOB))
+    assert failing.returncode == 0
+    assert b"a notice to 'alice@example.org' was not sent: /bin/false ended with exit code 1" in failing.stderr
+
+
+def test_owner_is_told_encrypted_to_the_old_key_when_another_is_imported(
+    site: Site, alice: Owner, new_owner: Callable[[], Owner], outbox: Outbox
+) -> None:
+    site.enrol(alice.public(ALICE))
+    newer = new_owner()
+    fingerprint = newer.make_key(ALICE)
+    site.keys("import", "--user", ALICE, "--sendmail", str(outbox.program), "-", data=newer.public(ALICE))
+    [(_, addition), (_, trial)] = outbox.take()
+    assert b"another" not in addition
+    text = decrypt(addition, alice)
+    assert b"is encrypted to this key too" in text
+    assert fingerprint[:4].encode() in text
+    assert b"If you can read this" in decrypt(trial, newer)
+
+
+def test_owner_is_told_when_an_imported_key_takes_the_place_of_the_one_in_another_keyring(
+    site: Site, alice: Owner, new_owner: Callable[[], Owner], outbox: Outbox
+) -> None:
+    keyring = site.home(ALICE) / ".gnupg"
+    keyring.mkdir(mode=0o700)
+    (keyring / "pubring.gpg").write_bytes(alice.public(ALICE))
+    newer = new_owner()
+    newer.make_key(ALICE)
+    site.keys("import", "--user", ALICE, "--sendmail", str(outbox.program), "-", data=newer.public(ALICE))
+    [(_, addition), _] = outbox.take()
+    assert b"is encrypted to this key instead of yours" in decrypt(addition, alice)
+
+
+def test_owner_of_a_revoked_key_is_told_encrypted_to_one_that_works_and_else_in_clear(
+    site: Site, alice: Owner, new_owner: Callable[[], Owner], outbox: Outbox
+) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    for user in (ALICE, BOB):
+        site.enrol(owner.public(ALICE), user)
+    site.enrol(alice.public(ALICE))
+    owner.revoke(fingerprint)
+    for user in (ALICE, BOB):
+        for _ in range(2):  # once is enough
+            site.keys("import", "--user", user, "--sendmail", str(outbox.program), "-", data=owner.public(ALICE))
+    [(_, to_alice), (_, to_bob)] = outbox.take()
+    assert b"revoked" not in to_alice.partition(b"\n\n")[2]
+    assert b"This was revoked" in decrypt(to_alice, alice)
+    assert b"Mail for you waits" in to_bob
+    assert ALICE.encode() not in to_bob
+
+
 def test_who_loses_a_key_is_told_encrypted_to_it(site: Site, alice: Owner, outbox: Outbox) -> None:
     site.enrol(alice.public(ALICE))
     fingerprint = fingerprint_of(alice)
