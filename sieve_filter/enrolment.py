@@ -25,13 +25,12 @@ from sieve_filter import (
     survey,
 )
 from sieve_filter.certificate import Certificate
-from sieve_filter.config import ENCRYPT_ANYWAY, STORE_PLAIN, Settings
+from sieve_filter.config import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings, decision
 from sieve_filter.engine import Engines
 from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome
 from sieve_filter.errors import (
     CryptomailError,
     DeliveryError,
-    ExpiredKeyError,
     KeyringError,
     UnusableKeyError,
     UsageError,
@@ -101,21 +100,35 @@ def order(whose: Owner, certificates: tuple[Certificate, ...], settings: Setting
     return Order(whose.user, keyring_home, certificates, whose.addresses, named, as_file)
 
 
+def rules(settings: Settings, warn_days: int, now: int) -> Rules:
+    """By what an owner's keys are judged; `now` is in seconds since 1970."""
+    return Rules(
+        minimum_bits=settings.keyrings.minimum_bits,
+        warn_days=warn_days,
+        now=now,
+        key_needed=settings.no_key == REFUSE,
+        expired_serve=settings.expired_key == ENCRYPT_ANYWAY,
+        expired_clear=settings.expired_key == STORE_PLAIN,
+        unusable_clear=settings.unusable_key == STORE_PLAIN,
+    )
+
+
 def standing(whose: Owner, settings: Settings) -> Standing:
     """How it is with the keys of `whose`. Raises CryptomailError where they cannot be read."""
     (found,) = survey.look([whose], settings.keyrings)
     if found.error:
         raise KeyringError(found.error)
-    rules = Rules(settings.keyrings.minimum_bits, _WARN_DAYS, int(time.time()), False)
+    now = int(time.time())
     addresses = found.addresses if found.shared else None
-    state = keyreport.judge(whose.user, found.home, found.listing, addresses, found.notes, rules)
+    state = keyreport.judge(
+        whose.user, found.home, found.listing, addresses, found.notes, rules(settings, _WARN_DAYS, now)
+    )
     try:
         # A delivery's own answer: expired keys may serve all the same.
         expired = settings.expired_key == ENCRYPT_ANYWAY
         recipients = keyring.find(whose, settings.keyrings, accept_expired=expired)
     except UnusableKeyError as error:
-        decision = settings.expired_key if isinstance(error, ExpiredKeyError) else settings.unusable_key
-        return Standing(state, () if decision == STORE_PLAIN else None)
+        return Standing(state, () if decision(settings, error) == STORE_PLAIN else None)
     subkeys = set(recipients.fingerprints if recipients else ())
     keys = {
         key.fingerprint for key in listing.parse(found.listing) if subkeys & {one.fingerprint for one in key.subkeys}
@@ -124,7 +137,12 @@ def standing(whose: Owner, settings: Settings) -> Standing:
     return Standing(
         state,
         tuple(
-            KeyFacts(one.fingerprint, names.get(one.fingerprint, ()), one.expires, "" if one.used else one.problem)
+            KeyFacts(
+                one.fingerprint,
+                names.get(one.fingerprint, ()),
+                one.expires,
+                one.problem if one.expires is not None and one.expires <= now else "",
+            )
             for one in state.keys
             if one.fingerprint in keys
         ),

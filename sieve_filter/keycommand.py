@@ -31,7 +31,7 @@ from sieve_filter import (
 )
 from sieve_filter.armor import crc24
 from sieve_filter.certificate import Certificate, Reading
-from sieve_filter.config import REFUSE, Settings
+from sieve_filter.config import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings
 from sieve_filter.enrol import REFUSED, Order, Outcome
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import (
@@ -42,9 +42,10 @@ from sieve_filter.errors import (
     RefusedKeyError,
     ServiceError,
     UnknownUserError,
+    UnusableKeyError,
     UsageError,
 )
-from sieve_filter.keyreport import OwnerState, Rules
+from sieve_filter.keyreport import OwnerState
 from sieve_filter.owner import Owner
 from sieve_filter.parallel import Identity
 from sieve_filter.post import Post
@@ -375,7 +376,7 @@ def one_owner(user: str, site: Site) -> tuple[Identity, Owner] | OwnerState:
 def _states(options: argparse.Namespace, site: Site, warn_days: int = 30) -> list[OwnerState]:
     """The states of the owners that are asked for, by name."""
     settings = site.settings
-    rules = Rules(settings.keyrings.minimum_bits, warn_days, int(time.time()), settings.no_key == REFUSE)
+    rules = enrolment.rules(settings, warn_days, int(time.time()))
     states: list[OwnerState] = []
 
     def owners() -> Iterator[tuple[Identity, Owner]]:
@@ -465,22 +466,36 @@ def _remove(options: argparse.Namespace, site: Site) -> int:
 
 def _test(options: argparse.Namespace, site: Site) -> int:
     whose = site.owner(options.user)
-    keyrings = site.settings.keyrings
-    fingerprints = as_owner(whose, lambda: survey.try_out(whose, keyrings))
+    fingerprints, why = _try_out(whose, site.settings)
     if options.send:
         if not fingerprints:
-            raise NoKeyError(f"{whose.user} has no key")
+            raise NoKeyError(f"{whose.user} has no key that mail is encrypted to")
         desk = Desk(site.settings, post.chosen(options), execmode.warn)
         as_owner(whose, lambda: enrolment.send_trial(whose, desk))
-    if not fingerprints and site.settings.no_key == REFUSE:
-        raise NoKeyError(f"{whose.user} has no key")
     if options.json:
         _write(json.dumps({"user": whose.user, "encrypted": bool(fingerprints), "subkeys": list(fingerprints)}))
     elif fingerprints:
         _write(f"mail for {whose.user} is encrypted, to {', '.join(fingerprints)}")
     else:
-        _write(f"mail for {whose.user} is NOT encrypted: there is no key")
+        _write(f"mail for {whose.user} is NOT encrypted: {why}")
     return os.EX_OK
+
+
+def _try_out(whose: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
+    """Encrypt something as a delivery would. Out: to which subkeys; why to none, where a delivery would store in clear.
+
+    Raises CryptomailError where mail would wait.
+    """
+    expired = settings.expired_key == ENCRYPT_ANYWAY
+    try:
+        fingerprints = as_owner(whose, lambda: survey.try_out(whose, settings.keyrings, expired))
+    except UnusableKeyError as error:
+        if config.decision(settings, error) != STORE_PLAIN:
+            raise
+        return (), str(error)
+    if not fingerprints and settings.no_key == REFUSE:
+        raise NoKeyError(f"{whose.user} has no key")
+    return fingerprints, "" if fingerprints else "there is no key"
 
 
 def _export(options: argparse.Namespace, site: Site) -> int:

@@ -141,12 +141,12 @@ def _usable(home: _Home, keys: Sequence[Key], minimum_bits: int, accept_expired:
         return Recipients((home.path,), fingerprints, (home.version,))
     reasons = "; ".join(f"key {key.fingerprint} {listing.choose(key, minimum_bits, now)}" for key in keys)
     error = f"no usable key in {home.path}: {reasons}; renew or replace it"
-    moment = max((moment for key in keys if (moment := listing.last_good(key)) is not None), default=None)
-    if moment is None or not (fingerprints := _chosen(keys, minimum_bits, moment)):
+    moment = listing.expired_after(keys, minimum_bits)
+    if moment is None:
         raise UnusableKeyError(error)
     if not accept_expired:
         raise ExpiredKeyError(error)
-    return Recipients((home.path,), fingerprints, (home.version,), moment)
+    return Recipients((home.path,), _chosen(keys, minimum_bits, moment), (home.version,), moment)
 
 
 def _chosen(keys: Sequence[Key], minimum_bits: int, now: int) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ The format is that of `gpg --list-keys --with-colons` (GnuPG's doc/DETAILS).
 """
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -142,6 +143,15 @@ def last_good(key: Key) -> int | None:
         if subkey.created < min(ends)
     ]
     return max(moments) if moments and not key.disabled else None
+
+
+def expired_after(keys: Iterable[Key], minimum_bits: int) -> int | None:
+    """The last second at which one of `keys` could be encrypted to, where nothing but their age is wrong."""
+    keys = list(keys)
+    moment = max((moment for key in keys if (moment := last_good(key)) is not None), default=None)
+    if moment is None or all(isinstance(choose(key, minimum_bits, moment), str) for key in keys):
+        return None
+    return moment
 
 
 def _at(key: Key, now: int) -> Key:

@@ -681,7 +681,7 @@ def test_show_and_test_tell_what_a_delivery_would_do(site: Site, alice: Owner) -
 def test_test_fails_where_a_delivery_would(site: Site, new_owner: Callable[[], Owner]) -> None:
     keyring = site.home(ALICE) / ".cryptomail"
     keyring.mkdir(mode=0o700)
-    (keyring / "pubring.gpg").write_bytes(expired(new_owner()))
+    (keyring / "pubring.gpg").write_bytes(revoked(new_owner()))
     done = site.keys("test", "--user", ALICE)
     assert done.returncode == 75
     assert "no usable key" in said(done)
