@@ -440,9 +440,10 @@ def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
     """Tell owners whose keys are about to expire; say on standard error who could not be told."""
     work = functools.partial(reminder.remind, where=where, now=int(time.time()))
     soon = [
-        (parallel.identity_of(site.owner(one.user).home), one)
+        (parallel.identity_of(home), (one, home))
         for one in states
         if any(key.used and reminder.due(key.expires, int(time.time()), ()) for key in one.keys)
+        if (home := site.owner(one.user).home)
     ]
     for _, done in parallel.each(in_chunks(soon, lambda _: 1), work):
         for one in done:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +11,9 @@ from lab.keys import Owner
 from sieve_filter import reminder
 from tests.program.conftest import ALICE, Outbox
 from tests.program.test_filter import decrypt, fingerprint_of
-from tests.program.test_keys import BOB, NOBODY, Site, bob, said, site
+from tests.program.test_keys import BOB, NOBODY, Site, bob, key_file, said, site
 
-__all__ = ["bob", "site"]
+__all__ = ["bob", "key_file", "site"]
 
 DAY = 86_400
 
@@ -156,6 +157,27 @@ def test_owners_of_keys_that_expire_soon_are_told_once(
     site.keys(*notify)
     site.keys(*notify)
     assert [bool(re.search(rb"expires in [45] days", sent)) for _, sent in outbox.take()] == [True]
+
+
+def test_owners_of_key_files_are_told_once_and_nothing_is_left_beside_these(
+    site: Site, new_owner: Callable[[], Owner], outbox: Outbox, key_file: Path
+) -> None:
+    if os.geteuid() == 0:  # where only root may write
+        os.chown(site.home(ALICE), NOBODY, NOBODY)
+        for place in key_file.parents[:3]:
+            place.chmod(0o755)
+    owner = new_owner()
+    owner.make_key(ALICE, expires="20d")
+    key_file.write_bytes(owner.public(ALICE))
+    for _ in range(2):
+        done = site.keys("check", "--user", ALICE, "--notify", "--sendmail", str(outbox.program))
+        assert (done.returncode, done.stderr) == (1, b"")
+    [(arguments, _)] = outbox.take()
+    assert arguments.endswith(f" {ALICE}")
+    assert list(key_file.parent.iterdir()) == [key_file]
+    record = site.home(ALICE) / f".{reminder.FILE}"
+    assert record.stat().st_mode & 0o777 == 0o600
+    assert record.stat().st_uid == site.home(ALICE).stat().st_uid
 
 
 def test_who_could_not_be_told_is_told_later(site: Site, new_owner: Callable[[], Owner], outbox: Outbox) -> None:
