@@ -18,7 +18,6 @@ from sieve_filter.quarantine import KEYBOX, Revoked, Verdict, Vetted
 from sieve_filter.timelimit import at_most
 
 _LEGACY = "pubring.gpg"  # GnuPG 2.0 and earlier
-_KEYBOXD = "public-keys.d"  # GnuPG 2.3 and later, where somebody asked for it
 
 IMPORTED, RENEWED, UNCHANGED, REFUSED, REVOKED = "imported", "renewed", "unchanged", "refused", "revoked"
 
@@ -287,8 +286,8 @@ def _locked(keyring: Path, make: bool) -> Iterator[int]:
 
 def _stored(directory: int, keyring: str) -> tuple[str, bytes]:
     """The name and the content of the keyring file that gpg uses in there; the content is empty if it has no keys."""
-    if _KEYBOXD in os.listdir(directory):
-        raise PlaceError(f"{keyring} is kept by keyboxd: use gpg itself, or a keyring without it")
+    if gpg.KEYBOXD in os.listdir(directory):
+        raise PlaceError(f"{keyring} is kept by keyboxd, which cannot replace it in one step: use gpg itself")
     content = _read(directory, KEYBOX)
     if content:
         try:

@@ -34,6 +34,9 @@ _PACKETS = ("--rfc4880", "--cipher-algo", "AES256")
 # What is not imported: other people's signatures, and the owner's own that newer ones replace.
 _CLEANING = "import-minimal,import-clean,self-sigs-only"
 
+# Where GnuPG 2.3 and later has an owner's keys in a database, if somebody asked for it.
+KEYBOXD = "public-keys.d"
+
 _NO_HOME = "/nonexistent"
 _CHUNK = 65536  # octets: what a pipe of Linux holds
 
@@ -265,7 +268,8 @@ def _visit(home: str, kind: str, arguments: list[str], source: bytes = b"") -> t
     output = bytearray()
     try:
         visitor = _gnupg(home)
-        visitor.options = [*visitor.options, "--no-autostart"]  # only a secret key would need an agent
+        if not Path(home, KEYBOXD).is_dir():  # what keyboxd keeps, it alone can read; and nothing here needs an agent
+            visitor.options = [*visitor.options, "--no-autostart"]
         result = visitor.result_map[kind](visitor)
         visitor._handle_io(arguments, _Conversation([source] if source else (), output.extend), result)
     except (OSError, ValueError) as error:

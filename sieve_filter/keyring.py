@@ -15,9 +15,9 @@ from sieve_filter.listing import Key
 from sieve_filter.owner import Owner, expand
 
 # A keyring of GnuPG 2.1 and later, of 2.0 and earlier, and of keyboxd (2.3 and later).
-_KEYRING_FILES = ("pubring.kbx", "pubring.gpg", "public-keys.d/pubring.db")
+_KEYRING_FILES = ("pubring.kbx", "pubring.gpg", f"{gpg.KEYBOXD}/pubring.db")
 # What else a listing depends on: what keyboxd has not put into its file yet, and which keys are disabled.
-_OTHER_FILES = ("public-keys.d/pubring.db-wal", "trustdb.gpg")
+_OTHER_FILES = (f"{gpg.KEYBOXD}/pubring.db-wal", "trustdb.gpg")
 
 # Listings kept in memory, some 2 KB each.
 _LISTINGS = 2_000

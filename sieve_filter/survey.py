@@ -94,7 +94,8 @@ def _export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
 def _notes(home: Path) -> tuple[str, ...]:
     """What lets somebody else put keys into the keyring."""
     notes = []
-    others = [home.parent] if home.is_file() else [home / name for name in (quarantine.KEYBOX, "pubring.gpg")]
+    names = (quarantine.KEYBOX, "pubring.gpg", f"{gpg.KEYBOXD}/pubring.db")
+    others = [home.parent] if home.is_file() else [home / name for name in names]
     for path in (home, *others):
         try:
             status = path.stat()
