@@ -6,7 +6,7 @@ A keyring is a GnuPG home, or a file of binary certificates, such as those of a 
 import fcntl
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -49,13 +49,24 @@ class Outcome(NamedTuple):
     note: str
 
 
-def enrol(orders: Sequence[Order], minimum_bits: int) -> list[Outcome]:
+class _Rules(NamedTuple):
+    """How it is done: see `enrol`."""
+
+    minimum_bits: int
+    before_change: Callable[[Order], object]
+
+
+def enrol(
+    orders: Sequence[Order], minimum_bits: int, before_change: Callable[[Order], object] = lambda _: None
+) -> list[Outcome]:
     """Vet the certificates of all `orders`, and put those that are fine in their places. No error of one stops another.
 
-    Runs as the user whose keyrings they are.
+    `before_change` is called with an order each time just before the keyring becomes another. Runs as the user whose
+    keyrings they are.
     """
     verdicts = quarantine.vet([one for order in orders for one in order.certificates], minimum_bits)
-    return [outcome for order in orders for outcome in _enrol_one(order, verdicts, minimum_bits)]
+    rules = _Rules(minimum_bits, before_change)
+    return [outcome for order in orders for outcome in _enrol_one(order, verdicts, rules)]
 
 
 def remove(keyring: str, fingerprint: str) -> int:
@@ -87,7 +98,7 @@ def clashing(stored: Sequence[str], fingerprint: str) -> str | None:
     return next(same, None)
 
 
-def _enrol_one(order: Order, verdicts: dict[Certificate, Verdict], minimum_bits: int) -> Iterator[Outcome]:
+def _enrol_one(order: Order, verdicts: dict[Certificate, Verdict], rules: _Rules) -> Iterator[Outcome]:
     def outcome(fingerprint: str, status: str, note: str) -> Outcome:
         return Outcome(order.user, order.keyring, fingerprint, status, note)
 
@@ -99,7 +110,7 @@ def _enrol_one(order: Order, verdicts: dict[Certificate, Verdict], minimum_bits:
             fine.append(verdict)
             continue
         if isinstance(verdict, Revoked):
-            status, note = _revoke(order.keyring, verdict, minimum_bits)
+            status, note = _revoke(order, verdict, rules)
         elif isinstance(verdict, str):
             status, note = REFUSED, verdict
         else:
@@ -113,7 +124,7 @@ def _enrol_one(order: Order, verdicts: dict[Certificate, Verdict], minimum_bits:
     if not fine:
         return
     try:
-        statuses = _place(order, fine, minimum_bits)
+        statuses = _place(order, fine, rules)
     except (CryptomailError, OSError) as error:
         why = f"{error.strerror}: {order.keyring}" if isinstance(error, OSError) else str(error)
         yield from (outcome(one.key.fingerprint, REFUSED, why) for one in fine)
@@ -125,7 +136,7 @@ def _enrol_one(order: Order, verdicts: dict[Certificate, Verdict], minimum_bits:
         yield outcome(key.fingerprint, statuses[key.fingerprint], note)
 
 
-def _place(order: Order, vetted: Sequence[Vetted], minimum_bits: int) -> dict[str, str]:
+def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, str]:
     """Put certificates into a keyring. Out: for each fingerprint, what became of it."""
     with _opened(order.keyring, make=True, as_file=order.as_file) as store:
         blobs = {one.key.fingerprint: one.blob for one in vetted}
@@ -135,23 +146,26 @@ def _place(order: Order, vetted: Sequence[Vetted], minimum_bits: int) -> dict[st
                 content = b"".join(map(keybox.packets, blobs.values()))
             else:
                 content = keybox.join(vetted[0].header, blobs.values())
+            rules.before_change(order)
             _replace(store, content)
             return dict.fromkeys(blobs, IMPORTED)
-        if store.name == KEYBOX and store.content:
+        if store.name == KEYBOX and store.content and not store.alone:
             stored = keybox.split(store.content).blobs
             if all(one in stored and keybox.packets(stored[one]) == keybox.packets(blobs[one]) for one in blobs):
                 return dict.fromkeys(blobs, UNCHANGED)
         with _copy(store) as home:
-            statuses = _merge(home, vetted, minimum_bits)
-            if set(statuses.values()) != {UNCHANGED}:
-                _replace(store, _content(store, home))
-            return statuses
+            statuses = _merge(home, vetted, rules.minimum_bits)
+            content = _content(store, home)
+        if set(statuses.values()) != {UNCHANGED}:
+            rules.before_change(order)
+            _replace(store, content)
+        return statuses
 
 
-def _revoke(keyring: str, revoked: Revoked, minimum_bits: int) -> tuple[str, str]:
+def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
     """Take the revocation of a key over into a keyring that has that key. Out: what became of it, and the note."""
     try:
-        with _opened(keyring) as store:
+        with _opened(order.keyring) as store:
             if not store.content:
                 return REFUSED, revoked.reason
             with _copy(store) as home:
@@ -162,18 +176,20 @@ def _revoke(keyring: str, revoked: Revoked, minimum_bits: int) -> tuple[str, str
                 gpg.import_keys(str(home), keybox.packets(revoked.blob))
                 after = {key.fingerprint: key for key in quarantine.read_listing(home)}
                 if after.keys() != before.keys():
-                    raise PlaceError(f"gpg lost a key of {keyring} in a copy of it; nothing is done")
-                new = after[revoked.key.fingerprint]
-                newly = listing.revoked(new) - listing.revoked(old)
-                if newly:
-                    _replace(store, _content(store, home))
+                    raise PlaceError(f"gpg lost a key of {order.keyring} in a copy of it; nothing is done")
+                content = _content(store, home)
+            new = after[revoked.key.fingerprint]
+            newly = listing.revoked(new) - listing.revoked(old)
+            if newly:
+                rules.before_change(order)
+                _replace(store, content)
     except RefusedKeyError:
         return REFUSED, revoked.reason
     except (CryptomailError, OSError) as error:
-        why = f"{error.strerror}: {keyring}" if isinstance(error, OSError) else str(error)
+        why = f"{error.strerror}: {order.keyring}" if isinstance(error, OSError) else str(error)
         return REFUSED, f"{revoked.reason}, and that cannot be taken over: {why}"
     try:
-        quarantine.judge(new, minimum_bits)
+        quarantine.judge(new, rules.minimum_bits)
     except RefusedKeyError as error:
         return REVOKED, str(error)
     return (RENEWED if newly else UNCHANGED), ""

@@ -151,15 +151,19 @@ def standing(whose: Owner, settings: Settings) -> Standing:
 
 def set_up(orders: Sequence[tuple[Owner, Order]], desk: Desk) -> list[Outcome]:
     """Do each order for that owner, and tell the owner of it: see `tell`. Out: what became of all certificates."""
-    before = {whose.user: (whose, _before(whose, desk.settings)) for whose, _ in orders}
-    outcomes = enrol.enrol([one for _, one in orders], desk.settings.keyrings.minimum_bits)
-    for user, (whose, then) in before.items():
-        theirs = [one for one in outcomes if one.user == user]
-        if any(one.status in (IMPORTED, RENEWED, REVOKED) for one in theirs):
-            try:
-                tell(whose, then, theirs, desk)
-            except CryptomailError as error:
-                desk.warn(f"a notice to {user!r} was not sent: {error}")
+    owners = {whose.user: whose for whose, _ in orders}
+    before: dict[str, Standing] = {}
+
+    def look(one: Order) -> None:
+        if one.user not in before:
+            before[one.user] = _before(owners[one.user], desk.settings)
+
+    outcomes = enrol.enrol([one for _, one in orders], desk.settings.keyrings.minimum_bits, look)
+    for user, then in before.items():
+        try:
+            tell(owners[user], then, [one for one in outcomes if one.user == user], desk)
+        except CryptomailError as error:
+            desk.warn(f"a notice to {user!r} was not sent: {error}")
     return outcomes
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +12,11 @@ from lab.keys import Owner
 from sieve_filter import limits, published
 from tests.program.conftest import ALICE, Outbox
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
-from tests.program.test_keys import BOB, NOBODY, Site, bob, said, site
+from tests.program.test_keys import BOB, NOBODY, Site, bob, key_file, said, site
 from tests.program.webkeys import KEY, Page, Web
 from tests.tls import Authority, authority
 
-__all__ = ["authority", "bob", "site"]
+__all__ = ["authority", "bob", "key_file", "site"]
 
 ADVANCED, DIRECT, ELSEWHERE = "openpgpkey.example.org", "example.org", "elsewhere.example.org"
 
@@ -240,6 +241,22 @@ def test_key_that_was_revoked_where_it_is_published_is_used_no_more(
         assert "1 revoked" in said(done)
     # What still works does not go because of it.
     assert decrypt(site.filter(), alice) == MESSAGE
+
+
+def test_key_file_takes_over_what_is_published(
+    web: Web, keys: Command, site: Site, new_owner: Callable[[], Owner], key_file: Path
+) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    web.pages[path()] = Page(owner.public(ALICE))
+    assert keys("fetch", "--user", ALICE).returncode == 0
+    assert decrypt(site.filter(), owner) == MESSAGE
+    assert "unchanged" in said(keys("refresh", "--all"))
+    owner.revoke(fingerprint)
+    web.pages[path()] = Page(owner.public(ALICE))
+    assert f"revoked\t{fingerprint}" in said(keys("refresh", "--all"))
+    assert key_file.read_bytes() != b""
+    assert site.keys("test", "--user", ALICE).returncode == 75
 
 
 def test_owners_are_told_of_keys_that_are_fetched_replaced_and_revoked(

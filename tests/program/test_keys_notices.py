@@ -9,7 +9,7 @@ import pytest
 
 from lab.keys import Owner
 from sieve_filter import reminder
-from tests.program.conftest import ALICE, Outbox
+from tests.program.conftest import ALICE, Outbox, run
 from tests.program.test_filter import decrypt, fingerprint_of
 from tests.program.test_keys import BOB, NOBODY, Site, bob, key_file, said, site
 
@@ -55,6 +55,22 @@ def test_owners_of_keys_that_are_imported_together_get_a_message_each(
     sent = {arguments.split()[-1]: message for arguments, message in outbox.take()}
     assert sent.keys() == {ALICE, BOB}
     assert b"If you can read this" in decrypt(sent[BOB], bob)
+
+
+def test_where_nothing_changes_gpg_is_run_no_oftener_than_without_notices(
+    site: Site, alice: Owner, outbox: Outbox, tmp_path: Path
+) -> None:
+    site.enrol(alice.public(ALICE))
+    (tmp_path / "gpg").write_text(f'#!/bin/sh\necho run >> {tmp_path}/runs\nexec /usr/bin/gpg "$@"\n')
+    (tmp_path / "gpg").chmod(0o755)
+    counts = []
+    for more in (("--no-notify",), ("--sendmail", str(outbox.program))):
+        arguments = ("keys", "import", "--home-template", site.template, "--user", ALICE, *more, "-")
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        done = run(*arguments, data=alice.public(ALICE), environment=environment, config=site.config)
+        assert "unchanged" in said(done)
+        counts.append((tmp_path / "runs").read_text().count("run"))
+    assert counts[1] == 2 * counts[0]
 
 
 def test_nobody_is_told_of_an_import_where_the_administrator_says_so(site: Site, alice: Owner, outbox: Outbox) -> None:
