@@ -17,6 +17,8 @@ _SIGNATURE, _SECRET_KEY, _PUBLIC_KEY, _SECRET_SUBKEY, _USER_ID, _PUBLIC_SUBKEY, 
 _MARKER, _TRUST, _PADDING = 10, 12, 21
 _LEAST_IGNORED = 40  # RFC 9580 section 4.3: packet types from 40 on may be ignored by who does not know them
 
+_KEY_REVOCATION = b"\x20"  # RFC 9580 section 5.2.1.11, behind the version of a signature
+
 _ISSUER, _ISSUER_FINGERPRINT = 16, 33  # RFC 9580 sections 5.2.3.12 and 5.2.3.35
 
 # RFC 9580 section 6.2. What stands between armored blocks is for people.
@@ -163,6 +165,8 @@ def _read_block(data: bytes, certificates: list[Certificate]) -> None:
         if packet.tag == _PUBLIC_KEY and packets:
             certificates.append(_clean(packets))
             packets = []
+        elif packet.tag == _SIGNATURE and not packets and packet.body[1:2] == _KEY_REVOCATION:
+            raise _MalformedError("it is a revocation alone: import it into a copy of the key, and give that")
         elif packet.tag != _PUBLIC_KEY and not packets:
             raise _MalformedError("it does not begin with a public key")
         if packet.tag not in (_PUBLIC_KEY, _PUBLIC_SUBKEY, _USER_ID, _USER_ATTRIBUTE, _SIGNATURE):

@@ -77,7 +77,7 @@ def _parser(defaults: Post) -> argparse.ArgumentParser:
     if sys.argv[1:2] == ["keys"]:  # it loads more than a filter has time for
         from sieve_filter import fetchcommand, keycommand
 
-        fetchcommand.add_to(keycommand.add_to(command, defaults))
+        fetchcommand.add_to(keycommand.add_to(command, defaults), defaults)
 
     command = commands.add_parser("sieve-script", help="write your Sieve script with your key in it, and upload it")
     if sys.argv[1:2] == ["sieve-script"]:

@@ -1,23 +1,25 @@
-"""Puts keys into an owner's keyring, and takes them out, so that a delivery sees the old one or the new one."""
+"""Puts keys into an owner's keyring, and takes them out, so that a delivery sees the old one or the new one.
+
+A keyring is a GnuPG home, or a file of binary certificates, such as those of a Web Key Directory.
+"""
 
 import fcntl
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import keybox, keystore, limits, quarantine
+from sieve_filter import gpg, keybox, keystore, limits, listing, quarantine
 from sieve_filter.certificate import Certificate
 from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
-from sieve_filter.quarantine import KEYBOX, Vetted
+from sieve_filter.quarantine import KEYBOX, Revoked, Verdict, Vetted
 from sieve_filter.timelimit import at_most
 
 _LEGACY = "pubring.gpg"  # GnuPG 2.0 and earlier
-_KEYBOXD = "public-keys.d"  # GnuPG 2.3 and later, where somebody asked for it
 
-IMPORTED, RENEWED, UNCHANGED, REFUSED = "imported", "renewed", "unchanged", "refused"
+IMPORTED, RENEWED, UNCHANGED, REFUSED, REVOKED = "imported", "renewed", "unchanged", "refused", "revoked"
 
 
 class Order(NamedTuple):
@@ -25,6 +27,8 @@ class Order(NamedTuple):
 
     `addresses` are the owner's. `named` says that somebody named this owner: then all of `certificates` are taken or
     none, and another address in them gives a warning; else each is taken for itself, if it has an address of these.
+    What a key that is there already says of its own revocation is taken in any case: nobody else can say it. Where
+    there is no keyring yet, a GnuPG home is made; with `as_file`, a file of certificates.
     """
 
     user: str
@@ -32,10 +36,11 @@ class Order(NamedTuple):
     certificates: tuple[Certificate, ...]
     addresses: frozenset[str]
     named: bool
+    as_file: bool = False
 
 
 class Outcome(NamedTuple):
-    """What became of one certificate: `status` is one of the four above; `note` says why, or warns."""
+    """What became of one certificate: `status` is one of the five above; `note` says why, or warns."""
 
     user: str
     keyring: str
@@ -44,13 +49,24 @@ class Outcome(NamedTuple):
     note: str
 
 
-def enrol(orders: Sequence[Order], minimum_bits: int) -> list[Outcome]:
+class _Rules(NamedTuple):
+    """How it is done: see `enrol`."""
+
+    minimum_bits: int
+    before_change: Callable[[Order], object]
+
+
+def enrol(
+    orders: Sequence[Order], minimum_bits: int, before_change: Callable[[Order], object] = lambda _: None
+) -> list[Outcome]:
     """Vet the certificates of all `orders`, and put those that are fine in their places. No error of one stops another.
 
-    Runs as the user whose keyrings they are.
+    `before_change` is called with an order each time just before the keyring becomes another. Runs as the user whose
+    keyrings they are.
     """
     verdicts = quarantine.vet([one for order in orders for one in order.certificates], minimum_bits)
-    return [outcome for order in orders for outcome in _enrol_one(order, verdicts, minimum_bits)]
+    rules = _Rules(minimum_bits, before_change)
+    return [outcome for order in orders for outcome in _enrol_one(order, verdicts, rules)]
 
 
 def remove(keyring: str, fingerprint: str) -> int:
@@ -58,22 +74,19 @@ def remove(keyring: str, fingerprint: str) -> int:
 
     Raises RefusedKeyError where it is not in there, PlaceError and KeyringError.
     """
-    with _locked(Path(keyring), make=False) as directory:
-        name, content = _stored(directory, keyring)
-        with quarantine.throw_away_home() as home, at_most(limits.QUARANTINE_SECONDS):
-            (home / name).write_bytes(content)
-            before = quarantine.read_listing(home)
-            if fingerprint not in [key.fingerprint for key in before]:
-                raise RefusedKeyError(f"there is no key {fingerprint} in {keyring}")
-            keystore.delete_key(str(home), fingerprint)
-            left = [key.fingerprint for key in quarantine.read_listing(home)]
-            if left != [key.fingerprint for key in before if key.fingerprint != fingerprint]:
-                raise PlaceError(f"gpg took another key than {fingerprint} out of a copy of {keyring}; nothing is done")
-            if left:
-                _replace(directory, keyring, name, (home / name).read_bytes())
-            else:
-                os.unlink(name, dir_fd=directory)
-            return len(left)
+    with _opened(keyring) as store, _copy(store) as home:
+        before = quarantine.read_listing(home)
+        if fingerprint not in [key.fingerprint for key in before]:
+            raise RefusedKeyError(f"there is no key {fingerprint} in {keyring}")
+        keystore.delete_key(str(home), fingerprint)
+        left = [key.fingerprint for key in quarantine.read_listing(home)]
+        if left != [key.fingerprint for key in before if key.fingerprint != fingerprint]:
+            raise PlaceError(f"gpg took another key than {fingerprint} out of a copy of {keyring}; nothing is done")
+        if left:
+            _replace(store, _content(store, home))
+        else:
+            os.unlink(store.name, dir_fd=store.directory)
+        return len(left)
 
 
 def clashing(stored: Sequence[str], fingerprint: str) -> str | None:
@@ -85,26 +98,33 @@ def clashing(stored: Sequence[str], fingerprint: str) -> str | None:
     return next(same, None)
 
 
-def _enrol_one(order: Order, verdicts: dict[Certificate, Vetted | str], minimum_bits: int) -> Iterator[Outcome]:
+def _enrol_one(order: Order, verdicts: dict[Certificate, Verdict], rules: _Rules) -> Iterator[Outcome]:
     def outcome(fingerprint: str, status: str, note: str) -> Outcome:
         return Outcome(order.user, order.keyring, fingerprint, status, note)
 
     fine: list[Vetted] = []
+    refused = False
     for one in order.certificates:
         verdict = verdicts[one]
         if isinstance(verdict, Vetted) and (order.named or verdict.key.addresses & order.addresses):
             fine.append(verdict)
+            continue
+        if isinstance(verdict, Revoked):
+            status, note = _revoke(order, verdict, rules)
+        elif isinstance(verdict, str):
+            status, note = REFUSED, verdict
         else:
-            note = verdict if isinstance(verdict, str) else f"no valid user ID of it has the address {order.user}"
-            yield outcome(one.fingerprint, REFUSED, note)
-    if order.named and len(fine) < len(order.certificates):
+            status, note = REFUSED, f"no valid user ID of it has the address {order.user}"
+        refused = refused or status == REFUSED
+        yield outcome(one.fingerprint, status, note)
+    if order.named and refused:
         note = "another certificate that was given with it is refused"
         yield from (outcome(one.key.fingerprint, REFUSED, note) for one in fine)
         return
     if not fine:
         return
     try:
-        statuses = _place(order.keyring, fine, minimum_bits)
+        statuses = _place(order, fine, rules)
     except (CryptomailError, OSError) as error:
         why = f"{error.strerror}: {order.keyring}" if isinstance(error, OSError) else str(error)
         yield from (outcome(one.key.fingerprint, REFUSED, why) for one in fine)
@@ -116,26 +136,63 @@ def _enrol_one(order: Order, verdicts: dict[Certificate, Vetted | str], minimum_
         yield outcome(key.fingerprint, statuses[key.fingerprint], note)
 
 
-def _place(keyring: str, vetted: Sequence[Vetted], minimum_bits: int) -> dict[str, str]:
+def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, str]:
     """Put certificates into a keyring. Out: for each fingerprint, what became of it."""
-    with _locked(Path(keyring), make=True) as directory:
-        name, content = _stored(directory, keyring)
+    with _opened(order.keyring, make=True, as_file=order.as_file) as store:
         blobs = {one.key.fingerprint: one.blob for one in vetted}
-        if not content and len(blobs) == len(vetted):
+        if not store.content and len(blobs) == len(vetted):
             _refuse_clashes([], vetted)
-            _replace(directory, keyring, name, keybox.join(vetted[0].header, blobs.values()))
+            if store.alone:
+                content = b"".join(map(keybox.packets, blobs.values()))
+            else:
+                content = keybox.join(vetted[0].header, blobs.values())
+            rules.before_change(order)
+            _replace(store, content)
             return dict.fromkeys(blobs, IMPORTED)
-        if name == KEYBOX and content:
-            stored = keybox.split(content).blobs
+        if store.name == KEYBOX and store.content and not store.alone:
+            stored = keybox.split(store.content).blobs
             if all(one in stored and keybox.packets(stored[one]) == keybox.packets(blobs[one]) for one in blobs):
                 return dict.fromkeys(blobs, UNCHANGED)
-        with quarantine.throw_away_home() as home, at_most(limits.QUARANTINE_SECONDS):
-            if content:
-                (home / name).write_bytes(content)
-            statuses = _merge(home, vetted, minimum_bits)
-            if set(statuses.values()) != {UNCHANGED}:
-                _replace(directory, keyring, name, (home / name).read_bytes())
-            return statuses
+        with _copy(store) as home:
+            statuses = _merge(home, vetted, rules.minimum_bits)
+            content = _content(store, home)
+        if set(statuses.values()) != {UNCHANGED}:
+            rules.before_change(order)
+            _replace(store, content)
+        return statuses
+
+
+def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
+    """Take the revocation of a key over into a keyring that has that key. Out: what became of it, and the note."""
+    try:
+        with _opened(order.keyring) as store:
+            if not store.content:
+                return REFUSED, revoked.reason
+            with _copy(store) as home:
+                before = {key.fingerprint: key for key in quarantine.read_listing(home)}
+                old = before.get(revoked.key.fingerprint)
+                if old is None:
+                    return REFUSED, revoked.reason
+                keystore.import_keys(str(home), keybox.packets(revoked.blob))
+                after = {key.fingerprint: key for key in quarantine.read_listing(home)}
+                if after.keys() != before.keys():
+                    raise PlaceError(f"gpg lost a key of {order.keyring} in a copy of it; nothing is done")
+                content = _content(store, home)
+            new = after[revoked.key.fingerprint]
+            newly = listing.revoked(new) - listing.revoked(old)
+            if newly:
+                rules.before_change(order)
+                _replace(store, content)
+    except RefusedKeyError:
+        return REFUSED, revoked.reason
+    except (CryptomailError, OSError) as error:
+        why = f"{error.strerror}: {order.keyring}" if isinstance(error, OSError) else str(error)
+        return REFUSED, f"{revoked.reason}, and that cannot be taken over: {why}"
+    try:
+        quarantine.judge(new, rules.minimum_bits)
+    except RefusedKeyError as error:
+        return REVOKED, str(error)
+    return (RENEWED if newly else UNCHANGED), ""
 
 
 def _merge(home: Path, vetted: Sequence[Vetted], minimum_bits: int) -> dict[str, str]:
@@ -168,6 +225,53 @@ def _refuse_clashes(stored: Sequence[str], vetted: Sequence[Vetted]) -> None:
         known += [subkey.fingerprint for subkey in one.key.subkeys]
 
 
+class _Store(NamedTuple):
+    """An opened keyring: the directory of its file, as a descriptor, that file's name in there, and what is in it.
+
+    `alone` says that it is a file of certificates, and not one in a GnuPG home; `content` is empty if it has no keys.
+    """
+
+    keyring: str
+    directory: int
+    name: str
+    content: bytes
+    alone: bool
+
+    @property
+    def copied(self) -> str:
+        """The name under which gpg reads and writes it: certificates one behind the other are GnuPG 2.0's format."""
+        return _LEGACY if self.alone else self.name
+
+
+@contextmanager
+def _opened(keyring: str, make: bool = False, as_file: bool = False) -> Iterator[_Store]:
+    """The keyring at that place, made if asked for; nobody else changes it with this program meanwhile.
+
+    Raises RefusedKeyError where there is none, PlaceError.
+    """
+    path = Path(keyring)
+    alone = path.is_file() or (as_file and not path.is_dir())
+    if alone and not path.parent.is_dir():
+        raise PlaceError(f"there is no directory {path.parent}: make it, for the user who owns the home directory")
+    with _locked(path.parent if alone else path, make) as directory:
+        name, content = (path.name, _read(directory, path.name)) if alone else _stored(directory, keyring)
+        yield _Store(keyring, directory, name, content, alone)
+
+
+@contextmanager
+def _copy(store: _Store) -> Iterator[Path]:
+    """A GnuPG home with a copy of the keyring, until the block ends, and for no longer than a quarantine may take."""
+    with quarantine.throw_away_home() as home, at_most(limits.QUARANTINE_SECONDS):
+        if store.content:
+            (home / store.copied).write_bytes(store.content)
+        yield home
+
+
+def _content(store: _Store, home: Path) -> bytes:
+    """What gpg made of the copy in `home`, as it stands in the keyring."""
+    return keystore.export_keys(str(home)) if store.alone else (home / store.copied).read_bytes()
+
+
 @contextmanager
 def _locked(keyring: Path, make: bool) -> Iterator[int]:
     """The directory `keyring`, made if asked for, as a descriptor; nobody else changes it with this program meanwhile.
@@ -198,8 +302,8 @@ def _locked(keyring: Path, make: bool) -> Iterator[int]:
 
 def _stored(directory: int, keyring: str) -> tuple[str, bytes]:
     """The name and the content of the keyring file that gpg uses in there; the content is empty if it has no keys."""
-    if _KEYBOXD in os.listdir(directory):
-        raise PlaceError(f"{keyring} is kept by keyboxd: use gpg itself, or a keyring without it")
+    if gpg.KEYBOXD in os.listdir(directory):
+        raise PlaceError(f"{keyring} is kept by keyboxd, which cannot replace it in one step: use gpg itself")
     content = _read(directory, KEYBOX)
     if content:
         try:
@@ -219,6 +323,8 @@ def _read(directory: int, name: str) -> bytes:
         descriptor = os.open(name, flags, dir_fd=directory)
     except FileNotFoundError:
         return b""
+    except OSError as error:
+        raise PlaceError(f"cannot read {name} in the keyring: {error.strerror}") from error
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise PlaceError(f"{name} in the keyring is not a file")
@@ -228,18 +334,20 @@ def _read(directory: int, name: str) -> bytes:
     return content
 
 
-def _replace(directory: int, keyring: str, name: str, content: bytes) -> None:
+def _replace(store: _Store, content: bytes) -> None:
     """Write the keyring file beside the old one, and give it the old one's name: a reader sees the one or the other."""
-    fresh = f"{name}.cryptomail"
+    fresh = f"{store.name}.cryptomail"
 
     def opener(path: str, flags: int) -> int:
-        return os.open(path, flags | os.O_NOFOLLOW, mode=0o600, dir_fd=directory)
+        return os.open(path, flags | os.O_NOFOLLOW, mode=0o600, dir_fd=store.directory)
 
     try:
         with open(fresh, "wb", opener=opener) as file:
             file.write(content)
             file.flush()
+            if store.alone:
+                os.fchmod(file.fileno(), 0o644)  # a web server may have to show it to everybody
             os.fsync(file.fileno())
-        os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(fresh, store.name, src_dir_fd=store.directory, dst_dir_fd=store.directory)
     except OSError as error:
-        raise PlaceError(f"cannot write to {keyring}: {error.strerror}; nothing in it has changed") from error
+        raise PlaceError(f"cannot write to {store.keyring}: {error.strerror}; nothing in it has changed") from error

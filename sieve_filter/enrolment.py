@@ -25,10 +25,16 @@ from sieve_filter import (
     survey,
 )
 from sieve_filter.certificate import Certificate
-from sieve_filter.config import ENCRYPT_ANYWAY, Settings
+from sieve_filter.config import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings, decision
 from sieve_filter.engine import Engines
-from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, Order, Outcome
-from sieve_filter.errors import CryptomailError, DeliveryError, KeyringError, UnusableKeyError, UsageError
+from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome
+from sieve_filter.errors import (
+    CryptomailError,
+    DeliveryError,
+    KeyringError,
+    UnusableKeyError,
+    UsageError,
+)
 from sieve_filter.incoming import Incoming
 from sieve_filter.keyreport import OwnerState, Rules
 from sieve_filter.message import split
@@ -82,9 +88,29 @@ def place(settings: Settings, whose: Owner) -> str:
     if not settings.keyrings.owner:
         raise UsageError("keyrings.owner is empty in the configuration: there is no place for an owner's key")
     template = settings.keyrings.owner[0]
-    if not any(variable in template for variable in ("%h", "%u", "%n")):
+    if not any(variable in template for variable in ("%h", "%u", "%n", "%w")):
         raise UsageError(f"keyrings.owner begins with {template}, which is the same place for everybody")
     return owner.expand(template, whose)
+
+
+def order(whose: Owner, certificates: tuple[Certificate, ...], settings: Settings, named: bool) -> Order:
+    """What sets those certificates up for `whose`. Raises UsageError as `place` does."""
+    keyring_home = place(settings, whose)
+    as_file = settings.keyrings.owner[0].endswith("%w")  # that is how a Web Key Directory names its files
+    return Order(whose.user, keyring_home, certificates, whose.addresses, named, as_file)
+
+
+def rules(settings: Settings, warn_days: int, now: int) -> Rules:
+    """By what an owner's keys are judged; `now` is in seconds since 1970."""
+    return Rules(
+        minimum_bits=settings.keyrings.minimum_bits,
+        warn_days=warn_days,
+        now=now,
+        key_needed=settings.no_key == REFUSE,
+        expired_serve=settings.expired_key == ENCRYPT_ANYWAY,
+        expired_clear=settings.expired_key == STORE_PLAIN,
+        unusable_clear=settings.unusable_key == STORE_PLAIN,
+    )
 
 
 def standing(whose: Owner, settings: Settings) -> Standing:
@@ -92,15 +118,17 @@ def standing(whose: Owner, settings: Settings) -> Standing:
     (found,) = survey.look([whose], settings.keyrings)
     if found.error:
         raise KeyringError(found.error)
-    rules = Rules(settings.keyrings.minimum_bits, _WARN_DAYS, int(time.time()), False)
+    now = int(time.time())
     addresses = found.addresses if found.shared else None
-    state = keyreport.judge(whose.user, found.home, found.listing, addresses, found.notes, rules)
+    state = keyreport.judge(
+        whose.user, found.home, found.listing, addresses, found.notes, rules(settings, _WARN_DAYS, now)
+    )
     try:
         # A delivery's own answer: expired keys may serve all the same.
         expired = settings.expired_key == ENCRYPT_ANYWAY
         recipients = keyring.find(whose, settings.keyrings, accept_expired=expired)
-    except UnusableKeyError:
-        return Standing(state, None)
+    except UnusableKeyError as error:
+        return Standing(state, () if decision(settings, error) == STORE_PLAIN else None)
     subkeys = set(recipients.fingerprints if recipients else ())
     keys = {
         key.fingerprint for key in listing.parse(found.listing) if subkeys & {one.fingerprint for one in key.subkeys}
@@ -109,11 +137,71 @@ def standing(whose: Owner, settings: Settings) -> Standing:
     return Standing(
         state,
         tuple(
-            KeyFacts(one.fingerprint, names.get(one.fingerprint, ()), one.expires, "" if one.used else one.problem)
+            KeyFacts(
+                one.fingerprint,
+                names.get(one.fingerprint, ()),
+                one.expires,
+                one.problem if one.expires is not None and one.expires <= now else "",
+            )
             for one in state.keys
             if one.fingerprint in keys
         ),
     )
+
+
+def set_up(orders: Sequence[tuple[Owner, Order]], desk: Desk) -> list[Outcome]:
+    """Do each order for that owner, and tell the owner of it: see `tell`. Out: what became of all certificates."""
+    owners = {whose.user: whose for whose, _ in orders}
+    before: dict[str, Standing] = {}
+
+    def look(one: Order) -> None:
+        if one.user not in before:
+            before[one.user] = _before(owners[one.user], desk.settings)
+
+    outcomes = enrol.enrol([one for _, one in orders], desk.settings.keyrings.minimum_bits, look)
+    for user, then in before.items():
+        try:
+            tell(owners[user], then, [one for one in outcomes if one.user == user], desk)
+        except CryptomailError as error:
+            desk.warn(f"a notice to {user!r} was not sent: {error}")
+    return outcomes
+
+
+def tell(whose: Owner, before: Standing, outcomes: Sequence[Outcome], desk: Desk) -> tuple[Standing, str]:
+    """Tell `whose` what became of their keys, where it was `before` that.
+
+    A test message goes to new and renewed keys, encrypted to these; a notice of new ones to the keys that were there;
+    one of a revocation to those that still work, or in clear where there is none. Out: how it is with the keys now, and
+    why there is no test message, empty where there is one. Raises CryptomailError.
+    """
+    after = standing(whose, desk.settings)
+    statuses = {one.fingerprint: one.status for one in outcomes}
+    notes = {one.fingerprint: one.note.removeprefix("warning: ") for one in outcomes}
+    there = before.used or ()
+    gone = [one.fingerprint for one in there if statuses.get(one.fingerprint) == REVOKED]
+    if gone:
+        _post(notice.revocation_notice(gone, after.used), [one.fingerprint for one in after.used or ()], whose, desk)
+    keys = [
+        one._replace(note=notes[one.fingerprint])
+        for one in after.used or ()
+        if statuses.get(one.fingerprint) in (IMPORTED, RENEWED, UNCHANGED)
+    ]
+    new = [one for one in keys if statuses[one.fingerprint] == IMPORTED]
+    old = [one.fingerprint for one in there if statuses.get(one.fingerprint) in (None, REFUSED)]
+    if new and old:
+        instead = not any(one.fingerprint in old for one in after.used or ())
+        _post(notice.addition_notice(new, instead), old, whose, desk)
+    posted = ""
+    if any(statuses[one.fingerprint] != UNCHANGED for one in keys):
+        posted = _post(notice.trial(keys, desk.post.folder), [one.fingerprint for one in keys], whose, desk)
+    return after, posted
+
+
+def _before(whose: Owner, settings: Settings) -> Standing:
+    try:
+        return standing(whose, settings)
+    except CryptomailError as error:  # what was used cannot be told then
+        return Standing(keyreport.unreadable(whose.user, "", str(error)), ())
 
 
 def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], settings: Settings) -> bytes:
@@ -162,25 +250,23 @@ def _done(wishes: keymail.KeyMail, whose: Owner, desk: Desk) -> Words:
 
 
 def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing, desk: Desk) -> Words:
-    order = Order(whose.user, place(desk.settings, whose), certificates, whose.addresses, named=True)
-    outcomes = enrol.enrol([order], desk.settings.keyrings.minimum_bits)
-    if any(one.status == REFUSED for one in outcomes):
-        return notice.refused([_reason(one) for one in outcomes if one.status == REFUSED], before.used)
+    asked = order(whose, certificates, desk.settings, named=True)
+    outcomes = enrol.enrol([asked], desk.settings.keyrings.minimum_bits)
+    refused = [_reason(one, before, asked.keyring) for one in outcomes if one.status == REFUSED]
+    gone = [one.fingerprint for one in outcomes if one.status == REVOKED]
+    if refused and not gone:
+        return notice.refused(refused, before.used)
     _keep(whose, before, desk)
-    after = standing(whose, desk.settings)
+    after, posted = tell(whose, before, outcomes, desk)
+    changed = any(one.status in (IMPORTED, RENEWED) for one in outcomes)
+    if gone and not changed:
+        return notice.revoked(gone, refused, after.used)
     notes = {one.fingerprint: one.note.removeprefix("warning: ") for one in outcomes}
     keys = [one._replace(note=notes[one.fingerprint]) for one in after.used or () if one.fingerprint in notes]
-    new = {one.fingerprint for one in outcomes if one.status == IMPORTED}
-    if not new and not any(one.status == RENEWED for one in outcomes):
+    if not changed:
         return notice.unchanged(keys, desk.post.folder)
-    old = [one for one in before.used or () if one.fingerprint not in notes]
-    if new and old:
-        words = notice.addition_notice([one for one in keys if one.fingerprint in new])
-        _post(words, [one.fingerprint for one in old], whose, desk)
-    posted = _post(notice.trial(keys, desk.post.folder), [one.fingerprint for one in keys], whose, desk)
-    return notice.enrolled(
-        keys, [one for one in after.used or () if one.fingerprint not in notes], desk.post.folder, posted
-    )
+    others = [one for one in after.used or () if one.fingerprint not in notes]
+    return notice.enrolled(keys, others, desk.post.folder, posted, gone)
 
 
 def _keep(whose: Owner, before: Standing, desk: Desk) -> None:
@@ -194,14 +280,20 @@ def _keep(whose: Owner, before: Standing, desk: Desk) -> None:
     for key in before.state.keys:
         if key.used:
             certificates = certificate.read(gpg.export(home, key.used)).certificates
-            order = Order(whose.user, keyring_home, certificates, whose.addresses, named=True)
-            for one in enrol.enrol([order], desk.settings.keyrings.minimum_bits):
+            kept = order(whose, certificates, desk.settings, named=True)
+            for one in enrol.enrol([kept], desk.settings.keyrings.minimum_bits):
                 if one.status == REFUSED:
                     desk.warn(f"key {one.fingerprint} of {whose.user!r} is no longer used: {one.note}")
 
 
-def _reason(outcome: Outcome) -> str:
-    return f"key {outcome.fingerprint}: {outcome.note}" if outcome.fingerprint else outcome.note
+def _reason(outcome: Outcome, before: Standing, keyring_home: str) -> str:
+    """Why something was not done, for the owner."""
+    if not outcome.fingerprint:
+        return outcome.note
+    home = before.state.home
+    used = home != keyring_home and outcome.fingerprint in {one.fingerprint for one in before.used or ()}
+    where = f"; the copy of it in {home} is used on, for only you can change that" if used else ""
+    return f"key {outcome.fingerprint}: {outcome.note}{where}"
 
 
 def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
@@ -227,9 +319,11 @@ def send_trial(whose: Owner, desk: Desk) -> None:
 
 
 def _post(words: Words, fingerprints: Sequence[str], whose: Owner, desk: Desk) -> str:
-    """Deliver a notice that is encrypted to those keys. Out: why that could not be, else nothing."""
+    """Deliver a notice, encrypted to those keys if there are any. Out: why that could not be, else nothing."""
+    message = notice.message(whose.user, words, stamp())
     try:
-        message = encrypted(notice.message(whose.user, words, stamp()), whose, fingerprints, desk.settings)
+        if fingerprints:
+            message = encrypted(message, whose, fingerprints, desk.settings)
     except CryptomailError as error:
         desk.warn(f"a notice to {whose.user!r} was not sent: {error}")
         return str(error)

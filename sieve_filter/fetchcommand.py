@@ -5,28 +5,44 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sieve_filter import dnskeys, enrol, keycommand, limits, lookup, parallel, published, refresh, survey
+from sieve_filter import (
+    dnskeys,
+    enrol,
+    enrolment,
+    keycommand,
+    limits,
+    lookup,
+    parallel,
+    post,
+    published,
+    refresh,
+    survey,
+)
 from sieve_filter.certificate import Certificate
-from sieve_filter.enrol import REFUSED, Outcome
+from sieve_filter.enrol import REFUSED, REVOKED, Outcome
+from sieve_filter.enrolment import Desk
 from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
 from sieve_filter.keycommand import Site
 from sieve_filter.keyreport import OwnerState
 from sieve_filter.lookup import Answer
 from sieve_filter.owner import Owner
 from sieve_filter.parallel import Identity
+from sieve_filter.post import Post
 
 
-def add_to(actions: Any) -> None:
-    """Add these actions to those of `keycommand.add_to`."""
+def add_to(actions: Any, defaults: Post) -> None:
+    """Add these actions to those of `keycommand.add_to`; `defaults` are the ways to deliver notices."""
     action = keycommand.add_action(
         actions, "fetch", "set up the keys that an owner has published", _fetch, everybody=None
     )
     _add_source(action)
+    post.add_choice(action, defaults)
     action = keycommand.add_action(
         actions, "refresh", "fetch the keys of owners who have one again, and renew them", _refresh
     )
     _add_source(action)
     action.add_argument("--replace", action="store_true", help="where another key is published, take it instead")
+    post.add_choice(action, defaults)
 
 
 def _add_source(action: argparse.ArgumentParser) -> None:
@@ -49,7 +65,7 @@ def _fetch(options: argparse.Namespace, site: Site) -> int:
     found = published.judge(answer.data, address)
     outcomes = [Outcome(whose.user, "", "", REFUSED, problem) for problem in found.problems]
     orders = [(whose._replace(addresses=frozenset({address})), found.certificates)]
-    keycommand.enrol_orders(orders, site, outcomes, lambda _: None, named=False)
+    keycommand.enrol_orders(orders, site, options, outcomes, lambda _: None, named=False)
     return keycommand.tell_outcomes(outcomes, options.json)
 
 
@@ -69,12 +85,13 @@ def _refresh(options: argparse.Namespace, site: Site) -> int:
             orders.append((whose._replace(addresses=frozenset({address})), plan.take))
         if plan.drop:
             drops[whose.user] = whose, plan.drop
-    keycommand.enrol_orders(orders, site, outcomes, lambda _: None, named=False)
+    keycommand.enrol_orders(orders, site, options, outcomes, lambda _: None, named=False)
+    desk = keycommand.desk_of(options, site)
     # An old key goes only when all that is to take its place is there.
-    refused = {one.user for one in outcomes if one.status == REFUSED}
+    lacking = {one.user for one in outcomes if one.status in (REFUSED, REVOKED)}
     for user, (whose, fingerprints) in drops.items():
-        if user not in refused:
-            outcomes += [_drop(whose, site.keyring(whose), one) for one in fingerprints]
+        if user not in lacking:
+            outcomes += [_drop(whose, site.keyring(whose), one, desk) for one in fingerprints]
     return keycommand.tell_outcomes(sorted(outcomes), options.json)
 
 
@@ -138,9 +155,12 @@ def _enrolled(
     return enrolled
 
 
-def _drop(whose: Owner, keyring: str, fingerprint: str) -> Outcome:
+def _drop(whose: Owner, keyring: str, fingerprint: str, desk: Desk | None) -> Outcome:
+    def remove() -> int:
+        return enrolment.remove(fingerprint, whose, desk) if desk else enrol.remove(keyring, fingerprint)
+
     try:
-        keycommand.as_owner(whose, lambda: enrol.remove(keyring, fingerprint))
+        keycommand.as_owner(whose, remove)
     except CryptomailError as error:
         return Outcome(whose.user, keyring, fingerprint, REFUSED, f"it is not removed: {error}")
     return Outcome(whose.user, keyring, fingerprint, refresh.REMOVED, "another key is published instead")

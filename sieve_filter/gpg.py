@@ -28,6 +28,9 @@ _OPTIONS = (
 # The cipher is named because a key without preferences would get the one that was mandatory then, 3DES.
 _PACKETS = ("--rfc4880", "--cipher-algo", "AES256")
 
+# Where GnuPG 2.3 and later has an owner's keys in a database, if somebody asked for it.
+KEYBOXD = "public-keys.d"
+
 _NO_HOME = "/nonexistent"
 _STATUS = "[GNUPG:] "
 

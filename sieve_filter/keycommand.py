@@ -31,7 +31,7 @@ from sieve_filter import (
 )
 from sieve_filter.armor import crc24
 from sieve_filter.certificate import Certificate, Reading
-from sieve_filter.config import REFUSE, Settings
+from sieve_filter.config import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings
 from sieve_filter.enrol import REFUSED, Order, Outcome
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import (
@@ -42,15 +42,22 @@ from sieve_filter.errors import (
     RefusedKeyError,
     ServiceError,
     UnknownUserError,
+    UnusableKeyError,
     UsageError,
 )
-from sieve_filter.keyreport import OwnerState, Rules
+from sieve_filter.keyreport import OwnerState
 from sieve_filter.owner import Owner
 from sieve_filter.parallel import Identity
 from sieve_filter.post import Post
 
 _STATUSES = (enrol.IMPORTED, enrol.RENEWED, enrol.UNCHANGED, REFUSED)
-_RARE = (refresh.KEPT, refresh.DIFFERENT, refresh.REMOVED, refresh.FAILED)  # counted where there are some
+_RARE = (
+    enrol.REVOKED,
+    refresh.KEPT,
+    refresh.DIFFERENT,
+    refresh.REMOVED,
+    refresh.FAILED,
+)  # counted where there are some
 _SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _ROWS = 50  # what a person still reads on a terminal
@@ -83,6 +90,7 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
 
     action = add_action(actions, "import", "set up keys", _import, everybody="FOLDER|-")
     action.add_argument("files", nargs="*", metavar="FILE", help="with --user: certificates, or - for standard input")
+    post.add_choice(action, defaults)
     add_action(actions, "list", "list keys", _list)
     add_action(actions, "show", "tell all about one owner's keys", _show, everybody=None)
     action = add_action(actions, "remove", "take a key out of an owner's keyring", _remove, everybody=None)
@@ -167,25 +175,42 @@ def _import(options: argparse.Namespace, site: Site) -> int:
             raise UsageError("keys import --all takes one folder, or -")
         orders, total, outcomes = _orders_of_everybody(options.all, site)
     with progress(total, options.json) as advance:
-        enrol_orders(orders, site, outcomes, advance, named=options.all != "-")
+        enrol_orders(orders, site, options, outcomes, advance, named=options.all != "-")
     return tell_outcomes(outcomes, options.json)
 
 
 def enrol_orders(
     orders: Iterable[tuple[Owner, tuple[Certificate, ...]]],
     site: Site,
+    options: argparse.Namespace,
     outcomes: list[Outcome],
     advance: Callable[[int], None],
     named: bool,
 ) -> None:
-    """Set up certificates, and add what became of them to `outcomes`."""
+    """Set up certificates, and add what became of them to `outcomes`; tell owners, unless `options` say not to."""
     places: dict[str, str] = {}
     chunks = in_chunks(_orders(orders, site, places, outcomes, named), _weight)
-    work = functools.partial(enrol.enrol, minimum_bits=site.settings.keyrings.minimum_bits)
+    desk = desk_of(options, site)
+    work = functools.partial(enrolment.set_up, desk=desk) if desk else functools.partial(_set_up, site=site)
+    changed = False
     for _, done in parallel.each(chunks, work):
         outcomes += done
+        changed = changed or any(one.status in (enrol.IMPORTED, enrol.RENEWED, enrol.REVOKED) for one in done)
         advance(len(done))
+    if changed and not desk and not options.no_notify:
+        execmode.warn(f"owners were not told of it, for {post.NO_WAY}; --no-notify says that nobody shall be")
     os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
+
+
+def desk_of(options: argparse.Namespace, site: Site) -> Desk | None:
+    """What owners are told with; None where they are not to be told, or there is no way to."""
+    where = post.chosen(options)
+    return Desk(site.settings, where, execmode.warn) if post.ways(where) and not options.no_notify else None
+
+
+def _set_up(orders: Sequence[tuple[Owner, Order]], site: Site) -> list[Outcome]:
+    """Do each order, and tell nobody."""
+    return enrol.enrol([one for _, one in orders], site.settings.keyrings.minimum_bits)
 
 
 def _certificates_of_files(names: Sequence[str]) -> tuple[Certificate, ...]:
@@ -275,7 +300,7 @@ def _orders(
     places: dict[str, str],
     refused: list[Outcome],
     named: bool,
-) -> Iterator[tuple[Identity, Order]]:
+) -> Iterator[tuple[Identity, tuple[Owner, Order]]]:
     for whose, certificates in given:
         keyring = site.keyring(whose)
         try:
@@ -285,11 +310,11 @@ def _orders(
         except CryptomailError as error:
             refused.extend(Outcome(whose.user, keyring, one.fingerprint, REFUSED, str(error)) for one in certificates)
         else:
-            yield identity, Order(whose.user, keyring, certificates, whose.addresses, named)
+            yield identity, (whose, enrolment.order(whose, certificates, site.settings, named))
 
 
-def _weight(order: Order) -> int:
-    return len(order.certificates)
+def _weight(one: tuple[Owner, Order]) -> int:
+    return len(one[1].certificates)
 
 
 def in_chunks(
@@ -322,6 +347,9 @@ def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
     refused = sum(one.status == REFUSED for one in outcomes)
     if refused:
         raise RefusedKeyError(f"{refused} of {len(outcomes)} keys were refused: see the report")
+    revoked = sum(one.status == enrol.REVOKED for one in outcomes)
+    if revoked:
+        raise RefusedKeyError(f"{revoked} of {len(outcomes)} keys were revoked: see the report")
     different = sum(one.status == refresh.DIFFERENT for one in outcomes)
     if different:
         raise RefusedKeyError(f"{different} of {len(outcomes)} keys are other ones than before: see the report")
@@ -348,7 +376,7 @@ def one_owner(user: str, site: Site) -> tuple[Identity, Owner] | OwnerState:
 def _states(options: argparse.Namespace, site: Site, warn_days: int = 30) -> list[OwnerState]:
     """The states of the owners that are asked for, by name."""
     settings = site.settings
-    rules = Rules(settings.keyrings.minimum_bits, warn_days, int(time.time()), settings.no_key == REFUSE)
+    rules = enrolment.rules(settings, warn_days, int(time.time()))
     states: list[OwnerState] = []
 
     def owners() -> Iterator[tuple[Identity, Owner]]:
@@ -412,9 +440,10 @@ def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
     """Tell owners whose keys are about to expire; say on standard error who could not be told."""
     work = functools.partial(reminder.remind, where=where, now=int(time.time()))
     soon = [
-        (parallel.identity_of(site.owner(one.user).home), one)
+        (parallel.identity_of(home), (one, home))
         for one in states
         if any(key.used and reminder.due(key.expires, int(time.time()), ()) for key in one.keys)
+        if (home := site.owner(one.user).home)
     ]
     for _, done in parallel.each(in_chunks(soon, lambda _: 1), work):
         for one in done:
@@ -438,22 +467,36 @@ def _remove(options: argparse.Namespace, site: Site) -> int:
 
 def _test(options: argparse.Namespace, site: Site) -> int:
     whose = site.owner(options.user)
-    keyrings = site.settings.keyrings
-    fingerprints = as_owner(whose, lambda: survey.try_out(whose, keyrings))
+    fingerprints, why = _try_out(whose, site.settings)
     if options.send:
         if not fingerprints:
-            raise NoKeyError(f"{whose.user} has no key")
+            raise NoKeyError(f"{whose.user} has no key that mail is encrypted to")
         desk = Desk(site.settings, post.chosen(options), execmode.warn)
         as_owner(whose, lambda: enrolment.send_trial(whose, desk))
-    if not fingerprints and site.settings.no_key == REFUSE:
-        raise NoKeyError(f"{whose.user} has no key")
     if options.json:
         _write(json.dumps({"user": whose.user, "encrypted": bool(fingerprints), "subkeys": list(fingerprints)}))
     elif fingerprints:
         _write(f"mail for {whose.user} is encrypted, to {', '.join(fingerprints)}")
     else:
-        _write(f"mail for {whose.user} is NOT encrypted: there is no key")
+        _write(f"mail for {whose.user} is NOT encrypted: {why}")
     return os.EX_OK
+
+
+def _try_out(whose: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
+    """Encrypt something as a delivery would. Out: to which subkeys; why to none, where a delivery would store in clear.
+
+    Raises CryptomailError where mail would wait.
+    """
+    expired = settings.expired_key == ENCRYPT_ANYWAY
+    try:
+        fingerprints = as_owner(whose, lambda: survey.try_out(whose, settings.keyrings, expired))
+    except UnusableKeyError as error:
+        if config.decision(settings, error) != STORE_PLAIN:
+            raise
+        return (), str(error)
+    if not fingerprints and settings.no_key == REFUSE:
+        raise NoKeyError(f"{whose.user} has no key")
+    return fingerprints, "" if fingerprints else "there is no key"
 
 
 def _export(options: argparse.Namespace, site: Site) -> int:

@@ -45,12 +45,20 @@ class OwnerState(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What counts as wrong. `now` is seconds since 1970; `key_needed` whether mail waits where there is no key."""
+    """What counts as wrong, and what deliveries do then. `now` is seconds since 1970.
+
+    `key_needed` says whether mail waits where there is no key; `expired_serve` whether it is encrypted to expired keys
+    where there are no others, and `expired_clear` and `unusable_clear` whether it is stored in clear, instead of
+    waiting, where all keys have expired, and where they cannot be used for another reason.
+    """
 
     minimum_bits: int
     warn_days: int
     now: int
     key_needed: bool
+    expired_serve: bool
+    expired_clear: bool
+    unusable_clear: bool
 
 
 def judge(
@@ -67,14 +75,19 @@ def judge(
     state = WARNING if notes else OK
     said = list(notes)
     states: list[KeyState] = []
+    expired_after = listing.expired_after(keys, rules.minimum_bits)
+    if any(isinstance(listing.choose(key, rules.minimum_bits, rules.now), Subkey) for key in keys):
+        expired_after = None  # where there is a good one, expired ones do not count
     for key in keys:
-        one, level, problem = _judge_key(key, hashed, rules)
+        one, level, problem = _judge_key(key, hashed, expired_after if rules.expired_serve else None, rules)
         states.append(one)
         if problem:
             said.append(f"key {key.fingerprint} {problem}")
             state = max(state, level, key=_WORSE.index)
     if not any(one.used for one in states):
         state = CRITICAL
+        clear = rules.unusable_clear if expired_after is None else rules.expired_clear
+        said.append("mail is stored in clear" if clear else "mail waits")
     elif len(states) > 1:
         said.append(f"has {len(states)} keys, of which {sum(bool(one.used) for one in states)} are used")
     return OwnerState(user, home, state, tuple(said), tuple(states))
@@ -176,13 +189,22 @@ def as_prometheus(states: Sequence[OwnerState]) -> str:
     return "\n".join(out)
 
 
-def _judge_key(key: Key, hashed: Mapping[str, bytes], rules: Rules) -> tuple[KeyState, int, str]:
-    """A key, the level of what is wrong with it, and that in words."""
+def _judge_key(
+    key: Key, hashed: Mapping[str, bytes], expired_after: int | None, rules: Rules
+) -> tuple[KeyState, int, str]:
+    """A key, the level of what is wrong with it, and that in words.
+
+    `expired_after` is given where mail is encrypted to keys that were good until then.
+    """
     primary = key.subkeys[0]
     chosen = listing.choose(key, rules.minimum_bits, rules.now)
     if isinstance(chosen, str):
+        past = None if expired_after is None else listing.choose(key, rules.minimum_bits, expired_after)
+        if isinstance(past, Subkey):
+            problem = f"{chosen}; mail is encrypted to it all the same: have it renewed"
+            return _state(key, past, _ends(primary, past), problem), WARNING, problem
         return _state(key, None, primary.expires, chosen), WARNING, f"{chosen}; it is not used"
-    expires = min((end for end in (primary.expires, chosen.expires) if end is not None), default=None)
+    expires = _ends(primary, chosen)
     level, problem = OK, ""
     if expires is not None and expires - rules.now <= rules.warn_days * _DAY:
         level, problem = WARNING, f"expires on {_day(expires)}: have it renewed"
@@ -193,6 +215,10 @@ def _judge_key(key: Key, hashed: Mapping[str, bytes], rules: Rules) -> tuple[Key
     elif _SHA1 in (hashed.get(chosen.fingerprint), hashed.get(primary.fingerprint)):
         level, problem = WARNING, "is signed with SHA-1: have it renewed with a newer program"
     return _state(key, chosen, expires, problem), level, problem
+
+
+def _ends(primary: Subkey, chosen: Subkey) -> int | None:
+    return min((end for end in (primary.expires, chosen.expires) if end is not None), default=None)
 
 
 def _state(key: Key, chosen: Subkey | None, expires: int | None, problem: str) -> KeyState:

@@ -14,9 +14,9 @@ from sieve_filter.listing import Key
 from sieve_filter.owner import Owner, expand
 
 # A keyring of GnuPG 2.1 and later, of 2.0 and earlier, and of keyboxd (2.3 and later).
-_KEYRING_FILES = ("pubring.kbx", "pubring.gpg", "public-keys.d/pubring.db")
+_KEYRING_FILES = ("pubring.kbx", "pubring.gpg", f"{gpg.KEYBOXD}/pubring.db")
 # What else a listing depends on: what keyboxd has not put into its file yet, and which keys are disabled.
-_OTHER_FILES = ("public-keys.d/pubring.db-wal", "trustdb.gpg")
+_OTHER_FILES = (f"{gpg.KEYBOXD}/pubring.db-wal", "trustdb.gpg")
 
 # Listings kept in memory, some 2 KB each.
 _LISTINGS = 2_000
@@ -140,12 +140,12 @@ def _usable(home: _Home, keys: Sequence[Key], minimum_bits: int, accept_expired:
         return Recipients((home.path,), fingerprints, (home.version,))
     reasons = "; ".join(f"key {key.fingerprint} {listing.choose(key, minimum_bits, now)}" for key in keys)
     error = f"no usable key in {home.path}: {reasons}; renew or replace it"
-    moment = max((moment for key in keys if (moment := listing.last_good(key)) is not None), default=None)
-    if moment is None or not (fingerprints := _chosen(keys, minimum_bits, moment)):
+    moment = listing.expired_after(keys, minimum_bits)
+    if moment is None:
         raise UnusableKeyError(error)
     if not accept_expired:
         raise ExpiredKeyError(error)
-    return Recipients((home.path,), fingerprints, (home.version,), moment)
+    return Recipients((home.path,), _chosen(keys, minimum_bits, moment), (home.version,), moment)
 
 
 def _chosen(keys: Sequence[Key], minimum_bits: int, now: int) -> tuple[str, ...]:

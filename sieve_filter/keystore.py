@@ -1,5 +1,6 @@
 """Reads and changes whole keyrings with GnuPG: for `cryptomail keys` and its like, never during a delivery."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import gnupg
@@ -69,8 +70,10 @@ def delete_key(home: str, fingerprint: str) -> None:
 def _visit(home: str, arguments: list[str], source: bytes = b"") -> tuple[Ended, bytes]:
     """Run gpg once with `home`. Out: how it ended, and its standard output. Raises KeyringError."""
     output = bytearray()
-    try:  # without an agent, which only secret keys would need
-        ended = gpg.run(home, ["--no-autostart", *arguments], [source] if source else (), output.extend)
+    # What keyboxd keeps, it alone can read. Nothing here needs an agent.
+    autostart = [] if Path(home, gpg.KEYBOXD).is_dir() else ["--no-autostart"]
+    try:
+        ended = gpg.run(home, [*autostart, *arguments], [source] if source else (), output.extend)
     except (OSError, ValueError) as error:
         raise KeyringError(f"cannot run gpg: {error}") from error
     return ended, bytes(output)

@@ -5,6 +5,7 @@ The format is that of `gpg --list-keys --with-colons` (GnuPG's doc/DETAILS).
 
 import re
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _STATES = {
@@ -125,6 +126,12 @@ def encryption_subkeys(key: Key, minimum_bits: int, now: int) -> list[Subkey]:
     ]
 
 
+def revoked(key: Key) -> frozenset[str]:
+    """Of `key` and its encryption subkeys, those that were revoked, by their fingerprints."""
+    primary, *others = key.subkeys
+    return frozenset(one.fingerprint for one in (primary, *(one for one in others if one.encrypts)) if one.state == "r")
+
+
 def last_good(key: Key) -> int | None:
     """The last second at which `key` could be encrypted to, where nothing but its age is wrong; None elsewhere."""
     primary = key.subkeys[0]
@@ -136,6 +143,15 @@ def last_good(key: Key) -> int | None:
         if subkey.created < min(ends)
     ]
     return max(moments) if moments and not key.disabled else None
+
+
+def expired_after(keys: Iterable[Key], minimum_bits: int) -> int | None:
+    """The last second at which one of `keys` could be encrypted to, where nothing but their age is wrong."""
+    keys = list(keys)
+    moment = max((moment for key in keys if (moment := last_good(key)) is not None), default=None)
+    if moment is None or all(isinstance(choose(key, minimum_bits, moment), str) for key in keys):
+        return None
+    return moment
 
 
 def _at(key: Key, now: int) -> Key:

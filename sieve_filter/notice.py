@@ -71,14 +71,19 @@ def is_confirmation(one: Message) -> bool:
     return any(field.value == CONFIRMATION for field in one.named(MARK.lower()))
 
 
-def enrolled(keys: Sequence[KeyFacts], others: Sequence[KeyFacts], folder: str, posted: str) -> Words:
-    """The answer where `keys` were set up; `others` serve beside them. `posted`: see `_about_test`."""
+def enrolled(
+    keys: Sequence[KeyFacts], others: Sequence[KeyFacts], folder: str, posted: str, gone: Sequence[str] = ()
+) -> Words:
+    """The answer where `keys` were set up; `others` serve beside them, and those of the fingerprints `gone`, which
+    were revoked, do not any more. `posted`: see `_about_test`.
+    """
     return Words(
         "Your OpenPGP key is set up",
         (
             "From now on, mail for you is encrypted as it arrives, to " + ("this key:" if len(keys) == 1 else "these:"),
             *map(_described, keys),
             *_beside(others),
+            *_revoked(gone),
             _about_test(posted),
             *_how_to_turn_off(folder, keys),
         ),
@@ -102,6 +107,19 @@ def refused(reasons: Sequence[str], current: Current) -> Words:
     return Words(
         "Your OpenPGP keys were NOT changed",
         ("What you asked for was not done:", *(f"  - {_safe(reason)}" for reason in reasons), *_still(current)),
+    )
+
+
+def revoked(fingerprints: Sequence[str], reasons: Sequence[str], current: Current) -> Words:
+    """The answer where keys were revoked that mail was encrypted to; `reasons` say what else was not done."""
+    return Words(
+        "Your OpenPGP key was revoked",
+        (
+            *_revoked(fingerprints),
+            *(("What else you asked for was not done:",) if reasons else ()),
+            *(f"  - {_safe(reason)}" for reason in reasons),
+            *_still(current),
+        ),
     )
 
 
@@ -168,8 +186,21 @@ def removal_notice(fingerprint: str, last: bool) -> Words:
             "This key of yours was just taken away: mail for you is no longer encrypted to it.",
             f"  {grouped(fingerprint)}",
             *(("You have no other key: mail for you is stored in clear.",) if last else ()),
-            "If that was not you, somebody knows your mail password: change it now, tell your mail administrator, and "
-            "set the key up again.",
+            "If that was neither you nor your mail administrator, somebody knows your mail password: change it now, "
+            "tell your mail administrator, and set the key up again.",
+        ),
+    )
+
+
+def revocation_notice(fingerprints: Sequence[str], current: Current) -> Words:
+    """What an owner is told, encrypted to other keys if there are any, when keys that were in use were revoked."""
+    return Words(
+        "Your OpenPGP key was revoked",
+        (
+            *_revoked(fingerprints),
+            *_still(current),
+            "Only who has the secret key can revoke it. If that was not you, somebody else has it, and your mail until "
+            "now can be read with it: tell your mail administrator.",
         ),
     )
 
@@ -187,15 +218,15 @@ def trial(keys: Sequence[KeyFacts], folder: str) -> Words:
     )
 
 
-def addition_notice(new: Sequence[KeyFacts]) -> Words:
-    """What an owner is told, encrypted to the keys that were there before, when others come to them."""
+def addition_notice(new: Sequence[KeyFacts], instead: bool) -> Words:
+    """What an owner is told, encrypted to the keys that were there before, when others come to them, or `instead`."""
     return Words(
         "Another OpenPGP key was set up for you",
         (
-            "From now on, mail for you is encrypted to this key too:",
+            f"From now on, mail for you is encrypted to this key {'instead of yours' if instead else 'too'}:",
             *map(_described, new),
-            "Whoever has that key can read it. If that was not you, somebody knows your mail password: change it now, "
-            "tell your mail administrator, and have the key removed.",
+            "Whoever has that key can read it. If that was neither you nor your mail administrator, somebody knows "
+            "your mail password: change it now, tell your mail administrator, and have the key removed.",
         ),
     )
 
@@ -235,6 +266,13 @@ def _beside(others: Sequence[KeyFacts]) -> tuple[str, ...]:
     if not others:
         return ()
     return ("and to these, as before, until you have them removed:", *map(_described, others))
+
+
+def _revoked(fingerprints: Sequence[str]) -> tuple[str, ...]:
+    if not fingerprints:
+        return ()
+    lines = "\n".join(f"  {grouped(one)}" for one in fingerprints)
+    return ("This was revoked, and mail is not encrypted to it any more:", lines)
 
 
 def _still(current: Current) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from sieve_filter.errors import DeliveryError
 
+NO_WAY = "there is neither the service lmtp-sealed nor a sendmail program"
+
 
 class Post(NamedTuple):
     """The ways to deliver: the LMTP service's socket, and the sendmail program; and the way back: the folder in which
@@ -30,6 +32,12 @@ def add_options(parser: argparse.ArgumentParser, defaults: Post) -> None:
     parser.set_defaults(folder=defaults.folder)
 
 
+def add_choice(parser: argparse.ArgumentParser, defaults: Post) -> None:
+    """The same for commands that can do without notices."""
+    add_options(parser, defaults)
+    parser.add_argument("--no-notify", action="store_true", help="send owners neither test messages nor notices")
+
+
 def chosen(options: argparse.Namespace) -> Post:
     """What `add_options` made of a command line.
 
@@ -42,19 +50,24 @@ def chosen(options: argparse.Namespace) -> Post:
 
 def deliver(post: Post, user: str, message: bytes) -> None:
     """Deliver `message` to `user`, with the null sender, by the first way that there is. Raises DeliveryError."""
-    ways: list[Callable[[], None]] = []
-    if post.socket_path and Path(post.socket_path).is_socket():
-        ways.append(lambda: _over_lmtp(post.socket_path, user, message))
-    if post.sendmail_path and Path(post.sendmail_path).exists():
-        ways.append(lambda: by_sendmail(post, user, message))
-    failure = DeliveryError("there is neither the service lmtp-sealed nor a sendmail program")
-    for way in ways:
+    failure = DeliveryError(NO_WAY)
+    for way in ways(post):
         try:
-            way()
+            way(post, user, message)
             return
         except DeliveryError as error:
             failure = error
     raise failure
+
+
+def ways(post: Post) -> list[Callable[[Post, str, bytes], None]]:
+    """The ways that there are, best first; each is a function that delivers as `deliver` does."""
+    found: list[Callable[[Post, str, bytes], None]] = []
+    if post.socket_path and Path(post.socket_path).is_socket():
+        found.append(_over_lmtp)
+    if post.sendmail_path and Path(post.sendmail_path).exists():
+        found.append(by_sendmail)
+    return found
 
 
 def by_sendmail(post: Post, user: str, message: bytes) -> None:
@@ -66,7 +79,7 @@ def by_sendmail(post: Post, user: str, message: bytes) -> None:
     sendmail.send(post.sendmail_path, user, message)
 
 
-def _over_lmtp(socket_path: str, user: str, message: bytes) -> None:
+def _over_lmtp(post: Post, user: str, message: bytes) -> None:
     from sieve_filter import lmtp  # slow to load, and few commands deliver anything
 
-    lmtp.send(lmtp.connect(socket_path), lmtp.Envelope("", user, user), [message], lambda: None)
+    lmtp.send(lmtp.connect(post.socket_path), lmtp.Envelope("", user, user), [message], lambda: None)

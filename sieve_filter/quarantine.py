@@ -37,6 +37,20 @@ class Vetted(NamedTuple):
     blob: bytes
 
 
+class Revoked(NamedTuple):
+    """A certificate that mail cannot be encrypted to, with a revocation that GnuPG found to be its own key's.
+
+    `blob` is as in Vetted; `reason` says in words why nothing can be encrypted to it.
+    """
+
+    key: Key
+    blob: bytes
+    reason: str
+
+
+Verdict = Vetted | Revoked | str
+
+
 @contextmanager
 def throw_away_home() -> Iterator[Path]:
     """A new GnuPG home, mode 0700, in memory where there is such a place; gone when the block ends, however it does."""
@@ -48,9 +62,9 @@ def throw_away_home() -> Iterator[Path]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def vet(certificates: Sequence[Certificate], minimum_bits: int) -> dict[Certificate, Vetted | str]:
+def vet(certificates: Sequence[Certificate], minimum_bits: int) -> dict[Certificate, Verdict]:
     """Each of `certificates` as GnuPG has it after cleaning, or in words why mail cannot be encrypted to it."""
-    verdicts: dict[Certificate, Vetted | str] = {one: one.problem for one in certificates if one.problem}
+    verdicts: dict[Certificate, Verdict] = {one: one.problem for one in certificates if one.problem}
     waiting = [one for one in dict.fromkeys(certificates) if not one.problem]
     while waiting:
         # GnuPG would merge two versions of the same certificate.
@@ -91,7 +105,7 @@ def try_out(home: Path, subkeys: Sequence[Subkey]) -> None:
         raise EncryptionError("gpg did not encrypt to the keys that it was told to")
 
 
-def _vet_together(batch: Mapping[str, Certificate], minimum_bits: int) -> dict[Certificate, Vetted | str]:
+def _vet_together(batch: Mapping[str, Certificate], minimum_bits: int) -> dict[Certificate, Verdict]:
     try:
         with throw_away_home() as home, at_most(limits.QUARANTINE_SECONDS):
             return _vet_in(home, batch, minimum_bits)
@@ -105,7 +119,7 @@ def _vet_together(batch: Mapping[str, Certificate], minimum_bits: int) -> dict[C
     return _vet_together(first, minimum_bits) | _vet_together(second, minimum_bits)
 
 
-def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> dict[Certificate, Vetted | str]:
+def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> dict[Certificate, Verdict]:
     imported = keystore.import_keys(str(home), b"".join(one.packets for one in batch.values()))
     stored: dict[str, Key] = {}
     box = Keybox(b"", {})
@@ -115,7 +129,7 @@ def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> 
             box = keybox.split((home / KEYBOX).read_bytes())
         except (OSError, ValueError) as error:
             raise KeyringError(f"gpg does not keep keys in {KEYBOX} here: {error}") from error
-    verdicts: dict[Certificate, Vetted | str] = {}
+    verdicts: dict[Certificate, Verdict] = {}
     for fingerprint, one in batch.items():
         key = stored.get(fingerprint)
         if key is None or fingerprint not in box.blobs:
@@ -125,7 +139,8 @@ def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> 
         try:
             verdicts[one] = Vetted(key, judge(key, minimum_bits), box.header, box.blobs[fingerprint])
         except RefusedKeyError as error:
-            verdicts[one] = str(error)
+            blob = box.blobs[fingerprint]
+            verdicts[one] = Revoked(key, blob, str(error)) if listing.revoked(key) else str(error)
     usable = [verdict.subkey for verdict in verdicts.values() if isinstance(verdict, Vetted)]
     if usable:
         try_out(home, usable)

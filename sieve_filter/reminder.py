@@ -1,7 +1,9 @@
 """Tells owners that a key of theirs is about to expire: 30 days, 7 days and one day before, each time once.
 
 Who was told of what stands in a small file beside the keyring, a line for each: user, fingerprint, time at which the
-key expires (seconds since 1970), days before. A renewed key expires at another time, so it is another matter.
+key expires (seconds since 1970), days before. A renewed key expires at another time, so it is another matter. Beside a
+key file it could be published with it, and would have to be where perhaps nobody may write but root: it is in the
+owner's home then.
 """
 
 import fcntl
@@ -42,17 +44,21 @@ def due(expires: int | None, now: int, told: Container[int]) -> int | None:
     return passed[-1] if passed and not any(days in told for days in DAYS if days <= passed[-1]) else None
 
 
-def remind(states: Sequence[OwnerState], where: Post, now: int) -> list[Reminded]:
-    """Tell the owners whose keys are about to expire. Runs as the user whose keyrings they are."""
-    return [one for state in states for one in _remind(state, where, now)]
+def remind(states: Sequence[tuple[OwnerState, str]], where: Post, now: int) -> list[Reminded]:
+    """Tell the owners whose keys are about to expire; each state comes with the owner's home directory.
+
+    Runs as the user whose keyrings they are.
+    """
+    return [one for state, home in states for one in _remind(state, home, where, now)]
 
 
-def _remind(state: OwnerState, where: Post, now: int) -> Iterator[Reminded]:
+def _remind(state: OwnerState, home: str, where: Post, now: int) -> Iterator[Reminded]:
     keys = [key for key in state.keys if key.used and due(key.expires, now, ()) is not None]
     if not keys:
         return
+    file = Path(home, f".{FILE}") if Path(state.home).is_file() else Path(state.home, FILE)
     try:
-        with _record(Path(state.home)) as record:
+        with _record(file) as record:
             told = _read(record)
             for key in keys:
                 matter = f"{state.user} {key.fingerprint} {key.expires}"
@@ -63,7 +69,7 @@ def _remind(state: OwnerState, where: Post, now: int) -> Iterator[Reminded]:
                         _append(record, f"{matter} {days}\n")
                     yield Reminded(state.user, key.fingerprint, days, problem)
     except OSError as error:
-        why = f"cannot use {state.home}/{FILE}: {error.strerror}"
+        why = f"cannot use {file}: {error.strerror}"
         yield from (Reminded(state.user, key.fingerprint, 0, why) for key in keys)
 
 
@@ -79,10 +85,10 @@ def _send(user: str, key: KeyState, where: Post, now: int) -> str:
 
 
 @contextmanager
-def _record(home: Path) -> Iterator[int]:
+def _record(file: Path) -> Iterator[int]:
     """The file, made if need be, as a descriptor; nobody else tells anybody meanwhile."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = os.open(home / FILE, flags, 0o600)
+    descriptor = os.open(file, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor

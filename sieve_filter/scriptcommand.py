@@ -71,8 +71,9 @@ def minimal_key(data: bytes, address: str | None, minimum_bits: int) -> tuple[st
 
 def _vet(one: Certificate, minimum_bits: int) -> quarantine.Vetted:
     verdict = quarantine.vet([one], minimum_bits)[one]
-    if isinstance(verdict, str):
-        raise RefusedKeyError(f"mail cannot be encrypted to key {one.fingerprint}: {verdict}")
+    if not isinstance(verdict, quarantine.Vetted):
+        reason = verdict if isinstance(verdict, str) else verdict.reason
+        raise RefusedKeyError(f"mail cannot be encrypted to key {one.fingerprint}: {reason}")
     return verdict
 
 

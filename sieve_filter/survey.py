@@ -50,16 +50,17 @@ def _enrolled(owner: Owner, keyrings: Keyrings) -> frozenset[str] | str:
         return str(error)
 
 
-def try_out(owner: Owner, keyrings: Keyrings) -> tuple[str, ...]:
+def try_out(owner: Owner, keyrings: Keyrings, accept_expired: bool) -> tuple[str, ...]:
     """Encrypt something as a delivery would. Out: the fingerprints of the subkeys that it went to; none without a key.
 
-    Raises what a delivery would.
+    `accept_expired`: see `keyring.find`. Raises what a delivery would.
     """
     with at_most(limits.QUARANTINE_SECONDS):
-        recipients = keyring.find(owner, keyrings)
+        recipients = keyring.find(owner, keyrings, accept_expired=accept_expired)
         if recipients is None:
             return ()
-        gpg.encrypt([b"trial\n"], lambda _: None, recipients.homes, recipients.fingerprints, "none")
+        moment = recipients.expired_after
+        gpg.encrypt([b"trial\n"], lambda _: None, recipients.homes, recipients.fingerprints, "none", moment)
     return recipients.fingerprints
 
 
@@ -93,7 +94,9 @@ def _export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
 def _notes(home: Path) -> tuple[str, ...]:
     """What lets somebody else put keys into the keyring."""
     notes = []
-    for path in (home, *(home / name for name in (quarantine.KEYBOX, "pubring.gpg"))):
+    names = (quarantine.KEYBOX, "pubring.gpg", f"{gpg.KEYBOXD}/pubring.db")
+    others = [home.parent] if home.is_file() else [home / name for name in names]
+    for path in (home, *others):
         try:
             status = path.stat()
         except FileNotFoundError:

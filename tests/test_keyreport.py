@@ -12,7 +12,7 @@ from sieve_filter.keyreport import CRITICAL, OK, UNKNOWN, WARNING, OwnerState, R
 from tests.test_listing import NEWER, PRIMARY, SUBKEY, listing, sub
 
 NOW = 1_650_000_000
-RULES = Rules(minimum_bits=2048, warn_days=30, now=NOW, key_needed=False)
+RULES = Rules(2048, 30, NOW, key_needed=False, expired_serve=False, expired_clear=False, unusable_clear=False)
 
 
 def state(colons: bytes, rules: Rules = RULES, notes: tuple[str, ...] = ()) -> OwnerState:
@@ -58,6 +58,42 @@ def test_what_is_wrong_is_told_with_its_level(colons: bytes, level: int, note: s
     judged = state(colons)
     assert judged.state == level
     assert note in "; ".join(judged.notes)
+
+
+EXPIRED = listing(subs=sub(SUBKEY, state="e", expires=str(NOW - 86400)))
+
+
+def test_expired_key_that_mail_is_encrypted_to_is_told_so() -> None:
+    judged = state(EXPIRED, RULES._replace(expired_serve=True))
+    assert judged.state == WARNING
+    (key,) = judged.keys
+    assert key.used == SUBKEY
+    assert key.problem.endswith("expired on 2022-04-14; mail is encrypted to it all the same: have it renewed")
+    assert judged.notes == (f"key {PRIMARY} {key.problem}",)
+    assert "used:      " + SUBKEY in "\n".join(keyreport.details(judged))
+
+
+def test_expired_key_does_not_count_beside_a_good_one() -> None:
+    judged = state(EXPIRED + listing(subs=sub(NEWER)), RULES._replace(expired_serve=True))
+    assert judged.state == WARNING
+    assert [key.used for key in judged.keys] == ["", NEWER]
+    assert "it is not used" in judged.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("colons", "rules", "note"),
+    [
+        (EXPIRED, RULES, "mail waits"),
+        (EXPIRED, RULES._replace(expired_clear=True), "mail is stored in clear"),
+        (EXPIRED, RULES._replace(unusable_clear=True), "mail waits"),
+        (listing(primary="r", subs=sub(SUBKEY)), RULES._replace(expired_clear=True, expired_serve=True), "mail waits"),
+        (listing(primary="r", subs=sub(SUBKEY)), RULES._replace(unusable_clear=True), "mail is stored in clear"),
+    ],
+)
+def test_what_becomes_of_mail_is_told_where_no_key_is_used(colons: bytes, rules: Rules, note: str) -> None:
+    judged = state(colons, rules)
+    assert judged.state == CRITICAL
+    assert judged.notes[-1] == note
 
 
 def test_owner_without_a_key_is_critical_only_where_mail_waits_for_one() -> None:

@@ -43,7 +43,7 @@ def test_where_owners_cannot_save_keys_they_are_sent_to_their_administrator() ->
 
 
 def test_nobody_answers_a_notice() -> None:
-    message = parsed(notice.message("alice@example.org", notice.addition_notice([KEY]), STAMP))
+    message = parsed(notice.message("alice@example.org", notice.addition_notice([KEY], instead=False), STAMP))
     assert message["Auto-Submitted"] == "auto-generated"
 
 

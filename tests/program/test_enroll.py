@@ -141,6 +141,41 @@ def test_a_revoked_key_cannot_be_set_up_and_one_that_is_there_can_be_removed(
     assert b"somebody knows your mail password" in sent.replace(b"\n", b" ")
 
 
+def test_a_revoked_copy_of_the_owner_s_key_ends_its_use_and_the_answer_says_so(
+    server: Server, new_owner: Callable[[], Owner], alice: Owner
+) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    program(server, letter(owner))
+    owner.revoke(fingerprint)
+    for _ in range(2):
+        answer = program(server, letter(owner)).stdout
+        assert subject(answer) == "Your OpenPGP key was revoked"
+        assert b"mail is not encrypted to it any more" in answer
+        assert b"Mail for you waits, because none of your keys can be used" in answer
+        assert server.filter(b"Subject: hello\r\n\r\nThe text.\r\n").returncode == 75
+    both = part(b"application/pgp-keys", owner.public(ALICE) + alice.public(ALICE))
+    answer = program(server, both).stdout
+    assert subject(answer) == "Your OpenPGP key is set up"
+    assert b"This was revoked" in answer
+    filtered = server.filter(b"Subject: hello\r\n\r\nThe text.\r\n").stdout
+    assert b"The text." in decrypt(filtered, alice)
+    answer = program(server, letter(owner)).stdout
+    assert b"Mail for you is encrypted to:" in answer
+
+
+def test_an_owner_is_told_where_a_key_that_was_revoked_is_used_on(
+    server: Server, new_owner: Callable[[], Owner]
+) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    server.give(owner.public(ALICE), ".gnupg")
+    owner.revoke(fingerprint)
+    answer = program(server, letter(owner)).stdout
+    assert b"it was revoked; the copy of it in" in answer
+    assert b".gnupg is used on, for only you can change that" in answer
+
+
 def test_a_key_in_another_keyring_serves_on(
     server: Server, alice: Owner, new_owner: Callable[[], Owner], outbox: Outbox
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
+from sieve_filter import certificate, wkd
 from tests.program.conftest import ALICE, run
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
 from tests.samples import packet
@@ -43,9 +44,11 @@ class Site:
             self.home(user).mkdir(parents=True)
 
     def keys(self, action: str, *arguments: str, data: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-        template = ("--home-template", self.template)
+        more = ["--home-template", self.template]
+        if action == "import" and "--sendmail" not in arguments:
+            more.append("--no-notify")
         environment = {"PATH": os.environ["PATH"]}
-        return run("keys", action, *template, *arguments, data=data, environment=environment, config=self.config)
+        return run("keys", action, *more, *arguments, data=data, environment=environment, config=self.config)
 
     def enrol(self, data: bytes, user: str = ALICE) -> "subprocess.CompletedProcess[bytes]":
         return self.keys("import", "--user", user, "-", data=data)
@@ -277,6 +280,170 @@ def test_revocation_is_not_undone_by_an_older_copy(site: Site, new_owner: Callab
     done = site.enrol(old)
     assert done.returncode == 65
     assert "it was revoked" in said(done)
+
+
+def revocation(owner: Owner) -> bytes:
+    """The packet in which the owner's key says that it was revoked, which gpg made with it."""
+    armored = (owner.home / "openpgp-revocs.d" / f"{fingerprint_of(owner)}.rev").read_bytes()
+    return owner.gpg("--dearmor", data=armored.replace(b":-----BEGIN", b"-----BEGIN"))
+
+
+def with_revocation(public: bytes, made: bytes) -> bytes:
+    """The public key with a packet where revocations stand, behind the primary key."""
+    assert public[0] == 0x98  # so that the next octet is its length
+    return public[: 2 + public[1]] + made + public[2 + public[1] :]
+
+
+def test_revoked_copy_of_a_key_that_is_there_ends_its_use(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    old = owner.public(ALICE)
+    site.enrol(old)
+    owner.revoke(fingerprint)
+    for data in (owner.public(ALICE), owner.public(ALICE), old):
+        done = site.enrol(data)
+        assert done.returncode == 65
+        assert "was revoked" in said(done)
+        assert deliver(site).returncode == 75
+    again = site.enrol(owner.public(ALICE))
+    assert f"revoked\t{fingerprint}\tit was revoked" in said(again)
+    assert "1 of 1 keys were revoked: see the report" in said(again)
+    (outcome,) = json.loads(site.keys("import", "--user", ALICE, "--json", "-", data=owner.public(ALICE)).stdout)
+    assert outcome["status"] == "revoked"
+    assert site.keys("check", "--user", ALICE).returncode == 2
+    site.config.write_text('[on]\nunusable_key = "store-plain"\n')
+    assert deliver(site).stdout == MESSAGE
+
+
+def test_key_whose_encryption_subkey_was_revoked_is_used_no_more(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    site.enrol(owner.public(ALICE))
+    owner.gpg("--command-fd", "0", "--edit-key", fingerprint, data=b"key 1\nrevkey\ny\n0\n\ny\nsave\n")
+    done = site.enrol(owner.public(ALICE))
+    assert f"revoked\t{fingerprint}\tit has no usable encryption subkey" in said(done)
+    assert deliver(site).returncode == 75
+    time.sleep(1.1)
+    owner.gpg("--quick-add-key", fingerprint, "cv25519", "encr")
+    assert f"renewed\t{fingerprint}" in said(site.enrol(owner.public(ALICE)))
+    assert decrypt(site.filter(), owner) == MESSAGE
+
+
+def test_revocation_that_another_key_made_changes_nothing(site: Site, alice: Owner, mallory: Owner) -> None:
+    public = alice.public(ALICE)
+    site.enrol(public)
+    before = (site.home(ALICE) / ".cryptomail/pubring.kbx").read_bytes()
+    others = revocation(mallory)
+    forged, own = others, revocation(alice)
+    for size in (20, 8):  # the issuer's fingerprint and its key ID
+        theirs, hers = (bytes.fromhex(fingerprint_of(one))[-size:] for one in (mallory, alice))
+        forged = forged.replace(theirs, hers)
+    spoilt = own[:-1] + bytes([own[-1] ^ 1])
+    assert len({others, forged, spoilt, own}) == 4
+    for wrong in (others, forged, spoilt):
+        assert "unchanged" in said(site.enrol(with_revocation(public, wrong)))
+        assert (site.home(ALICE) / ".cryptomail/pubring.kbx").read_bytes() == before
+    assert "revoked" in said(site.enrol(with_revocation(public, own)))
+
+
+def test_revoked_key_that_is_not_there_is_refused_and_changes_no_other(
+    site: Site, alice: Owner, new_owner: Callable[[], Owner]
+) -> None:
+    site.enrol(alice.public(ALICE))
+    done = site.enrol(revoked(new_owner()))
+    assert "refused" in said(done)
+    assert site.stored() == [fingerprint_of(alice)]
+    assert decrypt(site.filter(), alice) == MESSAGE
+
+
+def test_new_key_is_taken_that_comes_with_the_revoked_old_one(
+    site: Site, alice: Owner, new_owner: Callable[[], Owner]
+) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    site.enrol(owner.public(ALICE))
+    owner.revoke(fingerprint)
+    both = owner.public(ALICE) + alice.public(ALICE)
+    done = site.enrol(both)
+    assert f"revoked\t{fingerprint}" in said(done)
+    assert f"imported\t{fingerprint_of(alice)}" in said(done)
+    assert decrypt(site.filter(), alice) == MESSAGE
+
+
+def test_revocation_is_taken_though_what_came_with_it_is_refused(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    site.enrol(owner.public(ALICE))
+    owner.revoke(fingerprint)
+    done = site.enrol(expired(new_owner()) + owner.public(ALICE))
+    assert f"revoked\t{fingerprint}" in said(done)
+    assert deliver(site).returncode == 75
+
+
+def test_revocation_alone_is_refused_with_what_to_do(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    owner.make_key(ALICE)
+    site.enrol(owner.public(ALICE))
+    assert "it is a revocation alone: import it into a copy of the key" in said(site.enrol(revocation(owner)))
+
+
+def deliver(site: Site) -> "subprocess.CompletedProcess[bytes]":
+    environment = {"USER": ALICE, "HOME": str(site.home(ALICE))}
+    return run("filter", data=MESSAGE, environment=environment, config=site.config)
+
+
+@pytest.fixture
+def key_file(site: Site) -> Path:
+    """Where Alice's keys are, on a server that keeps them in a Web Key Directory."""
+    template = f"{site.directory}/openpgpkey/%d/hu/%w"
+    site.config.write_text(f'[keyrings]\nowner = ["{template}"]\n')
+    file = Path(template.replace("%d", "example.org").replace("%w", wkd.key_name("alice")))
+    file.parent.mkdir(parents=True)
+    return file
+
+
+def test_keys_are_set_up_and_removed_in_a_key_file(site: Site, alice: Owner, bob: Owner, key_file: Path) -> None:
+    assert "imported" in said(site.enrol(alice.public(ALICE)))
+    assert certificate.read(key_file.read_bytes()).certificates[0].fingerprint == fingerprint_of(alice)
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o644
+    assert decrypt(site.filter(), alice) == MESSAGE
+    before = key_file.stat()
+    assert "unchanged" in said(site.enrol(alice.public(ALICE)))
+    assert key_file.stat() == before
+    assert "imported" in said(site.enrol(bob.public(BOB)))
+    reading = certificate.read(key_file.read_bytes())
+    assert (len(reading.certificates), reading.problems) == (2, ())
+    assert site.keys("check", "--user", ALICE).returncode == 0
+    assert decrypt(site.filter(), bob) == MESSAGE
+    assert "1 left" in said(site.keys("remove", "--user", ALICE, fingerprint_of(bob)))
+    assert "no key is left" in said(site.keys("remove", "--user", ALICE, fingerprint_of(alice)))
+    assert list(key_file.parent.iterdir()) == []
+    assert site.filter() == MESSAGE
+
+
+def test_revocation_is_taken_over_into_a_key_file(site: Site, new_owner: Callable[[], Owner], key_file: Path) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    key_file.write_bytes(owner.public(ALICE))
+    owner.revoke(fingerprint)
+    assert f"revoked\t{fingerprint}" in said(site.enrol(owner.public(ALICE)))
+    assert deliver(site).returncode == 75
+
+
+def test_key_file_in_a_directory_that_is_not_there_is_refused(site: Site, alice: Owner, key_file: Path) -> None:
+    key_file.parent.rmdir()
+    done = site.enrol(alice.public(ALICE))
+    assert done.returncode == 65
+    assert f"there is no directory {key_file.parent}: make it" in said(done)
+
+
+def test_link_in_the_place_of_a_key_file_is_not_followed(site: Site, alice: Owner, bob: Owner, key_file: Path) -> None:
+    other = site.directory / "other"
+    other.write_bytes(bob.public(BOB))
+    key_file.symlink_to(other)
+    assert "cannot read" in said(site.enrol(alice.public(ALICE)))
+    assert "cannot read" in said(site.keys("remove", "--user", ALICE, fingerprint_of(bob)))
+    assert other.read_bytes() == bob.public(BOB)
 
 
 def test_fifty_thousand_strangers_signatures_are_not_stored_and_cost_little(site: Site, alice: Owner) -> None:
@@ -514,7 +681,7 @@ def test_show_and_test_tell_what_a_delivery_would_do(site: Site, alice: Owner) -
 def test_test_fails_where_a_delivery_would(site: Site, new_owner: Callable[[], Owner]) -> None:
     keyring = site.home(ALICE) / ".cryptomail"
     keyring.mkdir(mode=0o700)
-    (keyring / "pubring.gpg").write_bytes(expired(new_owner()))
+    (keyring / "pubring.gpg").write_bytes(revoked(new_owner()))
     done = site.keys("test", "--user", ALICE)
     assert done.returncode == 75
     assert "no usable key" in said(done)

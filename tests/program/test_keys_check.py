@@ -15,7 +15,7 @@ from lab.keys import Owner
 from sieve_filter import homes
 from sieve_filter.errors import UsageError
 from tests.program.conftest import ALICE, run
-from tests.program.test_filter import fingerprint_of
+from tests.program.test_filter import MESSAGE, fingerprint_of
 from tests.program.test_keys import BOB, NOBODY, Site, bob, expired, revoked, said, site
 
 __all__ = ["bob", "site"]
@@ -51,9 +51,40 @@ def test_owner_whose_mail_waits_is_critical(
     make: Callable[[Owner], bytes], reason: str, site: Site, new_owner: Callable[[], Owner]
 ) -> None:
     put(site, make(new_owner()))
+    site.config.write_text('[on]\nexpired_key = "refuse"\n')
     done = site.keys("check", "--user", ALICE)
     assert done.returncode == 2
     assert reason in said(done)
+    assert "mail waits" in said(done)
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "tested", "words"),
+    [
+        ("encrypt-anyway", 1, 0, "mail is encrypted to it all the same"),
+        ("refuse", 2, 75, "mail waits"),
+        ("store-plain", 2, 0, "mail is stored in clear"),
+    ],
+)
+def test_of_an_expired_key_is_told_what_deliveries_do(
+    setting: str, code: int, tested: int, words: str, site: Site, new_owner: Callable[[], Owner]
+) -> None:
+    owner = new_owner()
+    put(site, expired(owner))
+    site.config.write_text(f'[on]\nexpired_key = "{setting}"\n')
+    environment = {"USER": ALICE, "HOME": str(site.home(ALICE))}
+    delivered = run("filter", data=MESSAGE, environment=environment, config=site.config)
+    encrypts = delivered.returncode == 0 and delivered.stdout != MESSAGE
+    done = site.keys("check", "--user", ALICE)
+    assert done.returncode == code
+    assert words in said(done)
+    assert words in said(site.keys("show", "--user", ALICE))
+    (state,) = json.loads(site.keys("list", "--user", ALICE, "--json").stdout)
+    assert bool(state["keys"][0]["used"]) == encrypts
+    trial = site.keys("test", "--user", ALICE)
+    assert trial.returncode == tested == delivered.returncode
+    if tested == 0:
+        assert ("is encrypted, to" if encrypts else "is NOT encrypted: no usable key") in said(trial)
 
 
 def test_weak_and_old_keys_are_found(site: Site, new_owner: Callable[[], Owner]) -> None:
@@ -92,6 +123,21 @@ def test_keyring_that_others_may_write_to_is_a_warning(site: Site, alice: Owner)
     done = site.keys("check", "--user", ALICE)
     assert done.returncode == 1
     assert "others may write to" in said(done)
+
+
+def test_key_file_that_others_may_write_to_is_a_warning(site: Site, alice: Owner) -> None:
+    site.config.write_text(f'[keyrings]\nowner = ["{site.directory}/keys/%u"]\n')
+    file = site.directory / "keys" / ALICE
+    file.parent.mkdir()
+    file.write_bytes(alice.public(ALICE))
+    assert site.keys("check", "--user", ALICE).returncode == 0
+    for path in (file, file.parent):
+        mode = path.stat().st_mode
+        path.chmod(mode | 0o022)
+        done = site.keys("check", "--user", ALICE)
+        assert done.returncode == 1
+        assert f"others may write to {path}: chmod go-w it" in said(done)
+        path.chmod(mode)
 
 
 def test_damaged_keyring_is_critical(site: Site) -> None:

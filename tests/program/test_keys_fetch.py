@@ -4,18 +4,19 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from lab.keys import Owner
 from sieve_filter import limits, published
-from tests.program.conftest import ALICE
+from tests.program.conftest import ALICE, Outbox
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
-from tests.program.test_keys import BOB, NOBODY, Site, bob, said, site
+from tests.program.test_keys import BOB, NOBODY, Site, bob, key_file, said, site
 from tests.program.webkeys import KEY, Page, Web
 from tests.tls import Authority, authority
 
-__all__ = ["authority", "bob", "site"]
+__all__ = ["authority", "bob", "key_file", "site"]
 
 ADVANCED, DIRECT, ELSEWHERE = "openpgpkey.example.org", "example.org", "elsewhere.example.org"
 
@@ -42,7 +43,9 @@ def keys(web: Web, site: Site, authority: Authority) -> Command:
     """Runs `cryptomail keys ACTION --from wkd`."""
 
     def run(action: str, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
-        named = ("--from", "wkd", "--home-template", site.template)
+        named = ["--from", "wkd", "--home-template", site.template]
+        if "--sendmail" not in arguments:
+            named.append("--no-notify")
         return web.run("keys", action, *named, *arguments, config=site.config, trust=authority.file)
 
     return run
@@ -220,6 +223,67 @@ def test_refresh_renews_what_is_renewed_and_keeps_what_has_vanished(
     assert site.stored(BOB) == [fingerprint_of(bob)]
     again = keys("refresh", "--user", ALICE)
     assert f"{ALICE}\tunchanged\t{fingerprint}" in said(again)
+
+
+def test_key_that_was_revoked_where_it_is_published_is_used_no_more(
+    web: Web, keys: Command, site: Site, new_owner: Callable[[], Owner], alice: Owner
+) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    site.enrol(owner.public(ALICE))
+    site.enrol(alice.public(ALICE))
+    owner.revoke(fingerprint)
+    web.pages[path()] = Page(owner.public(ALICE))
+    for more in ((), ("--replace",), ("--replace",)):
+        done = keys("refresh", "--all", *more)
+        assert done.returncode == 65
+        assert f"{ALICE}\trevoked\t{fingerprint}\tit was revoked" in said(done)
+        assert "1 revoked" in said(done)
+    # What still works does not go because of it.
+    assert decrypt(site.filter(), alice) == MESSAGE
+
+
+def test_key_file_takes_over_what_is_published(
+    web: Web, keys: Command, site: Site, new_owner: Callable[[], Owner], key_file: Path
+) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    web.pages[path()] = Page(owner.public(ALICE))
+    assert keys("fetch", "--user", ALICE).returncode == 0
+    assert decrypt(site.filter(), owner) == MESSAGE
+    assert "unchanged" in said(keys("refresh", "--all"))
+    owner.revoke(fingerprint)
+    web.pages[path()] = Page(owner.public(ALICE))
+    assert f"revoked\t{fingerprint}" in said(keys("refresh", "--all"))
+    assert key_file.read_bytes() != b""
+    assert site.keys("test", "--user", ALICE).returncode == 75
+
+
+def test_owners_are_told_of_keys_that_are_fetched_replaced_and_revoked(
+    web: Web, keys: Command, site: Site, new_owner: Callable[[], Owner], alice: Owner, outbox: Outbox
+) -> None:
+    sendmail = ("--sendmail", str(outbox.program))
+    web.pages[path()] = Page(alice.public(ALICE))
+    assert keys("fetch", "--user", ALICE, *sendmail).returncode == 0
+    [(_, trial)] = outbox.take()
+    assert b"If you can read this" in decrypt(trial, alice)
+    newer = new_owner()
+    fingerprint = newer.make_key(ALICE)
+    web.pages[path()] = Page(newer.public(ALICE))
+    keys("refresh", "--all", *sendmail)
+    assert outbox.take() == []
+    assert keys("refresh", "--all", "--replace", *sendmail).returncode == 0
+    [(_, addition), (_, trial), (_, removal)] = outbox.take()
+    assert b"is encrypted to this key too" in decrypt(addition, alice)
+    assert b"If you can read this" in decrypt(trial, newer)
+    assert b"This key of yours was just taken away" in decrypt(removal, alice)
+    newer.revoke(fingerprint)
+    web.pages[path()] = Page(newer.public(ALICE))
+    for _ in range(2):
+        assert keys("refresh", "--all", *sendmail).returncode == 65
+    [(_, revocation)] = outbox.take()
+    assert b"This was revoked, and mail is not encrypted to it any more" in revocation
+    assert b"Mail for you waits" in revocation
 
 
 def test_other_key_is_reported_and_taken_only_when_told(

@@ -3,16 +3,17 @@
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from lab.keys import Owner
 from sieve_filter import reminder
-from tests.program.conftest import ALICE, Outbox
+from tests.program.conftest import ALICE, Outbox, run
 from tests.program.test_filter import decrypt, fingerprint_of
-from tests.program.test_keys import BOB, NOBODY, Site, bob, said, site
+from tests.program.test_keys import BOB, NOBODY, Site, bob, key_file, said, site
 
-__all__ = ["bob", "site"]
+__all__ = ["bob", "key_file", "site"]
 
 DAY = 86_400
 
@@ -32,6 +33,110 @@ def test_without_a_key_or_a_way_there_is_no_test_message(site: Site, alice: Owne
     done = site.keys("test", "--user", ALICE, "--send", "--socket", "", "--sendmail", "")
     assert done.returncode == 75
     assert "there is neither the service lmtp-sealed nor a sendmail program" in said(done)
+
+
+def test_owner_of_a_key_that_is_imported_gets_a_test_message(site: Site, alice: Owner, outbox: Outbox) -> None:
+    imported = ("import", "--user", ALICE, "--sendmail", str(outbox.program), "-")
+    assert site.keys(*imported, data=alice.public(ALICE)).returncode == 0
+    [(arguments, sent)] = outbox.take()
+    assert arguments.endswith(f" {ALICE}")
+    text = decrypt(sent, alice)
+    assert b"If you can read this" in text
+    assert b"To turn this off again" in text
+    assert "unchanged" in said(site.keys(*imported, data=alice.public(ALICE)))
+    assert outbox.take() == []
+
+
+def test_owners_of_keys_that_are_imported_together_get_a_message_each(
+    site: Site, alice: Owner, bob: Owner, mallory: Owner, outbox: Outbox
+) -> None:
+    stream = alice.public(ALICE) + bob.public(BOB) + mallory.public("m" + ALICE)
+    site.keys("import", "--all", "-", "--sendmail", str(outbox.program), data=stream)
+    sent = {arguments.split()[-1]: message for arguments, message in outbox.take()}
+    assert sent.keys() == {ALICE, BOB}
+    assert b"If you can read this" in decrypt(sent[BOB], bob)
+
+
+def test_where_nothing_changes_gpg_is_run_no_oftener_than_without_notices(
+    site: Site, alice: Owner, outbox: Outbox, tmp_path: Path
+) -> None:
+    site.enrol(alice.public(ALICE))
+    (tmp_path / "gpg").write_text(f'#!/bin/sh\necho run >> {tmp_path}/runs\nexec /usr/bin/gpg "$@"\n')
+    (tmp_path / "gpg").chmod(0o755)
+    counts = []
+    for more in (("--no-notify",), ("--sendmail", str(outbox.program))):
+        arguments = ("keys", "import", "--home-template", site.template, "--user", ALICE, *more, "-")
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        done = run(*arguments, data=alice.public(ALICE), environment=environment, config=site.config)
+        assert "unchanged" in said(done)
+        counts.append((tmp_path / "runs").read_text().count("run"))
+    assert counts[1] == 2 * counts[0]
+
+
+def test_nobody_is_told_of_an_import_where_the_administrator_says_so(site: Site, alice: Owner, outbox: Outbox) -> None:
+    more = ("--no-notify", "--sendmail", str(outbox.program))
+    assert site.keys("import", "--user", ALICE, *more, "-", data=alice.public(ALICE)).returncode == 0
+    assert outbox.take() == []
+
+
+def test_administrator_is_told_that_owners_cannot_be(site: Site, alice: Owner, bob: Owner) -> None:
+    both = alice.public(ALICE) + bob.public(BOB)
+    more = ("--socket", "", "--sendmail", "")
+    done = site.keys("import", "--all", "-", *more, data=both)
+    assert done.returncode == 0
+    assert "owners were not told of it, for there is neither the service lmtp-sealed nor a sendmail" in said(done)
+    assert done.stderr.count(b"\n") == 1
+    assert site.keys("import", "--all", "-", *more, data=both).stderr == b""
+    failing = site.keys("import", "--user", ALICE, "--sendmail", "/bin/false", "-", data=bob.public(BOB))
+    assert failing.returncode == 0
+    assert b"a notice to 'alice@example.org' was not sent: /bin/false ended with exit code 1" in failing.stderr
+
+
+def test_owner_is_told_encrypted_to_the_old_key_when_another_is_imported(
+    site: Site, alice: Owner, new_owner: Callable[[], Owner], outbox: Outbox
+) -> None:
+    site.enrol(alice.public(ALICE))
+    newer = new_owner()
+    fingerprint = newer.make_key(ALICE)
+    site.keys("import", "--user", ALICE, "--sendmail", str(outbox.program), "-", data=newer.public(ALICE))
+    [(_, addition), (_, trial)] = outbox.take()
+    assert b"another" not in addition
+    text = decrypt(addition, alice)
+    assert b"is encrypted to this key too" in text
+    assert fingerprint[:4].encode() in text
+    assert b"If you can read this" in decrypt(trial, newer)
+
+
+def test_owner_is_told_when_an_imported_key_takes_the_place_of_the_one_in_another_keyring(
+    site: Site, alice: Owner, new_owner: Callable[[], Owner], outbox: Outbox
+) -> None:
+    keyring = site.home(ALICE) / ".gnupg"
+    keyring.mkdir(mode=0o700)
+    (keyring / "pubring.gpg").write_bytes(alice.public(ALICE))
+    newer = new_owner()
+    newer.make_key(ALICE)
+    site.keys("import", "--user", ALICE, "--sendmail", str(outbox.program), "-", data=newer.public(ALICE))
+    [(_, addition), _] = outbox.take()
+    assert b"is encrypted to this key instead of yours" in decrypt(addition, alice)
+
+
+def test_owner_of_a_revoked_key_is_told_encrypted_to_one_that_works_and_else_in_clear(
+    site: Site, alice: Owner, new_owner: Callable[[], Owner], outbox: Outbox
+) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    for user in (ALICE, BOB):
+        site.enrol(owner.public(ALICE), user)
+    site.enrol(alice.public(ALICE))
+    owner.revoke(fingerprint)
+    for user in (ALICE, BOB):
+        for _ in range(2):  # once is enough
+            site.keys("import", "--user", user, "--sendmail", str(outbox.program), "-", data=owner.public(ALICE))
+    [(_, to_alice), (_, to_bob)] = outbox.take()
+    assert b"revoked" not in to_alice.partition(b"\n\n")[2]
+    assert b"This was revoked" in decrypt(to_alice, alice)
+    assert b"Mail for you waits" in to_bob
+    assert ALICE.encode() not in to_bob
 
 
 def test_who_loses_a_key_is_told_encrypted_to_it(site: Site, alice: Owner, outbox: Outbox) -> None:
@@ -68,6 +173,27 @@ def test_owners_of_keys_that_expire_soon_are_told_once(
     site.keys(*notify)
     site.keys(*notify)
     assert [bool(re.search(rb"expires in [45] days", sent)) for _, sent in outbox.take()] == [True]
+
+
+def test_owners_of_key_files_are_told_once_and_nothing_is_left_beside_these(
+    site: Site, new_owner: Callable[[], Owner], outbox: Outbox, key_file: Path
+) -> None:
+    if os.geteuid() == 0:  # where only root may write
+        os.chown(site.home(ALICE), NOBODY, NOBODY)
+        for place in key_file.parents[:3]:
+            place.chmod(0o755)
+    owner = new_owner()
+    owner.make_key(ALICE, expires="20d")
+    key_file.write_bytes(owner.public(ALICE))
+    for _ in range(2):
+        done = site.keys("check", "--user", ALICE, "--notify", "--sendmail", str(outbox.program))
+        assert (done.returncode, done.stderr) == (1, b"")
+    [(arguments, _)] = outbox.take()
+    assert arguments.endswith(f" {ALICE}")
+    assert list(key_file.parent.iterdir()) == [key_file]
+    record = site.home(ALICE) / f".{reminder.FILE}"
+    assert record.stat().st_mode & 0o777 == 0o600
+    assert record.stat().st_uid == site.home(ALICE).stat().st_uid
 
 
 def test_who_could_not_be_told_is_told_later(site: Site, new_owner: Callable[[], Owner], outbox: Outbox) -> None:

@@ -24,7 +24,7 @@ def find(host, port, *rest, **named):
 
 socket.getaddrinfo = find
 from sieve_filter.cli import main
-sys.exit(main({config!r}))
+sys.exit(main({config!r}, sendmail_path=""))
 """
 
 
