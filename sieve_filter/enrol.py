@@ -44,13 +44,27 @@ class Outcome(NamedTuple):
     note: str
 
 
+# What the quarantine says of each certificate of an order.
+Verdicts = tuple[Vetted | str, ...]
+
+
 def enrol(orders: Sequence[Order], minimum_bits: int) -> list[Outcome]:
     """Vet the certificates of all `orders`, and put those that are fine in their places. No error of one stops another.
 
     Runs as the user whose keyrings they are.
     """
+    return put(list(zip(orders, vet(orders, minimum_bits), strict=True)), minimum_bits)
+
+
+def vet(orders: Sequence[Order], minimum_bits: int) -> list[Verdicts]:
+    """The verdicts on each of `orders`. Runs as anybody: no keyring is looked at."""
     verdicts = quarantine.vet([one for order in orders for one in order.certificates], minimum_bits)
-    return [outcome for order in orders for outcome in _enrol_one(order, verdicts, minimum_bits)]
+    return [tuple(verdicts[one] for one in order.certificates) for order in orders]
+
+
+def put(vetted: Sequence[tuple[Order, Verdicts]], minimum_bits: int) -> list[Outcome]:
+    """Put the certificates that are fine in their places. Runs as the user whose keyrings they are."""
+    return [outcome for order, verdicts in vetted for outcome in _put_one(order, verdicts, minimum_bits)]
 
 
 def remove(keyring: str, fingerprint: str) -> int:
@@ -85,13 +99,12 @@ def clashing(stored: Sequence[str], fingerprint: str) -> str | None:
     return next(same, None)
 
 
-def _enrol_one(order: Order, verdicts: dict[Certificate, Vetted | str], minimum_bits: int) -> Iterator[Outcome]:
+def _put_one(order: Order, verdicts: Verdicts, minimum_bits: int) -> Iterator[Outcome]:
     def outcome(fingerprint: str, status: str, note: str) -> Outcome:
         return Outcome(order.user, order.keyring, fingerprint, status, note)
 
     fine: list[Vetted] = []
-    for one in order.certificates:
-        verdict = verdicts[one]
+    for one, verdict in zip(order.certificates, verdicts, strict=True):
         if isinstance(verdict, Vetted) and (order.named or verdict.key.addresses & order.addresses):
             fine.append(verdict)
         else:

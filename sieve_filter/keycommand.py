@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -53,6 +53,7 @@ _STATUSES = (enrol.IMPORTED, enrol.RENEWED, enrol.UNCHANGED, REFUSED)
 _RARE = (refresh.KEPT, refresh.DIFFERENT, refresh.REMOVED, refresh.FAILED)  # counted where there are some
 _SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
+_PUT_AT_ONCE = 2 * (os.cpu_count() or 1)  # to put a key into place is to wait for the disk, half of the time
 _ROWS = 50  # what a person still reads on a terminal
 _ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s=%s\n-----END PGP PUBLIC KEY BLOCK-----\n"
 
@@ -178,13 +179,24 @@ def enrol_orders(
     advance: Callable[[int], None],
     named: bool,
 ) -> None:
-    """Set up certificates, and add what became of them to `outcomes`."""
+    """Set up certificates, and add what became of them to `outcomes`.
+
+    They are vetted many at a time, whosever they are, and by nobody; then each user's are put into place by that user.
+    """
     places: dict[str, str] = {}
-    chunks = in_chunks(_orders(orders, site, places, outcomes, named), _weight)
-    work = functools.partial(enrol.enrol, minimum_bits=site.settings.keyrings.minimum_bits)
-    for _, done in parallel.each(chunks, work):
-        outcomes += done
-        advance(len(done))
+    nobody, minimum_bits = parallel.nobody(), site.settings.keyrings.minimum_bits
+    given = ((nobody, one) for one in _orders(orders, site, places, outcomes, named))
+    put = functools.partial(enrol.put, minimum_bits=minimum_bits)
+    vetting = parallel.each(
+        in_chunks(given, lambda one: _weight(one[1])),
+        lambda batch: enrol.vet([order for _, order in batch], minimum_bits),
+    )
+    with closing(vetting):
+        for batch, verdicts in vetting:
+            vetted = ((identity, (order, one)) for (identity, order), one in zip(batch, verdicts, strict=True))
+            for _, done in parallel.each(in_chunks(vetted, lambda one: _weight(one[0])), put, _PUT_AT_ONCE):
+                outcomes += done
+                advance(len(done))
     os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
 
 
