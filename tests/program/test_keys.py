@@ -195,6 +195,21 @@ def test_gpg_reads_what_is_given_with_nobodys_rights(site: Site, alice: Owner) -
         pwd.getpwuid(account)
 
 
+def test_key_that_gpg_adds_to_a_certificate_is_noticed(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    given = owner.public(ALICE)
+    owner.gpg("--quick-add-key", fingerprint, "cv25519", "encr")
+    more = site.for_everybody("more")
+    more.write_bytes(owner.public(ALICE))
+    again = f'/usr/bin/gpg "$@" < {more} > /dev/null 2>&1'
+    path = site.another_gpg(f'/usr/bin/gpg "$@"; code=$?; case "$*" in *--import*) {again};; esac; exit $code')
+    done = site.keys("import", "--user", ALICE, "-", data=given, path=path)
+    assert done.returncode == 65
+    assert "gpg added a key to it" in said(done)
+    assert site.stored() == []
+
+
 def test_home_that_does_not_exist_yet_is_made_where_mail_is(site: Site, alice: Owner) -> None:
     if os.geteuid() == 0:
         for path in (site.directory / "mail", site.directory / "mail/example.org"):
