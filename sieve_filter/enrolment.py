@@ -82,6 +82,9 @@ def place(settings: Settings, whose: Owner) -> str:
     if not settings.keyrings.owner:
         raise UsageError("keyrings.owner is empty in the configuration: there is no place for an owner's key")
     template = settings.keyrings.owner[0]
+    if "%w" in template:
+        why = "which is a key file: set keys up where it begins with a GnuPG home (--config), and export them"
+        raise UsageError(f"keyrings.owner begins with {template}, {why}")
     if not any(variable in template for variable in ("%h", "%u", "%n")):
         raise UsageError(f"keyrings.owner begins with {template}, which is the same place for everybody")
     return owner.expand(template, whose)

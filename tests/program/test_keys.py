@@ -417,6 +417,14 @@ def test_two_users_never_share_a_keyring(site: Site, alice: Owner, bob: Owner) -
     assert not (site.directory / "keys").exists()
 
 
+def test_no_key_is_set_up_in_a_key_file(site: Site, alice: Owner) -> None:
+    site.config.write_text(f'[keyrings]\nowner = ["{site.directory}/openpgpkey/%d/hu/%w", "%h/.cryptomail"]\n')
+    done = site.enrol(alice.public(ALICE))
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert "which is a key file: set keys up where it begins with a GnuPG home (--config)" in said(done)
+    assert site.stored() == []
+
+
 def test_keyring_that_is_a_link_is_refused(site: Site, alice: Owner, bob: Owner) -> None:
     site.enrol(bob.public(BOB), BOB)
     (site.home(ALICE) / ".cryptomail").symlink_to(site.home(BOB) / ".cryptomail")
