@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -102,6 +102,7 @@ def find(
     for home in _existing(keyrings.shared, owner):
         if matching := _list_matching(home, sorted(owner.addresses)):
             return _usable(home, matching, keyrings.minimum_bits, accept_expired)
+        _refuse_not_whole(home)
     return None
 
 
@@ -205,14 +206,35 @@ def refuse_damaged(home: Path) -> None:
     """Raise KeyringError where there is something in which gpg found no key: it passes over what it cannot read."""
     from sieve_filter import keybox  # a good keyring has no need of it
 
-    for path in [home] if home.is_file() else [home / name for name in _KEYRING_FILES[:2]]:
+    for path, content in _contents(home):
         try:
-            content = path.read_bytes() if path.exists() else b""
             # What is left where all keys were removed is a file without certificates.
             damaged = bool(keybox.split(content).blobs) if path.name.endswith(".kbx") else bool(content)
-        except OSError as error:
-            raise KeyringError(f"cannot read {path}: {error.strerror}") from error
         except ValueError:
             damaged = True
         if damaged:
             raise KeyringError(f"{path} is damaged, for gpg finds no key in it: set the keys up again")
+
+
+@lru_cache(maxsize=_LISTINGS)
+def _refuse_not_whole(home: _Home) -> None:
+    """Raise KeyringError where a keyring is damaged anywhere: there may be the key that gpg did not find."""
+    from sieve_filter import certificate, keybox  # an owner's key is found without them
+
+    for path, content in _contents(Path(home.path)):
+        try:
+            if path.name.endswith(".kbx"):
+                keybox.split(content)
+            elif content and (problems := certificate.read(content).problems):
+                raise ValueError(problems[0])
+        except ValueError as error:
+            raise KeyringError(f"{path} is damaged ({error}): set the keys in it up again") from error
+
+
+def _contents(home: Path) -> Iterator[tuple[Path, bytes]]:
+    """The keyring files in a GnuPG home, or the one file that it is, with what is in them."""
+    for path in [home] if home.is_file() else [home / name for name in _KEYRING_FILES[:2]]:
+        try:
+            yield path, path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise KeyringError(f"cannot read {path}: {error.strerror}") from error
