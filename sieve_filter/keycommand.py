@@ -53,7 +53,8 @@ _STATUSES = (enrol.IMPORTED, enrol.RENEWED, enrol.UNCHANGED, REFUSED)
 _RARE = (refresh.KEPT, refresh.DIFFERENT, refresh.REMOVED, refresh.FAILED)  # counted where there are some
 _SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
-_PUT_AT_ONCE = 2 * (os.cpu_count() or 1)  # to put a key into place is to wait for the disk, half of the time
+_VET_AT_ONCE = 1 + (os.cpu_count() or 1)  # one of them always waits for its keys to be put into place
+_PUT_AT_ONCE = 2 * (os.cpu_count() or 1)  # that is to wait for the disk, half of the time
 _ROWS = 50  # what a person still reads on a terminal
 _ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s=%s\n-----END PGP PUBLIC KEY BLOCK-----\n"
 
@@ -190,6 +191,7 @@ def enrol_orders(
     vetting = parallel.each(
         in_chunks(given, lambda one: _weight(one[1])),
         lambda batch: enrol.vet([order for _, order in batch], minimum_bits),
+        _VET_AT_ONCE,
     )
     with closing(vetting):
         for batch, verdicts in vetting:
