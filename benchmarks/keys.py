@@ -1,4 +1,6 @@
-"""`python -m benchmarks.keys [--certificates FOLDER] N...`: how long `cryptomail keys` takes for N users.
+"""`python -m benchmarks.keys [--certificates FOLDER] [--system-users] N...`: what `cryptomail keys` takes for N users.
+
+With --system-users, which only root can do, each home belongs to a user ID of its own; else all belong to one user.
 
 Making a key takes gpg longer than all that is measured: with --certificates, the keys are kept in that folder and used
 again. Where there are more users than KEYS, several get the same key.
@@ -16,6 +18,7 @@ from tempfile import TemporaryDirectory
 from sieve_filter import certificate
 
 KEYS = 5_000
+FIRST_USER = 100_000
 TOGETHER = 250  # gpg's time for a keyring grows with the square of its keys
 PARAMETERS = """\
 Key-Type: eddsa
@@ -33,6 +36,7 @@ def main() -> None:
     """Import, import again and check, for each number of users; print a line for each."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--certificates", metavar="FOLDER")
+    parser.add_argument("--system-users", action="store_true")
     parser.add_argument("users", nargs="+", type=int, metavar="N")
     options = parser.parse_args()
     with TemporaryDirectory(prefix="keys-") as temporary:
@@ -41,14 +45,14 @@ def main() -> None:
         print("  users   import a second   again a second   check --all s   a second")
         for count in options.users:
             with TemporaryDirectory(prefix="keys-") as directory:
-                first, again, check = _measure(Path(directory), keys, count)
+                first, again, check = _measure(Path(directory), keys, count, options.system_users)
             print(
                 f"{count:7} {first:8.1f} {count / first:8.0f} {again:7.1f} {count / again:8.0f}"
                 f" {check:15.1f} {count / check:10.0f}"
             )
 
 
-def _measure(directory: Path, keys: list[bytes], count: int) -> tuple[float, float, float]:
+def _measure(directory: Path, keys: list[bytes], count: int, system_users: bool) -> tuple[float, float, float]:
     directory.chmod(0o755)
     source, homes = directory / "source", directory / "homes"
     for made in (source, homes):
@@ -57,7 +61,9 @@ def _measure(directory: Path, keys: list[bytes], count: int) -> tuple[float, flo
         home = homes / "example.org" / f"u{number}"
         home.mkdir(parents=True)
         (source / f"u{number}@example.org.pgp").write_bytes(keys[number % len(keys)])
-    if os.geteuid() == 0:  # as on a mail server: all mail belongs to one user, who is not root
+        if system_users:  # none of them needs an account
+            os.chown(home, FIRST_USER + number, FIRST_USER + number)
+    if os.geteuid() == 0 and not system_users:  # as on a mail server: all mail belongs to one user, who is not root
         subprocess.run(["chown", "-R", "nobody:", homes], check=True)
     template = ["--home-template", f"{homes}/%d/%n"]
     first = _seconds("import", "--no-notify", "--all", str(source), *template)

@@ -95,16 +95,17 @@ def fingerprint(packets: bytes) -> str:
     return _fingerprint(packet.body)
 
 
+def keys(packets: bytes) -> frozenset[str]:
+    """The fingerprints of the primary key and the subkeys in a certificate. Raises ValueError where it is none."""
+    return frozenset(_fingerprint(one.body) for one in _split(packets) if one.tag in (_PUBLIC_KEY, _PUBLIC_SUBKEY))
+
+
 def reduce(packets: bytes, subkeys: Container[str], address: str | None) -> bytes:
     """A cleaned certificate with one user ID and with those subkeys only, by their fingerprints.
 
     The user ID is one with `address`, else the first. Raises ValueError where `packets` are none.
     """
-    all_packets: list[_Packet] = []
-    position = 0
-    while position < len(packets):
-        packet, position = _next(packets, position)
-        all_packets.append(packet)
+    all_packets = _split(packets)
     user_ids = [one.body for one in all_packets if one.tag == _USER_ID]
     with_address = [one for one in user_ids if address and address_in(one) == address.lower()]
     chosen = (with_address or user_ids or [b""])[0]
@@ -253,6 +254,15 @@ def _issuers(area: bytes) -> list[bytes]:
             found.append(content[1:9])
         elif kind == _ISSUER_FINGERPRINT:
             found.append(content[-8:] if content[1:2] == b"\x04" else content[2:10])
+    return found
+
+
+def _split(packets: bytes) -> list[_Packet]:
+    found: list[_Packet] = []
+    position = 0
+    while position < len(packets):
+        packet, position = _next(packets, position)
+        found.append(packet)
     return found
 
 

@@ -49,24 +49,42 @@ class Outcome(NamedTuple):
     note: str
 
 
+# What the quarantine says of each certificate of an order.
+Verdicts = tuple[Verdict, ...]
+
+
 class _Rules(NamedTuple):
-    """How it is done: see `enrol`."""
+    """How it is done: see `put`."""
 
     minimum_bits: int
     before_change: Callable[[Order], object]
 
 
-def enrol(
-    orders: Sequence[Order], minimum_bits: int, before_change: Callable[[Order], object] = lambda _: None
-) -> list[Outcome]:
+def enrol(orders: Sequence[Order], minimum_bits: int) -> list[Outcome]:
     """Vet the certificates of all `orders`, and put those that are fine in their places. No error of one stops another.
 
-    `before_change` is called with an order each time just before the keyring becomes another. Runs as the user whose
-    keyrings they are.
+    Runs as the user whose keyrings they are.
     """
+    return put(list(zip(orders, vet(orders, minimum_bits), strict=True)), minimum_bits)
+
+
+def vet(orders: Sequence[Order], minimum_bits: int) -> list[Verdicts]:
+    """The verdicts on each of `orders`. Runs as anybody: no keyring is looked at."""
     verdicts = quarantine.vet([one for order in orders for one in order.certificates], minimum_bits)
+    return [tuple(verdicts[one] for one in order.certificates) for order in orders]
+
+
+def put(
+    vetted: Sequence[tuple[Order, Verdicts]],
+    minimum_bits: int,
+    before_change: Callable[[Order], object] = lambda _: None,
+) -> list[Outcome]:
+    """Put the certificates that are fine in their places. Runs as the user whose keyrings they are.
+
+    `before_change` is called with an order each time just before the keyring becomes another.
+    """
     rules = _Rules(minimum_bits, before_change)
-    return [outcome for order in orders for outcome in _enrol_one(order, verdicts, rules)]
+    return [outcome for order, verdicts in vetted for outcome in _put_one(order, verdicts, rules)]
 
 
 def remove(keyring: str, fingerprint: str) -> int:
@@ -98,14 +116,13 @@ def clashing(stored: Sequence[str], fingerprint: str) -> str | None:
     return next(same, None)
 
 
-def _enrol_one(order: Order, verdicts: dict[Certificate, Verdict], rules: _Rules) -> Iterator[Outcome]:
+def _put_one(order: Order, verdicts: Verdicts, rules: _Rules) -> Iterator[Outcome]:
     def outcome(fingerprint: str, status: str, note: str) -> Outcome:
         return Outcome(order.user, order.keyring, fingerprint, status, note)
 
     fine: list[Vetted] = []
     refused = False
-    for one in order.certificates:
-        verdict = verdicts[one]
+    for one, verdict in zip(order.certificates, verdicts, strict=True):
         if isinstance(verdict, Vetted) and (order.named or verdict.key.addresses & order.addresses):
             fine.append(verdict)
             continue

@@ -27,7 +27,7 @@ from sieve_filter import (
 from sieve_filter.certificate import Certificate
 from sieve_filter.config import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings, decision
 from sieve_filter.engine import Engines
-from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome
+from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome, Verdicts
 from sieve_filter.errors import (
     CryptomailError,
     DeliveryError,
@@ -149,16 +149,16 @@ def standing(whose: Owner, settings: Settings) -> Standing:
     )
 
 
-def set_up(orders: Sequence[tuple[Owner, Order]], desk: Desk) -> list[Outcome]:
+def set_up(vetted: Sequence[tuple[Owner, Order, Verdicts]], desk: Desk) -> list[Outcome]:
     """Do each order for that owner, and tell the owner of it: see `tell`. Out: what became of all certificates."""
-    owners = {whose.user: whose for whose, _ in orders}
+    owners = {whose.user: whose for whose, _, _ in vetted}
     before: dict[str, Standing] = {}
 
     def look(one: Order) -> None:
         if one.user not in before:
             before[one.user] = _before(owners[one.user], desk.settings)
 
-    outcomes = enrol.enrol([one for _, one in orders], desk.settings.keyrings.minimum_bits, look)
+    outcomes = enrol.put([(one, verdicts) for _, one, verdicts in vetted], desk.settings.keyrings.minimum_bits, look)
     for user, then in before.items():
         try:
             tell(owners[user], then, [one for one in outcomes if one.user == user], desk)

@@ -4,6 +4,7 @@ The format is that of GnuPG's kbx/keybox-blob.c: blobs, each with its length in 
 of the blobs that GnuPG itself wrote into a quarantine, which spares a run of gpg for each owner.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from sieve_filter import certificate
 
 _EMPTY, _HEADER, _OPENPGP = 0, 1, 2
 _HEAD = 20  # octets of a blob's fixed fields up to the number of keys
+_CHECKSUM = 20  # octets at the end of a certificate's blob: SHA-1, against accidents
 
 
 class Keybox(NamedTuple):
@@ -34,6 +36,8 @@ def split(data: bytes) -> Keybox:
         if blob[4] == _HEADER and not header:
             header = blob
         elif blob[4] == _OPENPGP and header:
+            if hashlib.sha1(blob[:-_CHECKSUM], usedforsecurity=False).digest() != blob[-_CHECKSUM:]:
+                raise ValueError("a certificate in the keyring is damaged")
             blobs[certificate.fingerprint(packets(blob))] = blob
         elif blob[4] != _EMPTY:
             raise ValueError("the keyring is not one of OpenPGP certificates")

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,7 +32,7 @@ from sieve_filter import (
 from sieve_filter.armor import crc24
 from sieve_filter.certificate import Certificate, Reading
 from sieve_filter.config import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings
-from sieve_filter.enrol import REFUSED, Order, Outcome
+from sieve_filter.enrol import REFUSED, Order, Outcome, Verdicts
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import (
     ConfigError,
@@ -60,6 +60,8 @@ _RARE = (
 )  # counted where there are some
 _SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
+_VET_AT_ONCE = 1 + (os.cpu_count() or 1)  # one of them always waits for its keys to be put into place
+_PUT_AT_ONCE = 2 * (os.cpu_count() or 1)  # that is to wait for the disk, half of the time
 _ROWS = 50  # what a person still reads on a terminal
 _ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s=%s\n-----END PGP PUBLIC KEY BLOCK-----\n"
 
@@ -187,16 +189,28 @@ def enrol_orders(
     advance: Callable[[int], None],
     named: bool,
 ) -> None:
-    """Set up certificates, and add what became of them to `outcomes`; tell owners, unless `options` say not to."""
+    """Set up certificates, and add what became of them to `outcomes`; tell owners, unless `options` say not to.
+
+    They are vetted many at a time, whosever they are, and by nobody; then each user's are put into place by that user.
+    """
     places: dict[str, str] = {}
-    chunks = in_chunks(_orders(orders, site, places, outcomes, named), _weight)
+    nobody, minimum_bits = parallel.nobody(), site.settings.keyrings.minimum_bits
+    given = ((nobody, one) for one in _orders(orders, site, places, outcomes, named))
+    vetting = parallel.each(
+        in_chunks(given, lambda one: _weight(one[1])),
+        lambda batch: enrol.vet([order for _, (_, order) in batch], minimum_bits),
+        _VET_AT_ONCE,
+    )
     desk = desk_of(options, site)
-    work = functools.partial(enrolment.set_up, desk=desk) if desk else functools.partial(_set_up, site=site)
+    put = functools.partial(enrolment.set_up, desk=desk) if desk else functools.partial(_set_up, site=site)
     changed = False
-    for _, done in parallel.each(chunks, work):
-        outcomes += done
-        changed = changed or any(one.status in (enrol.IMPORTED, enrol.RENEWED, enrol.REVOKED) for one in done)
-        advance(len(done))
+    with closing(vetting):
+        for batch, verdicts in vetting:
+            vetted = ((identity, (*one, its)) for (identity, one), its in zip(batch, verdicts, strict=True))
+            for _, done in parallel.each(in_chunks(vetted, _weight), put, _PUT_AT_ONCE):
+                outcomes += done
+                changed = changed or any(one.status in (enrol.IMPORTED, enrol.RENEWED, enrol.REVOKED) for one in done)
+                advance(len(done))
     if changed and not desk and not options.no_notify:
         execmode.warn(f"owners were not told of it, for {post.NO_WAY}; --no-notify says that nobody shall be")
     os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
@@ -208,9 +222,9 @@ def desk_of(options: argparse.Namespace, site: Site) -> Desk | None:
     return Desk(site.settings, where, execmode.warn) if post.ways(where) and not options.no_notify else None
 
 
-def _set_up(orders: Sequence[tuple[Owner, Order]], site: Site) -> list[Outcome]:
+def _set_up(vetted: Sequence[tuple[Owner, Order, Verdicts]], site: Site) -> list[Outcome]:
     """Do each order, and tell nobody."""
-    return enrol.enrol([one for _, one in orders], site.settings.keyrings.minimum_bits)
+    return enrol.put([(one, verdicts) for _, one, verdicts in vetted], site.settings.keyrings.minimum_bits)
 
 
 def _certificates_of_files(names: Sequence[str]) -> tuple[Certificate, ...]:
@@ -313,7 +327,8 @@ def _orders(
             yield identity, (whose, enrolment.order(whose, certificates, site.settings, named))
 
 
-def _weight(one: tuple[Owner, Order]) -> int:
+def _weight(one: tuple[Any, ...]) -> int:
+    """How many certificates an order has; it stands behind its owner."""
     return len(one[1].certificates)
 
 

@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -101,6 +101,7 @@ def find(
     for home in _existing(keyrings.shared, owner):
         if matching := _list_matching(home, sorted(owner.addresses)):
             return _usable(home, matching, keyrings.minimum_bits, accept_expired)
+        _refuse_not_whole(home)
     return None
 
 
@@ -202,18 +203,41 @@ def _version(path: str) -> FileVersion | None:
 
 def refuse_damaged(home: str) -> None:
     """Raise KeyringError where there is something in which gpg found no key: it passes over what it cannot read."""
-    from pathlib import Path  # a good keyring has no need of these
+    from sieve_filter import keybox  # a good keyring has no need of it
 
-    from sieve_filter import keybox
-
-    for path in [Path(home)] if Path(home).is_file() else [Path(home, name) for name in _KEYRING_FILES[:2]]:
+    for path, content in _contents(home):
         try:
-            content = path.read_bytes() if path.exists() else b""
             # What is left where all keys were removed is a file without certificates.
-            damaged = bool(keybox.split(content).blobs) if path.name.endswith(".kbx") else bool(content)
-        except OSError as error:
-            raise KeyringError(f"cannot read {path}: {error.strerror}") from error
+            damaged = bool(keybox.split(content).blobs) if path.endswith(".kbx") else bool(content)
         except ValueError:
             damaged = True
         if damaged:
             raise KeyringError(f"{path} is damaged, for gpg finds no key in it: set the keys up again")
+
+
+@lru_cache(maxsize=_LISTINGS)
+def _refuse_not_whole(home: _Home) -> None:
+    """Raise KeyringError where a keyring is damaged anywhere: there may be the key that gpg did not find."""
+    from sieve_filter import certificate, keybox  # an owner's key is found without them
+
+    for path, content in _contents(home.path):
+        try:
+            if path.endswith(".kbx"):
+                keybox.split(content)
+            elif content and (problems := certificate.read(content).problems):
+                raise ValueError(problems[0])
+        except ValueError as error:
+            raise KeyringError(f"{path} is damaged ({error}): set the keys in it up again") from error
+
+
+def _contents(home: str) -> Iterator[tuple[str, bytes]]:
+    """The keyring files in a GnuPG home, or the one file that it is, with what is in them."""
+    for path in [home] if os.path.isfile(home) else [f"{home}/{name}" for name in _KEYRING_FILES[:2]]:
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise KeyringError(f"cannot read {path}: {error.strerror}") from error
+        yield path, content

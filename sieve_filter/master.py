@@ -48,9 +48,10 @@ class Dovecot:
 
 
 class Shell:
-    """Nobody in particular; the log goes to standard error."""
+    """Nobody in particular; the log goes to standard error. `descriptor` is as in `Master`, where there is one."""
 
-    descriptor: int | None = None
+    def __init__(self, descriptor: int | None = None) -> None:
+        self.descriptor = descriptor
 
     def available(self, yes: bool) -> bool:
         return True

@@ -1,11 +1,11 @@
 """Does work for many mailbox owners in parallel, each piece as the user to whom the mail files belong."""
 
-import multiprocessing
 import os
+import pwd
+import random
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkProcess
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -21,6 +21,9 @@ class Identity(NamedTuple):
 
 
 Work = Callable[[Sequence[Any]], list[Any]]
+
+# User IDs that no account may have: systemd lends them to services (https://systemd.io/UIDS-GIDS).
+_LENT = range(61184, 65520)
 
 
 def identity_of(home: str) -> Identity:
@@ -49,16 +52,27 @@ def identity_of(home: str) -> Identity:
     return Identity(status.st_uid, status.st_gid)
 
 
+def nobody() -> Identity:
+    """An identity that no account has, for what takes nobody's rights; the caller's own where that is not root.
+
+    It is not that of the account `nobody`: other programs have that, and could meddle.
+    """
+    if os.geteuid() != 0:
+        return Identity(os.geteuid(), os.getegid())
+    lent = {account.pw_uid for account in pwd.getpwall()}
+    one = random.choice([uid for uid in _LENT if uid not in lent])  # noqa: S311 - it is no secret
+    return Identity(one, one)
+
+
 def each(
     chunks: Iterable[tuple[Identity, Sequence[Any]]], work: Work, at_once: int | None = None
-) -> Iterator[tuple[Sequence[Any], list[Any]]]:
+) -> Generator[tuple[Sequence[Any], list[Any]]]:
     """Give each chunk to `work`, in a process of its own that is `Identity` for good.
 
     There are `at_once` of them at a time, else one for each processor. Yields each chunk with what `work` returned, as
     they get done. A process that fails makes the CryptomailError of it the exception here, after the others have ended.
     """
-    context = multiprocessing.get_context("fork")
-    running: dict[Connection, tuple[ForkProcess, Sequence[Any]]] = {}
+    running: dict[Connection, tuple[int, Sequence[Any]]] = {}
     failure: CryptomailError | None = None
 
     def collect() -> Iterator[tuple[Sequence[Any], list[Any]]]:
@@ -71,7 +85,7 @@ def each(
             except EOFError:
                 result = CryptomailError("a process of this command died; see the system's log")
             receiver.close()
-            process.join()
+            os.waitpid(process, 0)
             if isinstance(result, CryptomailError):
                 failure = failure or result
             else:
@@ -83,18 +97,16 @@ def each(
                 yield from collect()
             if failure is not None:
                 break
-            receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_run, args=(identity, work, chunk, sender), daemon=True)
-            process.start()
+            receiver, sender = Pipe(duplex=False)
+            running[receiver] = _start(identity, work, chunk, sender), chunk
             sender.close()
-            running[receiver] = process, chunk
         while running:
             yield from collect()
     finally:
         for process, _ in running.values():
-            process.terminate()  # it catches that, and tidies up
+            os.kill(process, signal.SIGTERM)  # it catches that, and tidies up
         for process, _ in running.values():
-            process.join()
+            os.waitpid(process, 0)
     if failure is not None:
         raise failure
 
@@ -115,6 +127,17 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
 
 def _pass_over(_number: int, _frame: FrameType | None) -> None:
     """Ignore a signal. With SIG_IGN, Python would complain of one that had come just before."""
+
+
+def _start(identity: Identity, work: Work, chunk: Sequence[Any], sender: Connection) -> int:
+    """Have a new process do it. Out: its process ID."""
+    process = os.fork()  # a Process of multiprocessing costs as much again, for each user
+    if process == 0:
+        try:
+            _run(identity, work, chunk, sender)
+        finally:
+            os._exit(os.EX_OK)  # what is open belongs to the parent
+    return process
 
 
 def _run(identity: Identity, work: Work, chunk: Sequence[Any], sender: Connection) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, keybox, keystore, limits, listing, packets
+from sieve_filter import certificate, gpg, keybox, keystore, limits, listing, packets
 from sieve_filter.certificate import Certificate
 from sieve_filter.errors import EncryptionError, KeyringError, RefusedKeyError, TimedOutError
 from sieve_filter.keybox import Keybox
@@ -136,10 +136,14 @@ def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> 
             why = imported.complaint if len(batch) == 1 else "is there a user ID with its own key's signature?"
             verdicts[one] = f"gpg does not take it: {why}"
             continue
+        blob = box.blobs[fingerprint]
+        if not certificate.keys(keybox.packets(blob)) <= certificate.keys(one.packets):
+            # gpg has others' certificates here, too: none of them may get a key into this one.
+            verdicts[one] = "gpg added a key to it"
+            continue
         try:
-            verdicts[one] = Vetted(key, judge(key, minimum_bits), box.header, box.blobs[fingerprint])
+            verdicts[one] = Vetted(key, judge(key, minimum_bits), box.header, blob)
         except RefusedKeyError as error:
-            blob = box.blobs[fingerprint]
             verdicts[one] = Revoked(key, blob, str(error)) if listing.revoked(key) else str(error)
     usable = [verdict.subkey for verdict in verdicts.values() if isinstance(verdict, Vetted)]
     if usable:

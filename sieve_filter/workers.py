@@ -33,10 +33,16 @@ def alone(listeners: Sequence[socket.socket], service: Service, processes: int) 
     """Serve with so many processes, until SIGTERM or SIGINT; one that dies is started anew. Returns an exit code."""
     children: set[int] = set()
     stopping = False
+    lifeline, ours = os.pipe()  # shows the children that this process has gone, however it went
+
+    def serve() -> None:
+        os.close(ours)
+        worker.serve(listeners, service, Shell(lifeline))
+
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they are waited for, so that none comes at a bad moment
     while children or not stopping:
         while len(children) < processes and not stopping:
-            children.add(_fork(lambda: worker.serve(listeners, service, Shell())))
+            children.add(_fork(serve))
         if signal.sigwait(_SIGNALS) != signal.SIGCHLD:
             stopping = True
             for child in children:

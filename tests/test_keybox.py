@@ -43,6 +43,12 @@ def test_file_that_is_cut_short_is_refused(file: bytes, cut: int) -> None:
         keybox.split(file[:-cut])
 
 
+def test_certificate_that_is_damaged_is_refused(file: bytes) -> None:
+    for place in range(len(file) - 300, len(file)):
+        with pytest.raises(ValueError, match=r"damaged|cut short|not one of"):
+            keybox.split(file[:place] + bytes([file[place] ^ 0x20]) + file[place + 1 :])
+
+
 @given(st.binary(max_size=200))
 def test_any_octets_are_read_or_refused(data: bytes) -> None:
     with suppress(ValueError):

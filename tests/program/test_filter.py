@@ -358,6 +358,45 @@ def test_keyring_in_which_gpg_finds_nothing_any_more_is_damaged(
     assert done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:32] + bytes(100),
+        lambda data: data[:32] + bytes(len(data) - 32),
+        lambda data: data.replace(ALICE.encode(), b"?" * len(ALICE)),
+    ],
+    ids=["cut short", "cut short, with zeros", "zeros", "another address"],
+)
+def test_shared_keyring_that_is_damaged_is_a_failure_and_not_a_missing_key(
+    damage: Callable[[bytes], bytes], server: Server, alice: Owner, mallory: Owner
+) -> None:
+    server.config.write_text(f'[keyrings]\nowner = []\nshared = ["{server.home}/shared"]\n')
+    server.give(mallory.public("m" + ALICE), "shared")
+    server.give(alice.public(ALICE), "shared")
+    assert server.filter(MESSAGE, "--user", "bob@example.org").stdout == MESSAGE
+    keyring = server.home / "shared/pubring.kbx"
+    keyring.write_bytes(damage(keyring.read_bytes()))
+    done = server.filter(MESSAGE)
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("octets", [40, 200, -40, -200])
+def test_shared_file_of_certificates_that_is_cut_short_is_a_failure_and_not_a_missing_key(
+    octets: int, server: Server, alice: Owner, mallory: Owner
+) -> None:
+    file = server.home / "shared.pgp"
+    server.config.write_text(f'[keyrings]\nowner = []\nshared = ["{file}"]\n')
+    whole = mallory.public("m" + ALICE) + alice.public(ALICE)
+    file.write_bytes(whole)
+    assert server.filter(MESSAGE, "--user", "bob@example.org").stdout == MESSAGE
+    file.write_bytes(whole[:octets])
+    done = server.filter(MESSAGE)
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_nothing_is_written_into_the_keyring(enrolled: Server) -> None:
     keyring = enrolled.home / ".cryptomail"
     before = {path.name: path.stat().st_mtime_ns for path in keyring.iterdir()}

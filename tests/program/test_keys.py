@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import signal
 import stat
 import subprocess
@@ -43,12 +44,28 @@ class Site:
         for user in users:
             self.home(user).mkdir(parents=True)
 
-    def keys(self, action: str, *arguments: str, data: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    def keys(
+        self, action: str, *arguments: str, data: bytes = b"", path: str = os.environ["PATH"]
+    ) -> "subprocess.CompletedProcess[bytes]":
         more = ["--home-template", self.template]
         if action == "import" and "--sendmail" not in arguments:
             more.append("--no-notify")
-        environment = {"PATH": os.environ["PATH"]}
-        return run("keys", action, *more, *arguments, data=data, environment=environment, config=self.config)
+        return run("keys", action, *more, *arguments, data=data, environment={"PATH": path}, config=self.config)
+
+    def another_gpg(self, script: str) -> str:
+        """A PATH on which gpg is that shell script, for every user."""
+        program = self.directory / "bin/gpg"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        return f"{program.parent}:/usr/bin:/bin"
+
+    def for_everybody(self, name: str) -> Path:
+        """An empty file that every user may write to."""
+        file = self.directory / name
+        file.touch()
+        file.chmod(0o666)
+        return file
 
     def enrol(self, data: bytes, user: str = ALICE) -> "subprocess.CompletedProcess[bytes]":
         return self.keys("import", "--user", user, "-", data=data)
@@ -140,6 +157,60 @@ def test_new_keyring_is_the_owners_alone(site: Site, alice: Owner) -> None:
         status = path.stat()
         assert stat.S_IMODE(status.st_mode) == mode
         assert status.st_uid == (NOBODY if root else os.geteuid())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for other users")
+def test_each_system_user_gets_a_keyring_of_the_own_and_a_link_leads_nowhere(
+    site: Site, new_owner: Callable[[], Owner]
+) -> None:
+    owner = new_owner()
+    users = {f"u{number}@example.org": NOBODY - 1 - number for number in range(5)}
+    site.make(*users)
+    for user, account in users.items():
+        owner.make_key(user)
+        os.chown(site.home(user), account, account)
+    bad, *good = users
+    roots = site.directory / "roots"
+    roots.mkdir(mode=0o755)
+    (site.home(bad) / ".cryptomail").symlink_to(roots)
+    done = site.keys("import", "--all", "-", data=owner.gpg("--export"))
+    assert (done.returncode, done.stdout.count(b"\timported\t")) == (65, len(good))
+    assert f"{site.home(bad)}/.cryptomail as a keyring: it is a link" in said(done)
+    assert list(roots.iterdir()) == []
+    for user in good:
+        keyring = site.home(user) / ".cryptomail"
+        for path, mode in ((keyring, 0o700), (keyring / "pubring.kbx", 0o600)):
+            status = path.stat()
+            assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (users[user], users[user], mode)
+        assert decrypt(site.filter(user), owner) == MESSAGE
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for other users")
+def test_gpg_reads_what_is_given_with_nobodys_rights(site: Site, alice: Owner) -> None:
+    os.chown(site.home(ALICE), NOBODY, NOBODY)
+    log = site.for_everybody("log")
+    path = site.another_gpg(f'echo $(id -u) $(id -G) >> {log}; exec /usr/bin/gpg "$@"')
+    assert site.keys("import", "--user", ALICE, "-", data=alice.public(ALICE), path=path).returncode == 0
+    (ids,) = set(log.read_text().splitlines())
+    account, *groups = map(int, ids.split())
+    assert groups == [account]
+    with pytest.raises(KeyError):
+        pwd.getpwuid(account)
+
+
+def test_key_that_gpg_adds_to_a_certificate_is_noticed(site: Site, new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key(ALICE)
+    given = owner.public(ALICE)
+    owner.gpg("--quick-add-key", fingerprint, "cv25519", "encr")
+    more = site.for_everybody("more")
+    more.write_bytes(owner.public(ALICE))
+    again = f'/usr/bin/gpg "$@" < {more} > /dev/null 2>&1'
+    path = site.another_gpg(f'/usr/bin/gpg "$@"; code=$?; case "$*" in *--import*) {again};; esac; exit $code')
+    done = site.keys("import", "--user", ALICE, "-", data=given, path=path)
+    assert done.returncode == 65
+    assert "gpg added a key to it" in said(done)
+    assert site.stored() == []
 
 
 def test_home_that_does_not_exist_yet_is_made_where_mail_is(site: Site, alice: Owner) -> None:
@@ -537,42 +608,28 @@ def test_imports_at_the_same_time_lose_nothing_and_deliveries_go_on(
     assert sorted(site.stored()) == sorted([*made, fingerprint_of(alice)])
 
 
-def test_gpg_that_fails_changes_nothing(site: Site, alice: Owner, tmp_path: Path) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    program = programs / "gpg"
-    program.write_text("#!/bin/sh\necho 'gpg: out of order' >&2\nexit 2\n")
-    program.chmod(0o755)
-    environment = {"PATH": f"{programs}:/usr/bin:/bin"}
-    template = ("--home-template", site.template)
-    arguments = ("keys", "import", *template, "--user", ALICE, "-")
-    done = run(*arguments, data=alice.public(ALICE), environment=environment, config=site.config)
+def test_gpg_that_fails_changes_nothing(site: Site, alice: Owner) -> None:
+    path = site.another_gpg("echo 'gpg: out of order' >&2; exit 2")
+    done = site.keys("import", "--user", ALICE, "-", data=alice.public(ALICE), path=path)
     assert done.returncode == 65
     assert "gpg cannot import keys: gpg: out of order" in said(done)
     assert site.stored() == []
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_command_that_is_stopped_leaves_nothing_behind(
-    terminal: bool, site: Site, alice: Owner, tmp_path: Path
-) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    program = programs / "gpg"
-    started = tmp_path / "started"
-    program.write_text(
-        f'#!/bin/sh\ncase "$*" in *--import*) touch {started}; exec sleep 60;; *) exec /usr/bin/gpg "$@";; esac\n'
-    )
-    program.chmod(0o755)
+def test_command_that_is_stopped_leaves_nothing_behind(terminal: bool, site: Site, alice: Owner) -> None:
+    started = site.for_everybody("started")
+    path = site.another_gpg(f'case "$*" in *--import*) echo >> {started}; exec sleep 60;; esac; exec /usr/bin/gpg "$@"')
     code = "import sys; from sieve_filter.cli import main; sys.exit(main('/nonexistent'))"
     command = [sys.executable, "-c", code, "keys", "import", "--home-template", site.template, "--user", ALICE, "-"]
-    environment = {"PATH": f"{programs}:/usr/bin:/bin"}
-    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, env=environment, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stdin=-1, stdout=-1, stderr=-1, env={"PATH": path}, start_new_session=True
+    ) as process:
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.write(alice.public(ALICE))
         process.stdin.close()
-        while not started.exists():
+        while not started.read_bytes():
             time.sleep(0.05)
         if terminal:
             os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: all processes of the command get it

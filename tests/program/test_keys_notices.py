@@ -9,7 +9,7 @@ import pytest
 
 from lab.keys import Owner
 from sieve_filter import reminder
-from tests.program.conftest import ALICE, Outbox, run
+from tests.program.conftest import ALICE, Outbox
 from tests.program.test_filter import decrypt, fingerprint_of
 from tests.program.test_keys import BOB, NOBODY, Site, bob, key_file, said, site
 
@@ -58,18 +58,16 @@ def test_owners_of_keys_that_are_imported_together_get_a_message_each(
 
 
 def test_where_nothing_changes_gpg_is_run_no_oftener_than_without_notices(
-    site: Site, alice: Owner, outbox: Outbox, tmp_path: Path
+    site: Site, alice: Owner, outbox: Outbox
 ) -> None:
     site.enrol(alice.public(ALICE))
-    (tmp_path / "gpg").write_text(f'#!/bin/sh\necho run >> {tmp_path}/runs\nexec /usr/bin/gpg "$@"\n')
-    (tmp_path / "gpg").chmod(0o755)
+    runs = site.for_everybody("runs")
+    path = site.another_gpg(f'echo run >> {runs}; exec /usr/bin/gpg "$@"')
     counts = []
     for more in (("--no-notify",), ("--sendmail", str(outbox.program))):
-        arguments = ("keys", "import", "--home-template", site.template, "--user", ALICE, *more, "-")
-        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-        done = run(*arguments, data=alice.public(ALICE), environment=environment, config=site.config)
+        done = site.keys("import", "--user", ALICE, *more, "-", data=alice.public(ALICE), path=path)
         assert "unchanged" in said(done)
-        counts.append((tmp_path / "runs").read_text().count("run"))
+        counts.append(runs.read_text().count("run"))
     assert counts[1] == 2 * counts[0]
 
 

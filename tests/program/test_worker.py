@@ -299,9 +299,26 @@ def test_worker_process_that_is_killed_is_replaced(worker: Worker, alice: Owner)
     until(lambda: len(worker.children) == 2)
 
 
+def test_worker_processes_end_with_the_one_that_started_them_even_where_that_is_killed(
+    server: Server, tmp_path: Path
+) -> None:
+    process = start(
+        server, "--listen", f"{tmp_path}/socket", "--processes", "2", stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    until(lambda: len(children(process.pid)) == 2)
+    started = children(process.pid)
+    process.kill()
+    process.wait(20)
+    try:
+        until(lambda: not any(Path(f"/proc/{one}").exists() for one in started))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_worker_that_cannot_live_says_why_and_does_not_keep_the_machine_busy(server: Server, tmp_path: Path) -> None:
     """It may not open a single file more."""
-    fetched = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))"
+    fetched = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))"
     log = tmp_path / "log"
     with log.open("wb") as stderr:
         process = start(
