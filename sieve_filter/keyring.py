@@ -63,7 +63,9 @@ class Recipients(NamedTuple):
     expired_after: int | None = None
 
 
-class _Home(NamedTuple):
+class Home(NamedTuple):
+    """A GnuPG home or a file of certificates, as it is now."""
+
     path: str
     version: Version
 
@@ -92,22 +94,17 @@ def find(
     read.
     """
     if wanted:
-        homes = _existing((*keyrings.owner, *keyrings.shared), owner)
+        homes = existing((*keyrings.owner, *keyrings.shared), owner)
         return _find_wanted(wanted, homes, keyrings.minimum_bits, accept_expired)
-    for home in _existing(keyrings.owner, owner):
+    for home in existing(keyrings.owner, owner):
         if keys := _list(home):
             return _usable(home, keys, keyrings.minimum_bits, accept_expired)
         refuse_damaged(home.path)
-    for home in _existing(keyrings.shared, owner):
+    for home in existing(keyrings.shared, owner):
         if matching := _list_matching(home, sorted(owner.addresses)):
             return _usable(home, matching, keyrings.minimum_bits, accept_expired)
-        _refuse_not_whole(home)
+        refuse_not_whole(home)
     return None
-
-
-def existing(templates: Sequence[str], owner: Owner) -> list[str]:
-    """Those of the GnuPG homes `templates` that hold a keyring of `owner`. Raises KeyringError."""
-    return [home.path for home in _existing(templates, owner)]
 
 
 def find_in_file(path: str, minimum_bits: int, *, accept_expired: bool = False) -> Recipients:
@@ -118,7 +115,7 @@ def find_in_file(path: str, minimum_bits: int, *, accept_expired: bool = False) 
     return _usable(home, keys, minimum_bits, accept_expired)
 
 
-def _find_wanted(wanted: Sequence[str], homes: Sequence[_Home], minimum_bits: int, accept_expired: bool) -> Recipients:
+def _find_wanted(wanted: Sequence[str], homes: Sequence[Home], minimum_bits: int, accept_expired: bool) -> Recipients:
     found: list[Recipients] = []
     for one in wanted:
         matches = ((home, keys) for home in homes if (keys := _list_matching(home, [one])))
@@ -135,7 +132,7 @@ def _find_wanted(wanted: Sequence[str], homes: Sequence[_Home], minimum_bits: in
     )
 
 
-def _usable(home: _Home, keys: Sequence[Key], minimum_bits: int, accept_expired: bool) -> Recipients:
+def _usable(home: Home, keys: Sequence[Key], minimum_bits: int, accept_expired: bool) -> Recipients:
     now = int(time.time())  # a listing may be from yesterday
     if fingerprints := _chosen(keys, minimum_bits, now):
         return Recipients((home.path,), fingerprints, (home.version,))
@@ -156,14 +153,14 @@ def _chosen(keys: Sequence[Key], minimum_bits: int, now: int) -> tuple[str, ...]
 
 
 @lru_cache(maxsize=_LISTINGS)
-def _list(home: _Home, patterns: tuple[str, ...] = ()) -> tuple[Key, ...]:
+def _list(home: Home, patterns: tuple[str, ...] = ()) -> tuple[Key, ...]:
     try:
         return tuple(listing.parse(gpg.list_keys(home.path, patterns)))
     except (ValueError, IndexError) as error:
         raise KeyringError(f"cannot read gpg's listing of {home.path}: {error}") from error
 
 
-def _list_matching(home: _Home, wanted: Sequence[str]) -> list[Key]:
+def _list_matching(home: Home, wanted: Sequence[str]) -> list[Key]:
     """The keys in `home` with a wanted fingerprint or address. gpg narrows the search; the comparison is ours."""
     if not wanted:
         return []
@@ -172,23 +169,24 @@ def _list_matching(home: _Home, wanted: Sequence[str]) -> list[Key]:
     return [key for key in keys if key.addresses & named or key.fingerprint in named]
 
 
-def _existing(templates: Sequence[str], owner: Owner) -> list[_Home]:
+def existing(templates: Sequence[str], owner: Owner) -> list[Home]:
+    """Those of the GnuPG homes `templates` that hold a keyring of `owner`. Raises KeyringError."""
     homes = (_home(expand(template, owner)) for template in templates)
     return [home for home in homes if home is not None]
 
 
-def _home(path: str) -> _Home | None:
+def _home(path: str) -> Home | None:
     """The GnuPG home at `path`, if there is a keyring in it; or the file, if there is something in it.
 
     One that cannot be looked at is an error, not "no key".
     """
     try:
         if (alone := _version(path)) and alone.is_file:
-            return _Home(path, (alone,)) if alone.size else None
+            return Home(path, (alone,)) if alone.size else None
         keyrings = [_version(f"{path}/{name}") for name in _KEYRING_FILES]
         if not any(version is not None and version.size > 0 for version in keyrings):
             return None
-        return _Home(path, (*keyrings, *(_version(f"{path}/{name}") for name in _OTHER_FILES)))
+        return Home(path, (*keyrings, *(_version(f"{path}/{name}") for name in _OTHER_FILES)))
     except OSError as error:
         raise KeyringError(f"cannot look into {path}: {error.strerror}; check its owner and mode") from error
 
@@ -216,7 +214,7 @@ def refuse_damaged(home: str) -> None:
 
 
 @lru_cache(maxsize=_LISTINGS)
-def _refuse_not_whole(home: _Home) -> None:
+def refuse_not_whole(home: Home) -> None:
     """Raise KeyringError where a keyring is damaged anywhere: there may be the key that gpg did not find."""
     from sieve_filter import certificate, keybox  # an owner's key is found without them
 

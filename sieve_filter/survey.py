@@ -69,12 +69,14 @@ def _look(owner: Owner, keyrings: Keyrings) -> Found:
     try:
         for templates, shared in ((keyrings.owner, False), (keyrings.shared, True)):
             for home in keyring.existing(templates, owner):
-                found = found._replace(home=home, shared=shared)
+                found = found._replace(home=home.path, shared=shared)
                 with at_most(limits.QUARANTINE_SECONDS):
-                    colons = keystore.list_signatures(home)
+                    colons = keystore.list_signatures(home.path)
+                if shared:
+                    keyring.refuse_not_whole(home)
                 if b"\npub:" in b"\n" + colons:
-                    return found._replace(listing=colons, notes=_notes(Path(home)))
-                keyring.refuse_damaged(home)
+                    return found._replace(listing=colons, notes=_notes(Path(home.path)))
+                keyring.refuse_damaged(home.path)
     except CryptomailError as error:
         return found._replace(error=str(error))
     return found._replace(home="", shared=False)
@@ -83,9 +85,9 @@ def _look(owner: Owner, keyrings: Keyrings) -> Found:
 def _export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
     for home in keyring.existing(keyrings.owner, owner):
         with at_most(limits.QUARANTINE_SECONDS):
-            reading = certificate.read(keystore.export_keys(home))
+            reading = certificate.read(keystore.export_keys(home.path))
         if reading.problems and reading.certificates:
-            raise KeyringError(f"cannot read what gpg exports from {home}: {reading.problems[0]}")
+            raise KeyringError(f"cannot read what gpg exports from {home.path}: {reading.problems[0]}")
         if reading.certificates:
             return {one.fingerprint: one.packets for one in reading.certificates}
     return {}

@@ -140,6 +140,19 @@ def test_key_file_that_others_may_write_to_is_a_warning(site: Site, alice: Owner
         path.chmod(mode)
 
 
+def test_damaged_shared_keyring_is_critical_for_all_whose_keys_may_be_lost(site: Site, alice: Owner) -> None:
+    site.enrol(alice.public(ALICE))
+    shared = site.directory / "shared"
+    (site.home(ALICE) / ".cryptomail").rename(shared)
+    site.config.write_text(f'[keyrings]\nshared = ["{shared}"]\n')
+    assert site.keys("check", "--user", BOB).returncode == 0
+    keyring = shared / "pubring.kbx"
+    keyring.write_bytes(keyring.read_bytes().replace(ALICE.encode(), b"?" * len(ALICE)))
+    done = site.keys("check", "--user", BOB)
+    assert done.returncode == 2
+    assert "is damaged" in said(done)
+
+
 def test_damaged_keyring_is_critical(site: Site) -> None:
     keyring = site.home(ALICE) / ".cryptomail"
     keyring.mkdir(mode=0o700)
