@@ -54,7 +54,7 @@ def publish(person: Person) -> Path:
     (people / "config.toml").touch()  # the settings that came with it
     places = ["--home-template", f"{lab.inside(people)}/%d/%n", "--config", lab.inside(people / "config.toml")]
     for arguments in (
-        ["import", "--user", person.address, "-"],
+        ["import", "--no-notify", "--user", person.address, "-"],
         ["export", "--all", "--wkd", lab.inside(lab.directory / "keys")],
     ):
         command = lab.command(lab.inside(lab.cryptomail), "keys", *arguments, *places)
