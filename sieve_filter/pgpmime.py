@@ -40,14 +40,15 @@ def protect(message: Message, policy: Policy) -> Protected:
     without what `policy` hides, and without fields in our own name. Only a line end that is neither CRLF nor LF is
     replaced there: mail clients would disagree on where the header section ends.
     """
-    visible = [(field, shown) for field in message.fields if (shown := _visible(field, policy, message.eol))]
+    eol = message.eol
+    visible = [(field, shown) for field in message.fields if (shown := _visible(field, policy, eol))]
     outside = b"".join(shown for _, shown in visible)
     if not message.named(b"mime-version"):
-        outside += b"MIME-Version: 1.0" + message.eol
+        outside += b"MIME-Version: 1.0" + eol
     hides_subject = any(field.name == b"subject" and shown != field.raw for field, shown in visible)
     # RFC 9788 section 2.2: HP-Outer records each non-structural field as it stands outside.
     outer = b"".join(b"HP-Outer: " + shown for field, shown in visible if field.name != b"mime-version")
-    return Protected(outside, _inside(message, outer, hides_subject), message.eol)
+    return Protected(outside, _inside(message, outer, hides_subject), eol)
 
 
 def frame(protected: Protected, boundary: bytes) -> tuple[bytes, bytes]:
