@@ -351,7 +351,7 @@ PROGRAM = [
     Fault("the configuration has a syntax error", config("this is not TOML"), REFUSED),
     Fault("the program is killed before it reads", wrapper("kill -KILL $$"), REFUSED, modes=_PROGRAM),
     Fault("the program is killed midway", gpg('cat > /dev/null; kill -KILL "$PPID"; exit 1'), REFUSED),
-    Fault("the program cannot get memory", wrapper('ulimit -v 20000; exec "$PROGRAM" "$@"'), REFUSED, modes=_PROGRAM),
+    Fault("the program cannot get memory", wrapper('ulimit -v 16000; exec "$PROGRAM" "$@"'), REFUSED, modes=_PROGRAM),
     Fault(
         "the program has little memory",
         wrapper('ulimit -v 60000; exec "$PROGRAM" "$@"'),
