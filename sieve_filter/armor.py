@@ -16,6 +16,9 @@ _ARMOR_TAIL = b"-----END PGP MESSAGE-----"
 _ARMOR_CHECKSUM = re.compile(rb"\n=([A-Za-z0-9+/]{4})\Z")
 
 _CRC24_INIT, _CRC24_POLYNOMIAL = 0xB704CE, 0x1864CFB  # RFC 9580 section 6.1.1
+# Octets whose 2**23 bits shift what stands before them by one: x**(2**23) has the remainder x, since the generator is
+# x + 1 times a primitive polynomial of degree 23.
+_CRC24_BLOCK = 1 << 20
 
 _TAIL_BEGINS = re.compile(rb"\n[=-]")
 _TAIL = re.compile(rb"\n(?:=[A-Za-z0-9+/]{4}\n)?" + _ARMOR_TAIL + rb"\n")
@@ -36,9 +39,9 @@ def dearmor(data: bytes) -> bytes | None:
     if checksum is None:
         return decode_base64(body)
     content = decode_base64(body[: checksum.start()])
-    if content is None or decode_base64(checksum[1]) != crc24(content).to_bytes(3):
+    if content is None:
         return None
-    return content
+    return content if decode_base64(checksum[1]) == crc24(content).to_bytes(3) else None
 
 
 class Dearmor:
@@ -93,23 +96,46 @@ class Dearmor:
 
 
 def crc24(data: bytes) -> int:
-    """The armor's checksum (RFC 9580 section 6.1) of `data`.
+    """The armor's checksum (RFC 9580 section 6.1) of `data`."""
+    checksum = _Checksum()
+    checksum.feed(data)
+    return checksum.finish()
 
-    It is the remainder of `data`, read as a polynomial over GF(2), after division by the generator. Folding halves the
-    polynomial until it is short: with h for its upper part, h * x**k has the remainder of h * (x**k mod generator). The
-    work is shifts of long integers, fifteen times as fast as a table look-up for each octet.
+
+class _Checksum:
+    """The armor's checksum (RFC 9580 section 6.1) of octets that come in pieces.
+
+    It is the remainder of the octets, read as a polynomial over GF(2), after division by the generator. The work is
+    shifts of long integers, many times as fast as a table look-up for each octet.
     """
-    rest = int.from_bytes(data) << 24 ^ _CRC24_INIT << 8 * len(data)
-    folds = [(16, 1 << 16)]
-    while (width := folds[-1][0] * 2) < rest.bit_length():
-        # Squaring over GF(2) puts a zero between the bits, as if the binary digits were digits in base 4.
-        folds.append((width, _remainder(int(f"{folds[-1][1]:b}", 4))))
-    for width, power in reversed(folds):
-        upper, rest = rest >> width, rest & (1 << width) - 1
-        for bit in range(24):
-            if power >> bit & 1:
-                rest ^= upper << bit
-    return _remainder(rest)
+
+    def __init__(self) -> None:
+        self._polynomial = _CRC24_INIT
+        self._held = bytearray()
+
+    def feed(self, octets: bytes) -> None:
+        self._held += octets
+        whole = len(self._held) - len(self._held) % _CRC24_BLOCK
+        for start in range(0, whole, _CRC24_BLOCK):
+            block = int.from_bytes(self._held[start : start + _CRC24_BLOCK])
+            self._polynomial = self._polynomial << 1 ^ block << 24
+        del self._held[:whole]
+
+    def finish(self) -> int:
+        """Folding halves the polynomial until it is short: with h for its upper part, h * x**k has the remainder of
+        h * (x**k mod generator).
+        """
+        rest = self._polynomial << 8 * len(self._held) ^ int.from_bytes(self._held) << 24
+        folds = [(16, 1 << 16)]
+        while (width := folds[-1][0] * 2) < rest.bit_length():
+            # Squaring over GF(2) puts a zero between the bits, as if the binary digits were digits in base 4.
+            folds.append((width, _remainder(int(f"{folds[-1][1]:b}", 4))))
+        for width, power in reversed(folds):
+            upper, rest = rest >> width, rest & (1 << width) - 1
+            for bit in range(24):
+                if power >> bit & 1:
+                    rest ^= upper << bit
+        return _remainder(rest)
 
 
 def _remainder(polynomial: int) -> int:

@@ -74,6 +74,18 @@ def test_the_checksum_is_that_of_the_standard(data: bytes) -> None:
     assert crc24(data) != wrong
 
 
+@pytest.mark.parametrize("size", [2**20 - 1, 2**20, 2**20 + 1, 2**21 + 100_000])
+def test_the_checksum_of_megabytes_is_that_of_gnupg(home: Home, size: int) -> None:
+    data = os.urandom(size)
+    armored = home.gpg("--enarmor", data=data).replace(b"PGP ARMORED FILE", b"PGP MESSAGE")
+    assert armored.count(b"\n=") == 1
+    assert dearmor(armored) == data
+    changed = data[:-1] + bytes([data[-1] ^ 1])
+    wrong = home.gpg("--enarmor", data=changed).replace(b"PGP ARMORED FILE", b"PGP MESSAGE")
+    checksum = armored[armored.rindex(b"\n=") :][:6]
+    assert dearmor(wrong[: wrong.rindex(b"\n=")] + checksum + wrong[wrong.rindex(b"\n=") + 6 :]) is None
+
+
 @settings(max_examples=300)
 @given(st.integers(0, len(ARMORED) - 1), st.integers(1, 255))
 def test_armor_with_a_changed_octet_is_refused_or_means_the_same(index: int, change: int) -> None:
