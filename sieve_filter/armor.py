@@ -4,7 +4,7 @@ import binascii
 import re
 
 from sieve_filter import limits
-from sieve_filter.mime import decode_base64
+from sieve_filter.mime import WHITE_SPACE, decode_base64
 
 # RFC 9580 section 6.2. A key that is not among its five is text that an encrypted message has no need of.
 _ARMOR_HEAD = re.compile(
@@ -13,6 +13,7 @@ _ARMOR_HEAD = re.compile(
     rb"[ \t\r]*+\n" % (limits.ARMOR_HEADER_OCTETS, limits.ARMOR_HEADERS)
 )
 _ARMOR_TAIL = b"-----END PGP MESSAGE-----"
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*+")
 _ARMOR_CHECKSUM = re.compile(rb"\n=([A-Za-z0-9+/]{4})\Z")
 
 _CRC24_INIT, _CRC24_POLYNOMIAL = 0xB704CE, 0x1864CFB  # RFC 9580 section 6.1.1
@@ -30,18 +31,56 @@ def dearmor(data: bytes) -> bytes | None:
     None for anything else: other text, a header line too many, characters that are not base64, a wrong checksum. A
     missing checksum is fine (section 6.1).
     """
-    text = data.strip()
-    head = _ARMOR_HEAD.match(text)
-    if head is None or not text.endswith(b"\n" + _ARMOR_TAIL):
-        return None
-    body = text[head.end() - 1 : -len(_ARMOR_TAIL)].rstrip()
-    checksum = _ARMOR_CHECKSUM.search(body, max(0, len(body) - 6))
-    if checksum is None:
-        return decode_base64(body)
-    content = decode_base64(body[: checksum.start()])
-    if content is None:
-        return None
-    return content if decode_base64(checksum[1]) == crc24(content).to_bytes(3) else None
+    start = content_start(data)
+    return None if start is None else Content().finish(data[start:])
+
+
+def content_start(text: bytes) -> int | None:
+    """Where the content of an armor begins: with the end of the empty line below its header lines.
+
+    None where `text`, which may be only the beginning of it, is no armor, or has less than that of it.
+    """
+    head = _ARMOR_HEAD.match(text, len(text) - len(text.lstrip()))
+    return None if head is None else head.end() - 1
+
+
+class Content:
+    """Does what `dearmor` does for an armor whose content comes in pieces, each of which begins with a line end."""
+
+    def __init__(self) -> None:
+        self._left = b""  # base64 characters, less than the four that stand for three octets
+        self._checksum = _Checksum()
+
+    def feed(self, text: bytes) -> bytes:
+        """The octets that lines of base64 add, behind which others follow.
+
+        Raises ValueError where anything else is among them: the end of the armor, for one. It is as if they had not
+        been there, then.
+        """
+        packed = self._left + text.translate(None, WHITE_SPACE)
+        end = len(packed) - len(packed) % 4
+        if b"=" in packed or not _BASE64.fullmatch(packed, end):
+            raise ValueError("this is not base64 only")
+        octets = binascii.a2b_base64(packed[:end], strict_mode=True)
+        self._left = packed[end:]
+        self._checksum.feed(octets)
+        return octets
+
+    def finish(self, text: bytes) -> bytes | None:
+        """The octets that the last lines add; None where the armor does not end as it must, or where they do not."""
+        end = text.rfind(b"\n" + _ARMOR_TAIL)
+        if end < 0 or text[end + 1 + len(_ARMOR_TAIL) :].strip():
+            return None
+        body = text[:end].rstrip()
+        checksum = _ARMOR_CHECKSUM.search(body, max(0, len(body) - 6))
+        if checksum is None:
+            return decode_base64(self._left + body)
+        body = body[: checksum.start()]
+        octets = decode_base64(self._left + body)
+        if octets is None:
+            return None
+        self._checksum.feed(octets)
+        return octets if decode_base64(checksum[1]) == self._checksum.finish().to_bytes(3) else None
 
 
 class Dearmor:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sieve_filter import limits
 
-_WHITE_SPACE = b" \t\r\n"
+WHITE_SPACE = b" \t\r\n"
 _SPACES = re.compile(rb"[ \t\r\n]*+")
 _COMMENT_TEXT = re.compile(rb"(?:[^()\\]|\\.)*+", re.DOTALL)
 _TOKEN = re.compile(rb"[!#-'*+\-.0-9A-Z^-~]++")  # RFC 2045 section 5.1
@@ -93,7 +93,7 @@ def decode_base64(text: bytes) -> bytes | None:
 
     RFC 2045 section 6.8 lets a reader skip other characters; here they could be text that somebody is able to read.
     """
-    packed = text.translate(None, _WHITE_SPACE)
+    packed = text.translate(None, WHITE_SPACE)
     if len(packed) % 4 or not _BASE64.fullmatch(packed):
         return None
     return binascii.a2b_base64(packed)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sieve_filter.armor import Dearmor, dearmor
+from sieve_filter.armor import Content, Dearmor, content_start, dearmor
 from sieve_filter.packets import encrypted_message
 from tests.samples import ARMORED, CIPHERTEXT, LITERAL, Home, armor, crc24, home
 
@@ -92,6 +92,53 @@ def test_armor_with_a_changed_octet_is_refused_or_means_the_same(index: int, cha
     changed = bytearray(ARMORED)
     changed[index] ^= change
     assert dearmor(bytes(changed)) in (None, CIPHERTEXT)
+
+
+def by_lines(data: bytes, *cuts: int) -> bytes | None:
+    """What comes out of an armor whose content is cut before these lines."""
+    start = content_start(data)
+    if start is None:
+        return None
+    content = Content()
+    octets = b""
+    line_ends = [place for place in range(start, len(data)) if data[place] == ord("\n")]
+    for end in sorted({line_ends[cut % len(line_ends)] for cut in cuts}):
+        try:
+            octets += content.feed(data[start:end])
+        except ValueError:
+            break
+        start = end
+    rest = content.finish(data[start:])
+    return None if rest is None else octets + rest
+
+
+CHANGES = st.sampled_from(
+    [b"", b"\n", b" ", b"\t\r", b"\v", b"\f\n", b"=", b"==", b"=AAAA", b"\n=AAAA", b"A", b"AAAA", b"-"]
+)
+
+
+@settings(max_examples=1_000)
+@given(
+    st.binary(max_size=60),
+    st.sampled_from([b"\n", b"\r\n"]),
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 2), CHANGES), max_size=3),
+    st.lists(st.integers(0, 20), max_size=5),
+)
+def test_lines_may_come_one_after_the_other(
+    data: bytes, eol: bytes, checksum: bool, changes: list[tuple[int, int, bytes]], cuts: list[int]
+) -> None:
+    armored = armor(data, eol=eol, checksum=checksum)
+    for place, count, change in changes:
+        armored = armored[:place] + change + armored[place + count :]
+    assert by_lines(armored, *cuts) == dearmor(armored)
+
+
+def test_lines_may_be_many(written: list[bytes]) -> None:
+    for armored in written:
+        assert dearmor(armored) is not None
+        assert by_lines(armored, *range(500)) == dearmor(armored)
+        assert by_lines(armored.replace(b"\n", b"\r\n"), *range(0, 500, 3)) == dearmor(armored)
 
 
 HEAD = b"-----BEGIN PGP MESSAGE-----\n"
