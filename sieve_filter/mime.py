@@ -100,11 +100,13 @@ def decode_base64(text: bytes) -> bytes | None:
 
 
 def split_multipart(body: bytes, boundary: bytes) -> Multipart | None:
-    """Take the body of a multipart apart, or None when it has more parts than the limit.
+    """Take the body of a multipart apart, or None when it has more parts than the limit, or its boundary a line end.
 
     A delimiter line is the boundary between two hyphens and the end of the line, or two more hyphens in the closing
     one, and white space (RFC 2046 section 5.1.1). A body without any is all preamble.
     """
+    if b"\n" in boundary:
+        return None
     line = re.compile(rb"\n--" + re.escape(boundary) + rb"(--)?[ \t]*+\r?(?=\n|\Z)")
     text = b"\n" + body  # the delimiter may be the first line; and the line end before one belongs to it
     pieces: list[bytes] = []
