@@ -67,8 +67,8 @@ Reader = Callable[[bytes], Structure]
 def classify(message: Message, reader: Reader | None = None) -> Shape:
     """What `message` is. Any message at all has a shape; the time it takes is proportional to its size.
 
-    Where the Content-Type cannot be read from its bytes, `reader` (structure.read) is asked for it. Only for that: the
-    body is then looked at as always, so that no reading of mail-parser's can hide a byte of it.
+    Where the Content-Type cannot be read from its bytes, `reader` (structure.read) is asked for it, and gets the header
+    section. The body is looked at as always, so that no reading of mail-parser's can hide a byte of it.
     """
     content = _content(message)
     if content is not None:
@@ -77,7 +77,7 @@ def classify(message: Message, reader: Reader | None = None) -> Shape:
     if reader is None:
         return unknown
     try:
-        return _shape(message, reader(message.raw).content)
+        return _shape(message, reader(message.raw[: message.body_start]).content)
     except StructureError:
         return unknown
 
