@@ -4,7 +4,7 @@ import binascii
 import re
 
 from sieve_filter import limits
-from sieve_filter.mime import decode_base64
+from sieve_filter.mime import WHITE_SPACE, decode_base64
 
 # RFC 9580 section 6.2. A key that is not among its five is text that an encrypted message has no need of.
 _ARMOR_HEAD = re.compile(
@@ -13,9 +13,13 @@ _ARMOR_HEAD = re.compile(
     rb"[ \t\r]*+\n" % (limits.ARMOR_HEADER_OCTETS, limits.ARMOR_HEADERS)
 )
 _ARMOR_TAIL = b"-----END PGP MESSAGE-----"
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*+")
 _ARMOR_CHECKSUM = re.compile(rb"\n=([A-Za-z0-9+/]{4})\Z")
 
 _CRC24_INIT, _CRC24_POLYNOMIAL = 0xB704CE, 0x1864CFB  # RFC 9580 section 6.1.1
+# Octets whose 2**23 bits shift what stands before them by one: x**(2**23) has the remainder x, since the generator is
+# x + 1 times a primitive polynomial of degree 23.
+_CRC24_BLOCK = 1 << 20
 
 _TAIL_BEGINS = re.compile(rb"\n[=-]")
 _TAIL = re.compile(rb"\n(?:=[A-Za-z0-9+/]{4}\n)?" + _ARMOR_TAIL + rb"\n")
@@ -27,18 +31,56 @@ def dearmor(data: bytes) -> bytes | None:
     None for anything else: other text, a header line too many, characters that are not base64, a wrong checksum. A
     missing checksum is fine (section 6.1).
     """
-    text = data.strip()
-    head = _ARMOR_HEAD.match(text)
-    if head is None or not text.endswith(b"\n" + _ARMOR_TAIL):
-        return None
-    body = text[head.end() - 1 : -len(_ARMOR_TAIL)].rstrip()
-    checksum = _ARMOR_CHECKSUM.search(body, max(0, len(body) - 6))
-    if checksum is None:
-        return decode_base64(body)
-    content = decode_base64(body[: checksum.start()])
-    if content is None or decode_base64(checksum[1]) != crc24(content).to_bytes(3):
-        return None
-    return content
+    start = content_start(data)
+    return None if start is None else Content().finish(data[start:])
+
+
+def content_start(text: bytes) -> int | None:
+    """Where the content of an armor begins: with the end of the empty line below its header lines.
+
+    None where `text`, which may be only the beginning of it, is no armor, or has less than that of it.
+    """
+    head = _ARMOR_HEAD.match(text, len(text) - len(text.lstrip()))
+    return None if head is None else head.end() - 1
+
+
+class Content:
+    """Does what `dearmor` does for an armor whose content comes in pieces, each of which begins with a line end."""
+
+    def __init__(self) -> None:
+        self._left = b""  # base64 characters, less than the four that stand for three octets
+        self._checksum = _Checksum()
+
+    def feed(self, text: bytes) -> bytes:
+        """The octets that lines of base64 add, behind which others follow.
+
+        Raises ValueError where anything else is among them: the end of the armor, for one. It is as if they had not
+        been there, then.
+        """
+        packed = self._left + text.translate(None, WHITE_SPACE)
+        end = len(packed) - len(packed) % 4
+        if b"=" in packed or not _BASE64.fullmatch(packed, end):
+            raise ValueError("this is not base64 only")
+        octets = binascii.a2b_base64(packed[:end], strict_mode=True)
+        self._left = packed[end:]
+        self._checksum.feed(octets)
+        return octets
+
+    def finish(self, text: bytes) -> bytes | None:
+        """The octets that the last lines add; None where the armor does not end as it must, or where they do not."""
+        end = text.rfind(b"\n" + _ARMOR_TAIL)
+        if end < 0 or text[end + 1 + len(_ARMOR_TAIL) :].strip():
+            return None
+        body = text[:end].rstrip()
+        checksum = _ARMOR_CHECKSUM.search(body, max(0, len(body) - 6))
+        if checksum is None:
+            return decode_base64(self._left + body)
+        body = body[: checksum.start()]
+        octets = decode_base64(self._left + body)
+        if octets is None:
+            return None
+        self._checksum.feed(octets)
+        return octets if decode_base64(checksum[1]) == self._checksum.finish().to_bytes(3) else None
 
 
 class Dearmor:
@@ -93,23 +135,46 @@ class Dearmor:
 
 
 def crc24(data: bytes) -> int:
-    """The armor's checksum (RFC 9580 section 6.1) of `data`.
+    """The armor's checksum (RFC 9580 section 6.1) of `data`."""
+    checksum = _Checksum()
+    checksum.feed(data)
+    return checksum.finish()
 
-    It is the remainder of `data`, read as a polynomial over GF(2), after division by the generator. Folding halves the
-    polynomial until it is short: with h for its upper part, h * x**k has the remainder of h * (x**k mod generator). The
-    work is shifts of long integers, fifteen times as fast as a table look-up for each octet.
+
+class _Checksum:
+    """The armor's checksum (RFC 9580 section 6.1) of octets that come in pieces.
+
+    It is the remainder of the octets, read as a polynomial over GF(2), after division by the generator. The work is
+    shifts of long integers, many times as fast as a table look-up for each octet.
     """
-    rest = int.from_bytes(data) << 24 ^ _CRC24_INIT << 8 * len(data)
-    folds = [(16, 1 << 16)]
-    while (width := folds[-1][0] * 2) < rest.bit_length():
-        # Squaring over GF(2) puts a zero between the bits, as if the binary digits were digits in base 4.
-        folds.append((width, _remainder(int(f"{folds[-1][1]:b}", 4))))
-    for width, power in reversed(folds):
-        upper, rest = rest >> width, rest & (1 << width) - 1
-        for bit in range(24):
-            if power >> bit & 1:
-                rest ^= upper << bit
-    return _remainder(rest)
+
+    def __init__(self) -> None:
+        self._polynomial = _CRC24_INIT
+        self._held = bytearray()
+
+    def feed(self, octets: bytes) -> None:
+        self._held += octets
+        whole = len(self._held) - len(self._held) % _CRC24_BLOCK
+        for start in range(0, whole, _CRC24_BLOCK):
+            block = int.from_bytes(self._held[start : start + _CRC24_BLOCK])
+            self._polynomial = self._polynomial << 1 ^ block << 24
+        del self._held[:whole]
+
+    def finish(self) -> int:
+        """Folding halves the polynomial until it is short: with h for its upper part, h * x**k has the remainder of
+        h * (x**k mod generator).
+        """
+        rest = self._polynomial << 8 * len(self._held) ^ int.from_bytes(self._held) << 24
+        folds = [(16, 1 << 16)]
+        while (width := folds[-1][0] * 2) < rest.bit_length():
+            # Squaring over GF(2) puts a zero between the bits, as if the binary digits were digits in base 4.
+            folds.append((width, _remainder(int(f"{folds[-1][1]:b}", 4))))
+        for width, power in reversed(folds):
+            upper, rest = rest >> width, rest & (1 << width) - 1
+            for bit in range(24):
+                if power >> bit & 1:
+                    rest ^= upper << bit
+        return _remainder(rest)
 
 
 def _remainder(polynomial: int) -> int:

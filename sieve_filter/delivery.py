@@ -1,28 +1,20 @@
 """The main job: one message in, what to store out. Pure but for what it is handed."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from sieve_filter import pgpmime, shape, structure
+from sieve_filter import pgpmime
 from sieve_filter.armor import Dearmor
 from sieve_filter.errors import EncryptionError
 from sieve_filter.hcp import Policy
-from sieve_filter.incoming import Incoming
+from sieve_filter.incoming import Incoming, Store, look
 from sieve_filter.keyring import Recipients
 from sieve_filter.packets import Walker
 
 Sink = Callable[[bytes], object]
 Find = Callable[[], Recipients | None]
 Encrypt = Callable[[Iterable[bytes], Sink, Recipients], object]
-
-
-class Store(Protocol):
-    """Holds what is written to it, and gives it back in pieces."""
-
-    def write(self, data: bytes, /) -> object: ...
-
-    def __iter__(self) -> Iterator[bytes]: ...
 
 
 class Delivery(NamedTuple):
@@ -37,28 +29,31 @@ class Delivery(NamedTuple):
 
 
 def deliver(
-    incoming: Incoming, policy: Policy, find: Find, encrypt: Encrypt, boundary: bytes, store: Store
+    incoming: Incoming,
+    policy: Policy,
+    find: Find,
+    encrypt: Encrypt,
+    boundary: bytes,
+    store: Store,
+    hold: Callable[[], Store],
 ) -> Delivery:
     """Encrypt the message into `store`, unless it is encrypted already, or `find` knows no key.
 
-    Raises what `find`, `encrypt` and `store` raise, and EncryptionError where the ciphertext is not what was asked for.
+    What `hold` makes gets what may be clear text. Raises what `find`, `encrypt`, `store` and `hold` raise, and
+    EncryptionError where the ciphertext is not what was asked for.
     """
-    message = incoming.message
-    reason = "it is large, and its beginning is not that of an encrypted message"
-    if incoming.whole:
-        kind = shape.classify(message, structure.read)
-        if kind.encrypted:
-            return Delivery(incoming.pieces, False, kind.reason)
-        reason = kind.reason
+    kind, incoming = look(incoming, hold)
+    if kind.encrypted:
+        return Delivery(incoming.pieces, False, kind.reason)
     recipients = find()
     if recipients is None:
         return Delivery(incoming.pieces, False, "its owner has no key set up")
-    protected = pgpmime.protect(message, policy)
+    protected = pgpmime.protect(incoming.message, policy)
     before, behind = pgpmime.frame(protected, boundary)
     ciphertext = _Ciphertext(store, protected.eol)
     encrypt(chain([protected.inside], incoming.rest), ciphertext.take, recipients)
     ciphertext.check(recipients.fingerprints)
-    return Delivery(chain([before], store, [behind]), True, reason, recipients.fingerprints)
+    return Delivery(chain([before], store, [behind]), True, kind.reason, recipients.fingerprints)
 
 
 class _Ciphertext:

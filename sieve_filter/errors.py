@@ -48,7 +48,7 @@ class EncryptionError(RefusedError):
 
 
 class SpoolError(RefusedError):
-    """There is no room for the ciphertext of a large message."""
+    """There is no room for a large message, or for its ciphertext."""
 
 
 class DeliveryError(RefusedError):

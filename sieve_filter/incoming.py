@@ -1,18 +1,27 @@
-"""Takes a message in, and keeps no more of it in memory than deciding needs. Pure: pieces in, pieces out."""
+"""Takes a message in, and keeps no more of it than deciding needs. Pure: pieces in, pieces out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from sieve_filter import shape
+from sieve_filter import shape, structure
 from sieve_filter.message import Message, split
+from sieve_filter.shape import Kind, Shape
+
+
+class Store(Protocol):
+    """Holds what is written to it, and gives it back in pieces."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
 
 
 class Incoming(NamedTuple):
     """A message on its way in.
 
-    `message` is all of it where `whole` is true. Else it is a beginning that shows that the message is not encrypted
-    yet, with the header section and some of the body; `rest` are the pieces that follow.
+    `message` is all of it where `whole` is true. Else it is a beginning, with the header section and some of the body;
+    `rest` are the pieces that follow.
     """
 
     message: Message
@@ -26,20 +35,34 @@ class Incoming(NamedTuple):
 
 
 def receive(pieces: Iterator[bytes], small: int) -> Incoming:
-    """Take the message in; of one that has more than `small` octets as little as possible.
-
-    One that may be encrypted already is taken as a whole all the same, for every byte of it has to be looked at.
-    """
+    """Take the message in; of one that has more than `small` octets as little as possible."""
     taken = bytearray()
     for piece in pieces:
         taken += piece
         if len(taken) > small:
-            break
-    beginning = split(bytes(taken))
-    if len(taken) <= small:
-        return Incoming(beginning, True, ())
-    if not shape.may_be_encrypted(beginning):
-        return Incoming(beginning, False, pieces)
-    for piece in pieces:
-        taken += piece
+            beginning = split(bytes(taken))
+            if beginning.settled:
+                return Incoming(beginning, False, pieces)
+            small = 2 * len(taken)
     return Incoming(split(bytes(taken)), True, ())
+
+
+def look(incoming: Incoming, hold: Callable[[], Store]) -> tuple[Shape, Incoming]:
+    """What the message is; and the message once more, for looking at it takes its pieces.
+
+    A large one that may be encrypted already is put into what `hold` makes: all of it has to be looked at. Only where
+    it has not the usual form is it taken into memory as a whole.
+    """
+    if incoming.whole:
+        return shape.classify(incoming.message, structure.read), incoming
+    if not shape.may_be_encrypted(incoming.message):
+        return Shape(Kind.PLAIN, "it is large, and its beginning is not that of an encrypted message"), incoming
+    from sieve_filter.skim import Skim  # small messages do without
+
+    held = hold()
+    skim = Skim(incoming.message)
+    for piece in incoming.rest:
+        held.write(piece)
+        skim.feed(piece)
+    incoming = incoming._replace(rest=held)
+    return skim.finish() or shape.classify(split(b"".join(incoming.pieces)), structure.read), incoming

@@ -18,7 +18,7 @@ from sieve_filter.incoming import Incoming, receive
 from sieve_filter.keyring import Recipients
 from sieve_filter.limits import SMALL_OCTETS
 from sieve_filter.message import Message
-from sieve_filter.spool import Spool
+from sieve_filter.spool import MemoryFile, Spool
 
 # What of a Message-ID goes into a log line: what RFC 5322 section 3.6.4 allows, and no more than a line takes.
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,200}>")
@@ -124,7 +124,7 @@ def encrypt_for_owner(
     policy = POLICIES[options.header_policy or settings.header_policy]
     boundary = b"_cryptomail_" + os.urandom(16).hex().encode("ascii")
     encrypt = engines.choose(settings, large=not incoming.whole)
-    return deliver(incoming, policy, find, encrypt, boundary, Spool())
+    return deliver(incoming, policy, find, encrypt, boundary, Spool(), MemoryFile)
 
 
 def _find_in_script(pieces: Sequence[str], minimum_bits: int, accept_expired: bool) -> Recipients:

@@ -71,6 +71,10 @@ QUARANTINE_SECONDS = 30
 # A message up to this size is in memory as a whole while it is looked at, in some five copies at most.
 SMALL_OCTETS = 2_000_000
 
+# What stands around the lines of ciphertext in a large message, before them and behind: two parts' header sections and
+# those of an armor have 23,000 octets at most. Where it is more, the message is taken into memory as a whole.
+FRAME_OCTETS = 50_000
+
 # A message that brings a key. Most programs' mail has some 50 KB of it; more than a key's certificates may have, twice.
 KEY_MAIL_OCTETS = 5_000_000
 KEY_MAIL_DEPTH = 10

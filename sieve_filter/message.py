@@ -52,6 +52,15 @@ class Message(NamedTuple):
         return self.body_start > self.header_end
 
     @property
+    def settled(self) -> bool:
+        """Whether all that follows `raw`, where this is the beginning of a message, belongs to the body.
+
+        What looks like the body is perhaps half a field's name, or half a line end.
+        """
+        body = self.body
+        return bool(body.lstrip(b"\r")) and (self.separated or LINE_END.search(body) is not None)
+
+    @property
     def eol(self) -> bytes:
         """The line end that lines added to this message take: LF if its first line has that, else CRLF."""
         first = LINE_END.search(self.raw)

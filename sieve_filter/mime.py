@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sieve_filter import limits
 
-_WHITE_SPACE = b" \t\r\n"
+WHITE_SPACE = b" \t\r\n"
 _SPACES = re.compile(rb"[ \t\r\n]*+")
 _COMMENT_TEXT = re.compile(rb"(?:[^()\\]|\\.)*+", re.DOTALL)
 _TOKEN = re.compile(rb"[!#-'*+\-.0-9A-Z^-~]++")  # RFC 2045 section 5.1
@@ -93,18 +93,20 @@ def decode_base64(text: bytes) -> bytes | None:
 
     RFC 2045 section 6.8 lets a reader skip other characters; here they could be text that somebody is able to read.
     """
-    packed = text.translate(None, _WHITE_SPACE)
+    packed = text.translate(None, WHITE_SPACE)
     if len(packed) % 4 or not _BASE64.fullmatch(packed):
         return None
     return binascii.a2b_base64(packed)
 
 
 def split_multipart(body: bytes, boundary: bytes) -> Multipart | None:
-    """Take the body of a multipart apart, or None when it has more parts than the limit.
+    """Take the body of a multipart apart, or None when it has more parts than the limit, or its boundary a line end.
 
     A delimiter line is the boundary between two hyphens and the end of the line, or two more hyphens in the closing
     one, and white space (RFC 2046 section 5.1.1). A body without any is all preamble.
     """
+    if b"\n" in boundary:
+        return None
     line = re.compile(rb"\n--" + re.escape(boundary) + rb"(--)?[ \t]*+\r?(?=\n|\Z)")
     text = b"\n" + body  # the delimiter may be the first line; and the line end before one belongs to it
     pieces: list[bytes] = []

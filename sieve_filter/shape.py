@@ -10,7 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from sieve_filter import cms, limits
-from sieve_filter.message import LINE_END, Message, split
+from sieve_filter.message import Message, split
 from sieve_filter.mime import ContentType, content_type, decode, decode_base64, split_multipart, transfer_encoding
 from sieve_filter.packets import EncryptedMessage, Walker, encrypted_payload
 from sieve_filter.structure import Structure, StructureError
@@ -62,33 +62,35 @@ class Shape(NamedTuple):
 
 
 Reader = Callable[[bytes], Structure]
+Opener = Callable[[bytes], EncryptedMessage | None]
 
 
-def classify(message: Message, reader: Reader | None = None) -> Shape:
+def classify(message: Message, reader: Reader | None = None, opener: Opener = encrypted_payload) -> Shape:
     """What `message` is. Any message at all has a shape; the time it takes is proportional to its size.
 
-    Where the Content-Type cannot be read from its bytes, `reader` (structure.read) is asked for it. Only for that: the
-    body is then looked at as always, so that no reading of mail-parser's can hide a byte of it.
+    Where the Content-Type cannot be read from its bytes, `reader` (structure.read) is asked for it, and gets the header
+    section. The body is looked at as always, so that no reading of mail-parser's can hide a byte of it. `opener` says
+    what a text that must be OpenPGP is encrypted to.
     """
     content = _content(message)
     if content is not None:
-        return _shape(message, content)
+        return _shape(message, content, opener)
     unknown = Shape(Kind.PLAIN, "its Content-Type cannot be read", certain=False)
     if reader is None:
         return unknown
     try:
-        return _shape(message, reader(message.raw).content)
+        return _shape(message, reader(message.raw[: message.body_start]).content, opener)
     except StructureError:
         return unknown
 
 
 def may_be_encrypted(beginning: Message) -> bool:
-    """Whether `classify` may call a message encrypted that begins like this; for large ones, which are not kept.
+    """Whether `classify` may call a message encrypted that begins like this; for large ones, not to hold the others.
 
     Where the answer is False, no continuation changes it.
     """
-    if not beginning.body or not (beginning.separated or LINE_END.search(beginning.body)):
-        return True  # more header fields may come: what looks like the body is perhaps half a field's name
+    if not beginning.settled:
+        return True
     content = _content(beginning)
     if content is None or content.media_type in _PKCS7 or content.media_type == b"multipart/encrypted":
         return True
@@ -138,19 +140,19 @@ def _may_begin_encrypted(beginning: Message) -> bool:
     return not walker.malformed
 
 
-def _shape(message: Message, content: ContentType) -> Shape:
+def _shape(message: Message, content: ContentType, opener: Opener) -> Shape:
     """What `message` is, given its Content-Type."""
     if content.media_type == b"multipart/signed":
         return Shape(Kind.SIGNED, "multipart/signed")
     if content.media_type in _PKCS7:
         return _smime(message)
     if content.media_type == b"multipart/encrypted":
-        return _multipart_encrypted(message, content)
+        return _multipart_encrypted(message, content, opener)
     shape = None
     if content.media_type == b"multipart/mixed":
-        shape = _multipart_mixed(message, content)
+        shape = _multipart_mixed(message, content, opener)
     elif content.media_type == _TEXT.media_type:
-        shape = _text(message)
+        shape = _text(message, opener)
     return shape or _plain(message.body)
 
 
@@ -174,7 +176,7 @@ def _smime(message: Message) -> Shape:
     return Shape(Kind.CLAIMS_ENCRYPTED, "an S/MIME type, but the content is not wholly enveloped data")
 
 
-def _multipart_encrypted(message: Message, content: ContentType) -> Shape:
+def _multipart_encrypted(message: Message, content: ContentType, opener: Opener) -> Shape:
     """PGP/MIME (RFC 3156 section 4): exactly two parts, "Version: 1" and the encrypted message."""
     protocol = content.parameters.get(b"protocol", _CONTROL)
     if protocol.strip().lower() != _CONTROL:
@@ -186,20 +188,20 @@ def _multipart_encrypted(message: Message, content: ContentType) -> Shape:
         return Shape(Kind.CLAIMS_ENCRYPTED, "multipart/encrypted, but it does not have two parts")
     if not _is_control(parts[0]):
         return Shape(Kind.CLAIMS_ENCRYPTED, "multipart/encrypted, but its first part is not the version")
-    encrypted = _encrypted(parts[1])
+    encrypted = _encrypted(parts[1], opener)
     if encrypted is None:
         reason = "multipart/encrypted, but its second part is not an OpenPGP encrypted message"
         return Shape(Kind.CLAIMS_ENCRYPTED, reason)
     return Shape(Kind.PGP_MIME, "PGP/MIME with an OpenPGP encrypted message", _key_ids([encrypted]))
 
 
-def _multipart_mixed(message: Message, content: ContentType) -> Shape | None:
+def _multipart_mixed(message: Message, content: ContentType, opener: Opener) -> Shape | None:
     """PGP/MIME as Exchange leaves it, or inline PGP with attachments that are encrypted each by itself."""
     parts = _parts(message, content)
     if not parts:
         return None
     rest = parts[1:] if _is_empty_text(parts[0]) else parts
-    if len(rest) == 2 and _is_control(rest[0]) and (encrypted := _encrypted(rest[1])):
+    if len(rest) == 2 and _is_control(rest[0]) and (encrypted := _encrypted(rest[1], opener)):
         return Shape(
             Kind.PGP_MIME,
             "PGP/MIME with an OpenPGP encrypted message, its type changed to multipart/mixed",
@@ -207,20 +209,20 @@ def _multipart_mixed(message: Message, content: ContentType) -> Shape | None:
         )
     if _media_type(parts[0]) != _TEXT.media_type:
         return None
-    messages = [encrypted for part in parts if (encrypted := _encrypted(part))]
+    messages = [encrypted for part in parts if (encrypted := _encrypted(part, opener))]
     if len(messages) < len(parts):
         return None
     return Shape(Kind.INLINE_PGP, "its text and each attachment are OpenPGP encrypted messages", _key_ids(messages))
 
 
-def _text(message: Message) -> Shape | None:
+def _text(message: Message, opener: Opener) -> Shape | None:
     """Inline PGP: text that is one encrypted message, or is signed in the clear; None when it cannot be decoded."""
     text = _decoded(message)
     if text is None:
         return None
     if text.lstrip().startswith(_CLEARSIGNED):
         return Shape(Kind.SIGNED, "text signed in the clear")
-    encrypted = encrypted_payload(text)
+    encrypted = opener(text)
     if encrypted is None:
         return _plain(text)
     return Shape(Kind.INLINE_PGP, "its text is one OpenPGP encrypted message", _key_ids([encrypted]))
@@ -258,9 +260,9 @@ def _is_empty_text(part: Message) -> bool:
     return text is not None and not text.strip()
 
 
-def _encrypted(part: Message) -> EncryptedMessage | None:
+def _encrypted(part: Message, opener: Opener = encrypted_payload) -> EncryptedMessage | None:
     data = _decoded(part)
-    return None if data is None else encrypted_payload(data)
+    return None if data is None else opener(data)
 
 
 def _content(message: Message) -> ContentType | None:

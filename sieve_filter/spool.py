@@ -1,7 +1,8 @@
-"""Holds ciphertext until all of it is there: in memory where it is little, else in a file without a name."""
+"""Holds a message until all of it is there: ciphertext in a file without a name, what may be clear text in memory."""
 
 import os
 from collections.abc import Iterator
+from io import FileIO
 from typing import IO
 
 from sieve_filter.errors import SpoolError
@@ -15,10 +16,36 @@ def directory() -> str:
     return os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108  # the files have no name, or a random one
 
 
+class MemoryFile:
+    """Written from its beginning to its end, and then read likewise. It is for clear text.
+
+    The file has no name, and lies on no disk: it is swapped at most, as the memory of a process is. Raises SpoolError.
+    """
+
+    def __init__(self) -> None:
+        from weakref import finalize  # small messages do without
+
+        try:
+            self._file = FileIO(os.memfd_create("message"), "r+")
+        except OSError as error:
+            raise _no_memory(error) from error
+        finalize(self, self._file.close)
+
+    def write(self, data: bytes) -> None:
+        try:
+            _write(self._file, data)
+        except OSError as error:
+            raise _no_memory(error) from error
+
+    def __iter__(self) -> Iterator[bytes]:
+        return _read(self._file)
+
+
 class Spool:
     """Written from its beginning to its end, and then read likewise. `size` counts octets.
 
-    The file lies in TMPDIR, or in /var/tmp. Nothing but ciphertext may be written to it. Raises SpoolError.
+    Little is in memory; the file lies in TMPDIR, or in /var/tmp. Nothing but ciphertext may be written to it. Raises
+    SpoolError.
     """
 
     def __init__(self) -> None:
@@ -37,9 +64,7 @@ class Spool:
             yield bytes(self._memory)
             return
         self._flush()
-        self._file.seek(0)
-        while piece := self._file.read(_PIECE):
-            yield piece
+        yield from _read(self._file)
 
     def __del__(self) -> None:
         if self._file is not None:
@@ -51,10 +76,24 @@ class Spool:
                 from tempfile import TemporaryFile  # slow to load, and small messages do without
 
                 self._file = TemporaryFile(buffering=0, dir=directory())  # noqa: SIM115  # closed with its owner
-            rest = memoryview(self._memory)
-            while rest:
-                rest = rest[self._file.write(rest) :]
-            rest.release()
+            _write(self._file, self._memory)
         except OSError as error:
             raise SpoolError(f"the encrypted message cannot be kept in {directory()}: {error.strerror}") from error
         self._memory = bytearray()
+
+
+def _write(file: IO[bytes], data: bytes | bytearray) -> None:
+    with memoryview(data) as rest:
+        position = 0
+        while position < len(rest):
+            position += file.write(rest[position:])
+
+
+def _read(file: IO[bytes]) -> Iterator[bytes]:
+    file.seek(0)
+    while piece := file.read(_PIECE):
+        yield piece
+
+
+def _no_memory(error: OSError) -> SpoolError:
+    return SpoolError(f"the message cannot be kept in memory: {error.strerror}")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sieve_filter.armor import Dearmor, dearmor
+from sieve_filter.armor import Content, Dearmor, content_start, dearmor
 from sieve_filter.packets import encrypted_message
 from tests.samples import ARMORED, CIPHERTEXT, LITERAL, Home, armor, crc24, home
 
@@ -74,12 +74,71 @@ def test_the_checksum_is_that_of_the_standard(data: bytes) -> None:
     assert crc24(data) != wrong
 
 
+@pytest.mark.parametrize("size", [2**20 - 1, 2**20, 2**20 + 1, 2**21 + 100_000])
+def test_the_checksum_of_megabytes_is_that_of_gnupg(home: Home, size: int) -> None:
+    data = os.urandom(size)
+    armored = home.gpg("--enarmor", data=data).replace(b"PGP ARMORED FILE", b"PGP MESSAGE")
+    assert armored.count(b"\n=") == 1
+    assert dearmor(armored) == data
+    changed = data[:-1] + bytes([data[-1] ^ 1])
+    wrong = home.gpg("--enarmor", data=changed).replace(b"PGP ARMORED FILE", b"PGP MESSAGE")
+    checksum = armored[armored.rindex(b"\n=") :][:6]
+    assert dearmor(wrong[: wrong.rindex(b"\n=")] + checksum + wrong[wrong.rindex(b"\n=") + 6 :]) is None
+
+
 @settings(max_examples=300)
 @given(st.integers(0, len(ARMORED) - 1), st.integers(1, 255))
 def test_armor_with_a_changed_octet_is_refused_or_means_the_same(index: int, change: int) -> None:
     changed = bytearray(ARMORED)
     changed[index] ^= change
     assert dearmor(bytes(changed)) in (None, CIPHERTEXT)
+
+
+def by_lines(data: bytes, *cuts: int) -> bytes | None:
+    """What comes out of an armor whose content is cut before these lines."""
+    start = content_start(data)
+    if start is None:
+        return None
+    content = Content()
+    octets = b""
+    line_ends = [place for place in range(start, len(data)) if data[place] == ord("\n")]
+    for end in sorted({line_ends[cut % len(line_ends)] for cut in cuts}):
+        try:
+            octets += content.feed(data[start:end])
+        except ValueError:
+            break
+        start = end
+    rest = content.finish(data[start:])
+    return None if rest is None else octets + rest
+
+
+CHANGES = st.sampled_from(
+    [b"", b"\n", b" ", b"\t\r", b"\v", b"\f\n", b"=", b"==", b"=AAAA", b"\n=AAAA", b"A", b"AAAA", b"-"]
+)
+
+
+@settings(max_examples=1_000)
+@given(
+    st.binary(max_size=60),
+    st.sampled_from([b"\n", b"\r\n"]),
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 2), CHANGES), max_size=3),
+    st.lists(st.integers(0, 20), max_size=5),
+)
+def test_lines_may_come_one_after_the_other(
+    data: bytes, eol: bytes, checksum: bool, changes: list[tuple[int, int, bytes]], cuts: list[int]
+) -> None:
+    armored = armor(data, eol=eol, checksum=checksum)
+    for place, count, change in changes:
+        armored = armored[:place] + change + armored[place + count :]
+    assert by_lines(armored, *cuts) == dearmor(armored)
+
+
+def test_lines_may_be_many(written: list[bytes]) -> None:
+    for armored in written:
+        assert dearmor(armored) is not None
+        assert by_lines(armored, *range(500)) == dearmor(armored)
+        assert by_lines(armored.replace(b"\n", b"\r\n"), *range(0, 500, 3)) == dearmor(armored)
 
 
 HEAD = b"-----BEGIN PGP MESSAGE-----\n"

@@ -1,4 +1,4 @@
-"""A message is taken in as a whole where all of it has to be looked at, and only then."""
+"""A large message is held where all of it has to be looked at, and only then."""
 
 import base64
 import os
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sieve_filter.incoming import receive
+from sieve_filter.incoming import look, receive
 from sieve_filter.limits import SMALL_OCTETS
 from sieve_filter.message import split
 from sieve_filter.shape import classify, may_be_encrypted
@@ -132,13 +132,52 @@ def test_little_is_held_of_a_large_message_and_all_of_it_comes(name: str) -> Non
     assert b"".join(incoming.pieces) == LARGE[name]
 
 
+class Held:
+    """Holds what is written to it, and says how much of it there is."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.pieces)
+
+
+def unexpected() -> Held:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_message_is_not_held_to_be_looked_at(name: str) -> None:
+    kind, incoming = look(receive(pieces(LARGE[name]), 100_000), unexpected)
+    assert not kind.encrypted
+    assert b"".join(incoming.pieces) == LARGE[name]
+
+
 @pytest.mark.parametrize("name", ENCRYPTED)
 @pytest.mark.parametrize("size", [1, 7, 100, 65_536])
-def test_all_is_held_of_a_message_that_is_encrypted(name: str, size: int) -> None:
-    incoming = receive(pieces(ENCRYPTED[name], size), 50)
-    assert incoming.whole
-    assert incoming.message == split(ENCRYPTED[name])
-    assert b"".join(incoming.pieces) == ENCRYPTED[name]
+def test_all_of_a_large_message_that_may_be_encrypted_is_looked_at(name: str, size: int) -> None:
+    for raw in (ENCRYPTED[name], ENCRYPTED[name] + b"This can be read.\n"):
+        kind, incoming = look(receive(pieces(raw, size), 50), Held)
+        assert kind.encrypted == classify(split(raw)).encrypted
+        assert b"".join(incoming.pieces) == raw
+
+
+@given(any_message, st.integers(1, 50), st.integers(0, 300))
+def test_every_message_comes_out_as_it_went_in_when_it_was_looked_at(raw: bytes, size: int, small: int) -> None:
+    kind, incoming = look(receive(pieces(raw, size), small), Held)
+    assert kind.encrypted == classify(split(raw)).encrypted
+    assert b"".join(incoming.pieces) == raw
+
+
+def test_a_header_section_is_taken_in_however_long_it_is() -> None:
+    raw = b"Subject: s\n" * 1_000 + b"\nHi!\n" * 10_000
+    incoming = receive(pieces(raw, 100), 50)
+    assert not incoming.whole
+    assert incoming.message.fields == split(raw).fields
+    assert len(incoming.message.raw) < 30_000
 
 
 @given(any_message, st.integers(1, 50), st.integers(0, 300))

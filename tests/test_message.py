@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from sieve_filter.message import split
 from tests.messages import any_message
@@ -62,3 +63,31 @@ def test_five_megabytes_of_anything_are_split_in_seconds(unit: bytes) -> None:
     started = time.process_time()
     split(b"A: b\r\n" + unit * (5_000_000 // len(unit)))
     assert time.process_time() - started < 5
+
+
+@given(any_message, st.integers(0, 5_000))
+@example(b"Content-Type: text/html\r\n\r\r\nHi!", 27)
+@example(b"no field at all: ", 10)
+def test_header_section_is_settled_when_nothing_can_change_it(raw: bytes, length: int) -> None:
+    beginning, message = split(raw[:length]), split(raw)
+    if beginning.settled:
+        assert beginning.fields == message.fields
+        assert (beginning.header_end, beginning.body_start) == (message.header_end, message.body_start)
+
+
+@pytest.mark.parametrize(
+    ("raw", "settled"),
+    [
+        (b"", False),
+        (b"A: b", False),
+        (b"A: b\r\n\r\n", False),
+        (b"A: b\r\n\r\nx", True),
+        (b"A: b\nno", False),
+        (b"A: b\nno field\n", True),
+        (b"A: b\n\r", False),
+        (b"A: b\n\r\r", False),
+        (b"A: b\n\r\rx", True),
+    ],
+)
+def test_header_section_is_settled_with_the_first_octet_of_the_body(raw: bytes, settled: bool) -> None:
+    assert split(raw).settled is settled

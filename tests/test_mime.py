@@ -134,6 +134,12 @@ def test_a_boundary_with_special_characters_is_taken_literally() -> None:
     assert split_multipart(b"--ab\nx", b".*") == Multipart(b"--ab\nx", (), b"", False)
 
 
+def test_a_boundary_of_two_lines_divides_nothing() -> None:
+    content = content_type(b"multipart/mixed; boundary*=''a%0Ab")
+    assert content is not None
+    assert split_multipart(b"--a\nb\nx\n--a\nb--", content.parameters[b"boundary"]) is None
+
+
 def test_more_parts_than_the_limit_are_not_taken_apart() -> None:
     most = split_multipart(b"--b\nx\n" * limits.MULTIPART_PARTS + b"--b--", b"b")
     assert most is not None

@@ -293,6 +293,18 @@ def test_what_mail_parser_reads_does_not_hide_a_byte() -> None:
         assert classify(split(raw), structure.read).kind is Kind.CLAIMS_ENCRYPTED
 
 
+def test_mail_parser_gets_nothing_but_the_header_section() -> None:
+    """Of a large message, it would make many copies."""
+    given: list[bytes] = []
+
+    def reader(raw: bytes) -> Structure:
+        given.append(raw)
+        return structure.read(raw)
+
+    assert classify(split(UNCLEAR), reader).encrypted
+    assert given == [UNCLEAR[: split(UNCLEAR).body_start]]
+
+
 def test_a_clear_content_type_needs_no_mail_parser() -> None:
     def unexpected(raw: bytes) -> Structure:
         raise AssertionError

@@ -1,4 +1,4 @@
-"""The spool gives back what was written to it, and leaves nothing behind."""
+"""The spool and the memory file give back what was written to them, and leave nothing behind."""
 
 import os
 import resource
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter.errors import SpoolError
-from sieve_filter.spool import Spool
+from sieve_filter.spool import MemoryFile, Spool
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +107,40 @@ def test_directory_that_nobody_names_is_a_sound_one(value: str | None, monkeypat
     (file,) = descriptors() - before
     assert file.startswith("/var/tmp/")
     assert spool.size == 2_000_001
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20))
+def test_what_was_written_to_memory_comes_back(pieces: list[bytes]) -> None:
+    memory = MemoryFile()
+    for piece in pieces:
+        memory.write(piece)
+    assert b"".join(memory) == b"".join(pieces)
+    assert b"".join(memory) == b"".join(pieces), "a second time"
+
+
+def test_memory_file_lies_on_no_disk_and_goes_with_its_owner(directory: Path) -> None:
+    before = descriptors()
+    memory = MemoryFile()
+    memory.write(b"x" * 5_000_000)
+    assert not list(directory.iterdir())
+    (file,) = descriptors() - before
+    assert file.startswith("/memfd:")
+    next(iter(memory))
+    del memory
+    assert descriptors() == before
+
+
+def test_memory_file_that_cannot_grow_is_a_temporary_failure() -> None:
+    memory = MemoryFile()
+    with room_for(1_000_000), pytest.raises(SpoolError, match="in memory: File too large"):
+        memory.write(b"x" * 1_500_000)
+
+
+def test_memory_file_that_cannot_be_made_is_a_temporary_failure() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(SpoolError, match="in memory: Too many open files"):
+            MemoryFile()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

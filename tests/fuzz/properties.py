@@ -6,6 +6,7 @@ from sieve_filter import cms, keymail, listing, lmtp, mime, owner, packets, pgpm
 from sieve_filter.errors import UsageError
 from sieve_filter.hcp import POLICIES
 from sieve_filter.message import split
+from sieve_filter.skim import Skim
 
 
 def check(data: bytes) -> None:
@@ -24,6 +25,13 @@ def _message(data: bytes) -> None:
         assert all(shape.may_be_encrypted(split(data[:end])) for end in range(message.body_start, len(data), 50))
         # Ciphertext has no room for a word more.
         assert not shape.classify(split(data + b"\r\nThis can be read.\r\n")).encrypted
+    for length in range(message.body_start, len(data), 1 + len(data) // 10):
+        beginning = split(data[:length])
+        if beginning.settled:
+            skim = Skim(beginning)
+            for start in range(length, len(data), 7):
+                skim.feed(data[start : start + 7])
+            assert skim.finish() in (None, verdict)
     for policy in POLICIES.values():
         protected = pgpmime.protect(message, policy)
         assert pgpmime.restore(protected.inside) == data

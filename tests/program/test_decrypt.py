@@ -15,7 +15,7 @@ from sieve_filter.hcp import POLICIES
 from sieve_filter.incoming import receive
 from sieve_filter.keyring import Keyrings, Recipients, find
 from sieve_filter.owner import identify
-from sieve_filter.spool import Spool
+from sieve_filter.spool import MemoryFile, Spool
 from tests.messages import any_message
 from tests.program.conftest import ALICE, Server, run
 
@@ -45,7 +45,7 @@ def test_any_message_decrypts_to_exactly_what_arrived(
         gpg.encrypt(source, sink, to.homes, to.fingerprints, "zlib")
 
     incoming = receive(iter([raw]), limits.SMALL_OCTETS)
-    delivery = deliver(incoming, POLICIES[policy], recipients, encrypt, b"_b_", Spool())
+    delivery = deliver(incoming, POLICIES[policy], recipients, encrypt, b"_b_", Spool(), MemoryFile)
     assert delivery.encrypted
     assert decryption.decrypt(b"".join(delivery.output)) == raw
 

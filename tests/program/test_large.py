@@ -1,5 +1,6 @@
 """Large messages pass through `cryptomail filter` in pieces: they cost time, but no memory."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -50,10 +51,41 @@ def test_message_of_30_mb_is_unchanged_where_the_owner_has_no_key(server: Server
     assert stored == LARGE
 
 
-def test_message_of_30_mb_that_is_encrypted_already_is_unchanged(enrolled: Server, tmp_path: Path) -> None:
-    """It is the one that is held as a whole, for every octet of it has to be looked at."""
+@pytest.mark.parametrize("eol", [b"\r\n", b"\n"])
+def test_message_of_30_mb_that_is_encrypted_already_is_unchanged(eol: bytes, enrolled: Server, tmp_path: Path) -> None:
     _, once, _, _ = filter_and_measure(enrolled, LARGE, tmp_path)
-    assert filter_and_measure(enrolled, once, tmp_path)[:3] == (0, once, "")
+    once = once.replace(b"\r\n", eol)
+    code, stored, complaint, kilobytes = filter_and_measure(enrolled, once, tmp_path)
+    assert (code, complaint) == (0, "")
+    assert stored == once
+    assert kilobytes < MOST_KILOBYTES
+
+
+def test_message_of_30_mb_that_only_claims_to_be_encrypted_is_encrypted_in_little_memory(
+    enrolled: Server, tmp_path: Path, alice: Owner
+) -> None:
+    _, once, _, _ = filter_and_measure(enrolled, LARGE, tmp_path)
+    claiming = once + b"This can be read.\r\n"
+    code, stored, complaint, kilobytes = filter_and_measure(enrolled, claiming, tmp_path)
+    assert (code, complaint) == (0, "")
+    assert kilobytes < MOST_KILOBYTES
+    assert pgpmime.restore(alice.gpg("--decrypt", data=armor_in(stored))) == claiming
+
+
+def test_message_of_30_mb_of_another_encrypted_form_is_unchanged(enrolled: Server, tmp_path: Path) -> None:
+    """It is taken into memory as a whole."""
+    _, once, _, _ = filter_and_measure(enrolled, LARGE, tmp_path)
+    message = b"Content-Transfer-Encoding: base64\r\n\r\n" + base64.encodebytes(armor_in(once))
+    assert filter_and_measure(enrolled, message, tmp_path)[:3] == (0, message, "")
+
+
+def test_message_above_the_limit_that_may_be_encrypted_is_not_taken_in(enrolled: Server, tmp_path: Path) -> None:
+    _, once, _, _ = filter_and_measure(enrolled, LARGE, tmp_path)
+    enrolled.config.write_text("size_limit = 5_000_000\n")
+    code, stored, complaint, kilobytes = filter_and_measure(enrolled, once, tmp_path)
+    assert (code, stored) == (75, b"")
+    assert "<1@example.com>" in complaint
+    assert kilobytes < MOST_KILOBYTES
 
 
 @pytest.mark.parametrize("limit", [1_000, 1_000_000, 5_000_000])
