@@ -8,6 +8,7 @@ again. Where there are more users than KEYS, several get the same key.
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -42,13 +43,13 @@ def main() -> None:
     with TemporaryDirectory(prefix="keys-") as temporary:
         folder = Path(options.certificates or Path(temporary, "certificates"))
         keys = _keys(folder, min(KEYS, max(options.users)))
-        print("  users   import a second   again a second   check --all s   a second")
+        print("  users   import a second   again a second   check --all s   a second   largest process, MB")
         for count in options.users:
             with TemporaryDirectory(prefix="keys-") as directory:
                 first, again, check = _measure(Path(directory), keys, count, options.system_users)
             print(
                 f"{count:7} {first:8.1f} {count / first:8.0f} {again:7.1f} {count / again:8.0f}"
-                f" {check:15.1f} {count / check:10.0f}"
+                f" {check:15.1f} {count / check:10.0f} {_largest():21.0f}"
             )
 
 
@@ -75,6 +76,11 @@ def _seconds(*arguments: str) -> float:
     started = time.perf_counter()
     subprocess.run([sys.executable, "-m", "sieve_filter", "keys", *arguments], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
+
+
+def _largest() -> float:
+    """The most memory that a process among all so far had, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1_000_000
 
 
 def _keys(folder: Path, count: int) -> list[bytes]:
