@@ -81,10 +81,13 @@ def send(server: smtplib.LMTP, to: Envelope, message: Iterable[bytes], check: Ca
     original = f" ORCPT=rfc822;{_xtext(to.original_recipient)}" if to.original_recipient != to.recipient else ""
     try:
         server.command_encoding = "utf-8"
-        _demand(2, *server.ehlo())  # LHLO
-        _demand(2, *server.docmd("MAIL", f"FROM:<{to.sender}> BODY=8BITMIME"))
-        _demand(2, *server.docmd("RCPT", f"TO:<{to.recipient}>{original}"))
-        _demand(3, *server.docmd("DATA"))
+        _demand(2, *server.docmd("LHLO", server.local_hostname))
+        # LMTP servers must take commands without having been waited for (RFC 2033 section 5, RFC 2920).
+        server.putcmd("MAIL", f"FROM:<{to.sender}> BODY=8BITMIME")
+        server.putcmd("RCPT", f"TO:<{to.recipient}>{original}")
+        server.putcmd("DATA")
+        for kind in (2, 2, 3):
+            _demand(kind, *server.getreply())
         for piece in _dot_stuffed(message):
             server.send(piece)
         check()
