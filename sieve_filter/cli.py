@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from sieve_filter import __version__, execmode, job, post
+from sieve_filter import __version__, execmode, post
+from sieve_filter import options as sieve_options
 from sieve_filter.errors import FileError
 from sieve_filter.post import Post
 
@@ -33,7 +34,7 @@ def _main(config_file: str, defaults: Post) -> int:
 
 
 def _parser(defaults: Post) -> argparse.ArgumentParser:
-    parser = job.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
+    parser = sieve_options.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
     parser.add_argument("--version", action="version", version=f"cryptomail {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -94,7 +95,7 @@ def _count(text: str) -> int:
 
 
 def _add_options(command: argparse.ArgumentParser) -> None:
-    job.add_options(command)
+    sieve_options.add_options(command)
     for name in _ENVELOPE:
         command.add_argument(f"--{name}", help=f"use this instead of {name.upper()} from the environment")
 
@@ -105,12 +106,13 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _filter(options: argparse.Namespace, config_file: str) -> int:
-    return execmode.run(options, _environment(options), config_file, execmode.pass_on)
+    return execmode.run(sieve_options.chosen(options), _environment(options), config_file, execmode.pass_on)
 
 
 def _seal(options: argparse.Namespace, config_file: str) -> int:
     environment = _environment(options)
-    return execmode.run(options, environment, config_file, execmode.seal(options.socket, environment))
+    finish = execmode.seal(options.socket, environment)
+    return execmode.run(sieve_options.chosen(options), environment, config_file, finish)
 
 
 def _worker(options: argparse.Namespace, config_file: str) -> int:

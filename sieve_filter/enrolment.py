@@ -206,9 +206,7 @@ def _before(whose: Owner, settings: Settings) -> Standing:
 
 def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], settings: Settings) -> bytes:
     """`message`, encrypted to exactly those keys in the keyrings of `whose`. Raises CryptomailError."""
-    parser = job.Parser(prog="cryptomail")
-    job.add_options(parser)
-    options = parser.parse_args(["--require", *(f"--key={one}" for one in fingerprints)])
+    options = job.Options(key=fingerprints, require=True)
     incoming = Incoming(split(message), True, ())
     environment = {"USER": whose.user, "HOME": whose.home}
     engines = Engines(lambda _: None, lasting=False)

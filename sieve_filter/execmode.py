@@ -1,6 +1,5 @@
 """One message through one process: standard input, environment and options in; standard output and exit code out."""
 
-import argparse
 import os
 import resource
 import signal
@@ -14,13 +13,14 @@ from sieve_filter.config import Settings
 from sieve_filter.delivery import Delivery
 from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError, FileError, TimedOutError
+from sieve_filter.job import Options
 from sieve_filter.message import split
 
 _PIECE = 65536  # octets: what a pipe of Linux holds
 
 
 def run(
-    options: argparse.Namespace,
+    options: Options,
     environment: Mapping[str, str],
     config_file: str,
     finish: Callable[[Delivery], Iterable[bytes]],

@@ -1,24 +1,23 @@
 """What Pigeonhole's extprograms plugin starts, one function for each directory of programs.
 
-Anybody who can upload a Sieve script chooses the filter's arguments. So only the options of `job.add_options` are
+Anybody who can upload a Sieve script chooses the filter's arguments. So only the options of `options.add_options` are
 there, and a configuration file must belong to root, or to whoever installed this program.
 """
 
-import argparse
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from sieve_filter import execmode, job
+from sieve_filter import execmode
 from sieve_filter.delivery import Delivery
+from sieve_filter.errors import UsageError
+from sieve_filter.job import Options
 
 
 def filter_main(config_file: str) -> int:
     """`filter "cryptomail" [OPTION...]`: the message in, the message to store out. Returns an exit code."""
-    parser = job.Parser(prog="cryptomail", description="Encrypts one message.")
-    job.add_options(parser)
-    return execmode.guarded(lambda: _run(parser.parse_args(sys.argv[1:]), config_file, execmode.pass_on))
+    return execmode.guarded(lambda: _run(sys.argv[1:], config_file, execmode.pass_on))
 
 
 def execute_main(config_file: str, socket_path: str) -> int:
@@ -26,11 +25,7 @@ def execute_main(config_file: str, socket_path: str) -> int:
 
     `socket_path` is the LMTP service that takes encrypted messages. Returns an exit code.
     """
-    parser = job.Parser(prog="cryptomail", description="Encrypts one message, and delivers it.")
-    seal = parser.add_subparsers(required=True, metavar="COMMAND").add_parser("seal")
-    job.add_options(seal)
-    finish = execmode.seal(socket_path, os.environ)
-    return execmode.guarded(lambda: _run(parser.parse_args(sys.argv[1:]), config_file, finish))
+    return execmode.guarded(lambda: _seal(config_file, socket_path))
 
 
 def drop_privileges() -> None:
@@ -40,8 +35,22 @@ def drop_privileges() -> None:
     os.setresuid(user, user, user)
 
 
-def _run(options: argparse.Namespace, config_file: str, finish: Callable[[Delivery], Iterable[bytes]]) -> int:
+def _seal(config_file: str, socket_path: str) -> int:
+    if sys.argv[1:2] != ["seal"]:
+        raise UsageError("the only command here is: seal")
+    return _run(sys.argv[2:], config_file, execmode.seal(socket_path, os.environ))
+
+
+def _run(arguments: Sequence[str], config_file: str, finish: Callable[[Delivery], Iterable[bytes]]) -> int:
     drop_privileges()
     gc.disable()  # the process ends with its one message
     trusted_owners = frozenset({0, os.stat(__file__).st_uid})
-    return execmode.run(options, os.environ, config_file, finish, trusted_owners)
+    return execmode.run(_options(arguments), os.environ, config_file, finish, trusted_owners)
+
+
+def _options(arguments: Sequence[str]) -> Options:
+    if not arguments:
+        return Options()
+    from sieve_filter import options  # the global script gives none
+
+    return options.parse(arguments)

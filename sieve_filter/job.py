@@ -1,15 +1,14 @@
 """One message for one owner: from options, environment and settings to what may be stored."""
 
-import argparse
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, NoReturn
+from typing import NamedTuple
 
 from sieve_filter import config, keyring, owner
-from sieve_filter.config import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings
+from sieve_filter.config import ENCRYPT_ANYWAY, STORE_PLAIN, Settings
 from sieve_filter.delivery import Delivery, deliver
 from sieve_filter.engine import Engines
 from sieve_filter.errors import ConfigError, ExpiredKeyError, NoKeyError, TooLargeError, UnusableKeyError, UsageError
@@ -24,43 +23,17 @@ from sieve_filter.spool import MemoryFile, Spool
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,200}>")
 
 
-class _Formatter(argparse.HelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=100)  # asking the terminal would load shutil, at each delivery
+class Options(NamedTuple):
+    """What a Sieve script may choose, as `options.add_options` explains it: none of it reaches beyond the caller's own
+    mail and keys.
+    """
 
-
-class Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as every other error is reported, instead of printing the usage and exiting."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **settings)
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that a Sieve script may give: none of them reaches beyond the caller's own mail and keys."""
-    parser.add_argument(
-        "--key",
-        action="append",
-        default=[],
-        metavar="FPR|ADDRESS",
-        help="encrypt to this key from the owner's keyrings, and no other; exact match; may be repeated",
-    )
-    parser.add_argument(
-        "--keydata",
-        nargs="+",
-        default=[],
-        metavar="BASE64",
-        help="encrypt to this key, and to none in a keyring; may be cut into several pieces",
-    )
-    parser.add_argument("--require", action="store_true", help="fail when the owner has no key")
-    parser.add_argument(
-        "--on-expired", choices=(ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN), help="what to do when every key has expired"
-    )
-    parser.add_argument("--header-policy", choices=list(POLICIES), help="which header fields stay readable")
-    parser.add_argument("--config", metavar="FILE", help="settings to use instead of the installed ones")
+    key: Sequence[str] = ()
+    keydata: Sequence[str] = ()
+    require: bool = False
+    on_expired: str | None = None
+    header_policy: str | None = None
+    config: str | None = None
 
 
 def settings(named: str | None, installed: str, trusted_owners: frozenset[int] | None) -> Settings:
@@ -81,7 +54,7 @@ def receive_message(pieces: Iterator[bytes], settings: Settings) -> Incoming:
 
 def encrypt_for_owner(
     incoming: Incoming,
-    options: argparse.Namespace,
+    options: Options,
     environment: Mapping[str, str],
     settings: Settings,
     engines: Engines,

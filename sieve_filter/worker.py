@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn, cast
 
-from sieve_filter import errors, job, lmtp, owner, scriptprotocol
+from sieve_filter import errors, job, lmtp, options, owner, scriptprotocol
 from sieve_filter.delivery import Delivery
 from sieve_filter.engine import Engines
 from sieve_filter.errors import DeliveryError, TimedOutError, UsageError
@@ -93,8 +93,6 @@ class _Worker:
         self._log = master.log
         self._engines = Engines(lambda text: self._log("warning", errors.printable(text)), lasting=True)
         self._trusted_owners = frozenset({0, Path(__file__).stat().st_uid})
-        self._parser = job.Parser(prog="cryptomail", add_help=False)  # --help would end this process
-        job.add_options(self._parser)
 
     def answer(self, connection: socket.socket) -> None:
         """Answer one request; whatever happens, this process goes on, and no answer is "yes" by mistake."""
@@ -153,12 +151,12 @@ class _Worker:
         if seals and request.arguments[:1] != ("seal",):
             raise UsageError("the only command here is: seal")
         connected = prepare(request if seals else None)
-        options = self._parser.parse_args(request.arguments[1:] if seals else request.arguments)
-        settings = job.settings(options.config, self._service.config_file, self._trusted_owners)
+        chosen = options.parse(request.arguments[1:] if seals else request.arguments)
+        settings = job.settings(chosen.config, self._service.config_file, self._trusted_owners)
         signal.alarm(settings.time_limit)
         incoming = job.receive_message(progress.received(beginning, connection), settings)
         progress.message_id = job.message_id(incoming.message)
-        delivery = job.encrypt_for_owner(incoming, options, request.environment, settings, self._engines)
+        delivery = job.encrypt_for_owner(incoming, chosen, request.environment, settings, self._engines)
         delivery = delivery._replace(output=progress.stored(delivery.output))
         output = delivery.output
         if seals:

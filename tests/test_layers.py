@@ -28,6 +28,7 @@ ORDER = [
         "keydata",
         "timelimit",
         "job",
+        "options",
         "lmtp",
         "execmode",
         "scriptprotocol",
