@@ -22,9 +22,17 @@ def main(
 ) -> int:
     """Run the subcommand that `sys.argv` names. `socket_path` and what follows: see post.Post.
 
-    Returns an exit code of sysexits(3).
+    Returns an exit code of sysexits(3); of `keys check`, one of Nagios' plugins.
     """
-    return execmode.guarded(lambda: _main(config_file, Post(socket_path, sendmail_path, folder)))
+
+    def work() -> int:
+        return _main(config_file, Post(socket_path, sendmail_path, folder))
+
+    if sys.argv[1:3] == ["keys", "check"]:
+        from sieve_filter import keycommand  # it loads more than a filter has time for
+
+        return keycommand.guarded_check(work)
+    return execmode.guarded(work)
 
 
 def _main(config_file: str, defaults: Post) -> int:

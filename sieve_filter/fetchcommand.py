@@ -21,9 +21,8 @@ from sieve_filter import (
 from sieve_filter.certificate import Certificate
 from sieve_filter.enrol import REFUSED, REVOKED, Outcome
 from sieve_filter.enrolment import Desk
-from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
-from sieve_filter.keycommand import Site
-from sieve_filter.keyreport import OwnerState
+from sieve_filter.errors import CryptomailError, KeyringError, RefusedKeyError, ServiceError, UsageError
+from sieve_filter.keycommand import Failure, Site
 from sieve_filter.lookup import Answer
 from sieve_filter.owner import Owner
 from sieve_filter.parallel import Identity
@@ -129,17 +128,16 @@ def _enrolled(
 ) -> list[tuple[Identity, Owner, frozenset[str]]]:
     """The owners who have keys in the place for them, and these; what is wrong with others goes into `outcomes`."""
 
+    failures: list[Failure] = []
+
     def owners() -> Iterator[tuple[Identity, Owner]]:
-        for one in [keycommand.one_owner(options.user, site)] if options.user else keycommand.all_owners(site):
-            if isinstance(one, OwnerState):
-                outcomes.append(Outcome(one.user, "", "", refresh.FAILED, one.notes[0]))
-                continue
+        for identity, whose in keycommand.owners(options.user, site, failures):
             try:
-                _address(one[1])
+                _address(whose)
             except UsageError as error:
-                outcomes.append(Outcome(one[1].user, "", "", refresh.FAILED, str(error)))
+                failures.append(Failure(whose.user, error))
             else:
-                yield one
+                yield identity, whose
 
     enrolled: list[tuple[Identity, Owner, frozenset[str]]] = []
     keyrings = site.settings.keyrings
@@ -147,11 +145,14 @@ def _enrolled(
     for chunk, founds in parallel.each(keycommand.in_chunks(owners(), lambda _: 1), work):
         for whose, found in zip(chunk, founds, strict=True):
             if isinstance(found, str):
-                outcomes.append(Outcome(whose.user, "", "", refresh.FAILED, found))
+                failures.append(Failure(whose.user, KeyringError(found)))
             elif found:
                 enrolled.append((parallel.identity_of(whose.home), whose, found))
             elif options.user:
                 raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}: use keys fetch")
+    if options.user:
+        keycommand.finish(failures)
+    outcomes += [Outcome(one.user, "", "", refresh.FAILED, str(one.error)) for one in failures]
     return enrolled
 
 

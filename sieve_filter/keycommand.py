@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +17,7 @@ from sieve_filter import (
     config,
     enrol,
     enrolment,
+    errors,
     execmode,
     homes,
     keyreport,
@@ -38,6 +39,7 @@ from sieve_filter.errors import (
     ConfigError,
     CryptomailError,
     FileError,
+    KeyringError,
     NoKeyError,
     RefusedKeyError,
     ServiceError,
@@ -374,38 +376,39 @@ def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
     return os.EX_OK
 
 
-def all_owners(site: Site) -> Iterator[tuple[Identity, Owner] | OwnerState]:
-    """All owners, each with whose right their keyring is looked at; or why that cannot be."""
-    return (one_owner(user, site) for user in homes.everybody(site.template))
+class Failure(NamedTuple):
+    """Whose keys cannot be looked at, and why."""
+
+    user: str
+    error: CryptomailError
 
 
-def one_owner(user: str, site: Site) -> tuple[Identity, Owner] | OwnerState:
-    """An owner by name, with whose right their keyring is looked at; or why that cannot be."""
-    try:
-        whose = site.owner(user)
-        return parallel.identity_of(whose.home), whose
-    except CryptomailError as error:
-        return keyreport.unknown(user, str(error))
+def owners(user: str | None, site: Site, failures: list[Failure]) -> Iterator[tuple[Identity, Owner]]:
+    """The owner of that name, or all, each with whose rights their keyring is looked at.
+
+    Of whom that cannot be told is added to `failures`.
+    """
+    for name in [user] if user else homes.everybody(site.template):
+        try:
+            whose = site.owner(name)
+            identity = parallel.identity_of(whose.home)
+        except CryptomailError as error:
+            failures.append(Failure(name, error))
+        else:
+            yield identity, whose
 
 
-def _states(options: argparse.Namespace, site: Site, warn_days: int = 30) -> list[OwnerState]:
-    """The states of the owners that are asked for, by name."""
+def _states(options: argparse.Namespace, site: Site, failures: list[Failure], warn_days: int = 30) -> list[OwnerState]:
+    """The states of the owners that are asked for, by name. Who cannot be looked at is added to `failures` too."""
     settings = site.settings
     rules = enrolment.rules(settings, warn_days, int(time.time()))
     states: list[OwnerState] = []
-
-    def owners() -> Iterator[tuple[Identity, Owner]]:
-        for one in [one_owner(options.user, site)] if options.user else all_owners(site):
-            if isinstance(one, OwnerState):
-                states.append(one)
-            else:
-                yield one
-
     work = functools.partial(survey.look, keyrings=settings.keyrings)
-    for _, founds in parallel.each(in_chunks(owners(), lambda _: 1), work):
+    for _, founds in parallel.each(in_chunks(owners(options.user, site, failures), lambda _: 1), work):
         for found in founds:
             if found.error:
                 states.append(keyreport.unreadable(found.user, found.home, found.error))
+                failures.append(Failure(found.user, KeyringError(found.error)))
                 continue
             try:
                 addresses = found.addresses if found.shared else None
@@ -413,35 +416,55 @@ def _states(options: argparse.Namespace, site: Site, warn_days: int = 30) -> lis
             except (ValueError, IndexError) as error:
                 state = keyreport.unreadable(found.user, found.home, f"cannot read gpg's listing: {error}")
             states.append(state)
+    there = {one.user for one in states}
+    states += [keyreport.unknown(one.user, str(one.error)) for one in failures if one.user not in there]
     return sorted(states, key=lambda one: one.user)
 
 
+def finish(failures: Sequence[Failure]) -> int:
+    """The exit code, where nothing failed; else raises what is told last, after a line for each where there are more.
+
+    The code is that of the first failure.
+    """
+    if not failures:
+        return os.EX_OK
+    if len(failures) == 1:
+        raise type(failures[0].error)(f"{failures[0].user}: {failures[0].error}")
+    for one in failures:
+        execmode.warn(f"{one.user}: {one.error}")
+    raise type(failures[0].error)(f"the keys of {len(failures)} users cannot be looked at")
+
+
 def _list(options: argparse.Namespace, site: Site) -> int:
-    states = _states(options, site)
+    failures: list[Failure] = []
+    states = _states(options, site, failures)
     if options.json:
         _write(keyreport.as_json(states))
-    else:
+    elif options.all or not failures:
         _table(("user", "key", "addresses", "expires", "state"), keyreport.rows(states))
-        for line in (f"{one.user}: {one.notes[0]}" for one in states if one.notes and not one.keys and one.state):
-            print(f"cryptomail: {line}", file=sys.stderr)
-    return os.EX_OK
+        failed = {one.user for one in failures}
+        for one in states:
+            if one.notes and not one.keys and one.state and one.user not in failed:
+                execmode.warn(f"{one.user}: {one.notes[0]}")
+    return finish(failures)
 
 
 def _show(options: argparse.Namespace, site: Site) -> int:
-    states = _states(options, site)
-    _write(keyreport.as_json(states) if options.json else "\n".join(keyreport.details(states[0])))
-    return os.EX_OK
+    failures: list[Failure] = []
+    states = _states(options, site, failures)
+    if options.json:
+        _write(keyreport.as_json(states))
+    elif not failures:
+        _write("\n".join(keyreport.details(states[0])))
+    return finish(failures)
 
 
 def _check(options: argparse.Namespace, site: Site) -> int:
     if options.json and options.prometheus:
         raise UsageError("--json or --prometheus, not both")
-    try:
-        states = _states(options, site, options.warn_days)
-        if options.notify:
-            _notify(states, site, post.chosen(options))
-    except CryptomailError as error:  # a monitor knows four exit codes only
-        states = [keyreport.unknown(options.user or "everybody", str(error))]
+    states = _states(options, site, [], options.warn_days)
+    if options.notify:
+        _notify(states, site, post.chosen(options))
     if options.prometheus:
         _write(keyreport.as_prometheus(states))
     elif options.json:
@@ -449,6 +472,26 @@ def _check(options: argparse.Namespace, site: Site) -> int:
     else:
         _write("\n".join([keyreport.summary(states), *keyreport.lines(states)]))
     return keyreport.worst(states)
+
+
+def guarded_check(work: Callable[[], int]) -> int:
+    """Do `work`, which is `keys check`: a monitor knows four exit codes only, and reads standard output.
+
+    Where it fails, whatever the reason, it is told that nothing is known, in the form that the command line asks for.
+    """
+    try:
+        return work()
+    except Exception as error:
+        failed = [keyreport.unknown("everybody", str(errors.known(error)))]
+    if "--prometheus" in sys.argv:
+        text = keyreport.as_prometheus(failed)
+    elif "--json" in sys.argv:
+        text = keyreport.as_json(failed)
+    else:
+        text = keyreport.cannot(failed[0])
+    with suppress(FileError):  # nobody reads it
+        _write(text)
+    return keyreport.UNKNOWN
 
 
 def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
@@ -527,9 +570,9 @@ def _export(options: argparse.Namespace, site: Site) -> int:
         return os.EX_OK
     written = 0
     domains: set[str] = set()
+    failures: list[Failure] = []
     work = functools.partial(survey.export, keyrings=keyrings)
-    owners = (one for one in all_owners(site) if not isinstance(one, OwnerState))
-    for chunk, exports in parallel.each(in_chunks(owners, lambda _: 1), work):
+    for chunk, exports in parallel.each(in_chunks(owners(None, site, failures), lambda _: 1), work):
         for whose, found in zip(chunk, exports, strict=True):
             # Section 3.1 of the draft: a file holds keys with that address only.
             fits = [one for one in found.values() if whose.user.lower() in _addresses(one)]
@@ -539,8 +582,9 @@ def _export(options: argparse.Namespace, site: Site) -> int:
                 written += 1
     for domain in domains:
         _put(Path(options.wkd, wkd.policy_path(domain)), wkd.POLICY)
-    _write(f"{written} users' keys written to {options.wkd}, for {len(domains)} domains")
-    return os.EX_OK
+    whose_keys = "1 user's keys" if written == 1 else f"{written} users' keys"
+    _write(f"{whose_keys} written to {options.wkd}, for {keyreport.counted(len(domains), 'domain')}")
+    return finish(failures)
 
 
 def _addresses(packets: bytes) -> frozenset[str]:

@@ -109,13 +109,27 @@ def worst(states: Iterable[OwnerState]) -> int:
     return max(levels, key=_WORSE.index) if levels else UNKNOWN
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things, in words."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def cannot(state: OwnerState) -> str:
+    """The one line of a check that could not be done."""
+    return f"KEYS {NAMES[state.state]} - {'; '.join(state.notes)}"
+
+
 def summary(states: Sequence[OwnerState]) -> str:
     """One line in the manner of Nagios' plugins: state, numbers, and behind a bar the numbers for a machine."""
     counts = {name: sum(one.state == code for one in states) for code, name in enumerate(NAMES)}
     keyless = sum(not one.keys and one.state == OK for one in states)
     worse = ", ".join(f"{counts[name]} {name.lower()}" for name in ("CRITICAL", "UNKNOWN", "WARNING") if counts[name])
     numbers = " ".join(f"{name.lower()}={count}" for name, count in counts.items())
-    text = f"{len(states)} users" + (f", {keyless} without a key" if keyless else "") + (f": {worse}" if worse else "")
+    text = (
+        counted(len(states), "user")
+        + (f", {keyless} without a key" if keyless else "")
+        + (f": {worse}" if worse else "")
+    )
     return f"KEYS {NAMES[worst(states)]} - {text} | users={len(states)} {numbers} without_key={keyless}"
 
 
