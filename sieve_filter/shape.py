@@ -239,12 +239,18 @@ def _parts(message: Message, content: ContentType) -> list[Message] | None:
 
 
 def _has_bare_header(part: Message) -> bool:
-    """Whether the part's header section is a few short Content-* fields, and an empty line ends it."""
+    """Whether the part's header section is a few short Content-* fields, and an empty line ends it.
+
+    Python's email package, and so alot and others, write MIME-Version into parts too.
+    """
     return (
         part.separated
         and len(part.fields) <= limits.PART_FIELDS
         and sum(len(field.raw) for field in part.fields) == part.header_end  # else a line in it is no field
-        and all(field.name.startswith(b"content-") for field in part.fields)
+        and all(
+            field.name.startswith(b"content-") or (field.name == b"mime-version" and field.value == b"1.0")
+            for field in part.fields
+        )
         and all(len(field.raw) <= limits.PART_FIELD_OCTETS for field in part.fields)
     )
 

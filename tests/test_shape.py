@@ -3,6 +3,11 @@
 import base64
 import quopri
 import time
+from collections.abc import Callable
+from email.encoders import encode_7or8bit, encode_base64, encode_noop
+from email.message import Message as PythonMessage
+from email.mime.application import MIMEApplication
+from email.mime.multipart import MIMEMultipart
 
 import pytest
 from hypothesis import given, settings
@@ -90,6 +95,29 @@ def test_pgp_mime_is_encrypted(raw: bytes) -> None:
     assert shape(raw).kind is Kind.PGP_MIME
     assert shape(raw).encrypted
     assert shape(raw).key_ids == (KEY_ID,)
+
+
+def written_by_python(encode: Callable[[PythonMessage], None], charset: str | None) -> bytes:
+    """PGP/MIME made with Python's own email package, which writes "MIME-Version: 1.0" into each part."""
+    whole = MIMEMultipart("encrypted", protocol="application/pgp-encrypted")
+    whole["Subject"] = "hello"
+    for data, subtype in ((b"Version: 1\n", "pgp-encrypted"), (ARMORED, "octet-stream")):
+        inner = MIMEApplication(data.decode(), subtype, encode)
+        if charset:
+            inner.set_charset(charset)
+        whole.attach(inner)
+    return whole.as_bytes()
+
+
+@pytest.mark.parametrize("encode", [encode_noop, encode_7or8bit, encode_base64])
+@pytest.mark.parametrize("charset", [None, "us-ascii"], ids=["plain", "as-alot-does"])
+def test_pgp_mime_as_python_programs_write_it_is_encrypted(
+    encode: Callable[[PythonMessage], None], charset: str | None
+) -> None:
+    raw = written_by_python(encode, charset)
+    assert raw.count(b"MIME-Version: 1.0\n") == 3
+    assert shape(raw).kind is Kind.PGP_MIME
+    assert not shape(raw.replace(b"MIME-Version: 1.0", b"MIME-Version: at noon")).encrypted
 
 
 @pytest.mark.parametrize(
