@@ -7,11 +7,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.errors import ConfigError, ExpiredKeyError, UnusableKeyError
+from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
+from sieve_filter.errors import ConfigError
 from sieve_filter.hcp import POLICIES
 from sieve_filter.keyring import Keyrings
 
-STORE_PLAIN, REFUSE, ENCRYPT_ANYWAY = "store-plain", "refuse", "encrypt-anyway"  # decisions
 AUTO, GNUPG, SEQUOIA = "auto", "gnupg", "sequoia"  # engines
 
 
@@ -33,11 +33,6 @@ class Settings(NamedTuple):
     expired_key: str = ENCRYPT_ANYWAY
     too_large: str = REFUSE
     aliases: Mapping[str, tuple[str, ...]] = {}  # a Mapping cannot be written to
-
-
-def decision(settings: Settings, error: UnusableKeyError) -> str:
-    """What is done with mail for an owner whose keys are not usable for that reason."""
-    return settings.expired_key if isinstance(error, ExpiredKeyError) else settings.unusable_key
 
 
 def load(path: str, trusted_owners: frozenset[int] | None = None) -> Settings:

@@ -6,15 +6,16 @@ from typing import NamedTuple
 
 from sieve_filter import pgpmime
 from sieve_filter.armor import Dearmor
+from sieve_filter.decision import Encrypt, StoreClear
 from sieve_filter.errors import EncryptionError
 from sieve_filter.hcp import Policy
 from sieve_filter.incoming import Incoming, Store, look
-from sieve_filter.keyring import Recipients
 from sieve_filter.packets import Walker
+from sieve_filter.recipients import Recipients
 
 Sink = Callable[[bytes], object]
-Find = Callable[[], Recipients | None]
-Encrypt = Callable[[Iterable[bytes], Sink, Recipients], object]
+Decide = Callable[[], Encrypt | StoreClear]
+Engine = Callable[[Iterable[bytes], Sink, Recipients], object]
 
 
 class Delivery(NamedTuple):
@@ -31,23 +32,24 @@ class Delivery(NamedTuple):
 def deliver(
     incoming: Incoming,
     policy: Policy,
-    find: Find,
-    encrypt: Encrypt,
+    decide: Decide,
+    encrypt: Engine,
     boundary: bytes,
     store: Store,
     hold: Callable[[], Store],
 ) -> Delivery:
-    """Encrypt the message into `store`, unless it is encrypted already, or `find` knows no key.
+    """Encrypt the message into `store`, unless it is encrypted already, or `decide` says to leave it.
 
-    What `hold` makes gets what may be clear text. Raises what `find`, `encrypt`, `store` and `hold` raise, and
+    What `hold` makes gets what may be clear text. Raises what `decide`, `encrypt`, `store` and `hold` raise, and
     EncryptionError where the ciphertext is not what was asked for.
     """
     kind, incoming = look(incoming, hold)
     if kind.encrypted:
         return Delivery(incoming.pieces, False, kind.reason)
-    recipients = find()
-    if recipients is None:
-        return Delivery(incoming.pieces, False, "its owner has no key set up")
+    decided = decide()
+    if isinstance(decided, StoreClear):
+        return Delivery(incoming.pieces, False, decided.reason)
+    recipients = decided.recipients
     protected = pgpmime.protect(incoming.message, policy)
     before, behind = pgpmime.frame(protected, boundary)
     ciphertext = _Ciphertext(store, protected.eol)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 
 from sieve_filter import gpg, sequoia
 from sieve_filter.config import AUTO, SEQUOIA, Settings
-from sieve_filter.delivery import Encrypt, Sink
+from sieve_filter.delivery import Engine, Sink
 from sieve_filter.errors import ConfigError
-from sieve_filter.keyring import Recipients
+from sieve_filter.recipients import Recipients
 from sieve_filter.sequoia import UnsuitableError
 
 Warn = Callable[[str], object]
@@ -23,7 +23,7 @@ class Engines:
         self._lasting = lasting
         self._unsuitable: set[Recipients] = set()
 
-    def choose(self, settings: Settings, *, large: bool) -> Encrypt:
+    def choose(self, settings: Settings, *, large: bool) -> Engine:
         """What encrypts the next message; a `large` one goes through GnuPG, which does not hold it in memory.
 
         Raises ConfigError where Sequoia is asked for and not installed.

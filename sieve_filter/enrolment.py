@@ -5,6 +5,7 @@ Runs with the rights of the user whose mail files they are, and for nobody but t
 
 import os
 import time
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -17,7 +18,6 @@ from sieve_filter import (
     job,
     keymail,
     keyreport,
-    keyring,
     limits,
     listing,
     notice,
@@ -25,18 +25,14 @@ from sieve_filter import (
     survey,
 )
 from sieve_filter.certificate import Certificate
-from sieve_filter.config import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings, decision
+from sieve_filter.config import Settings
+from sieve_filter.decision import Wait
 from sieve_filter.engine import Engines
 from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome, Verdicts
-from sieve_filter.errors import (
-    CryptomailError,
-    DeliveryError,
-    KeyringError,
-    UnusableKeyError,
-    UsageError,
-)
+from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
 from sieve_filter.incoming import Incoming
-from sieve_filter.keyreport import OwnerState, Rules
+from sieve_filter.job import Options
+from sieve_filter.keyreport import OwnerState
 from sieve_filter.message import split
 from sieve_filter.notice import KeyFacts, Stamp, Words
 from sieve_filter.owner import Owner
@@ -56,7 +52,7 @@ class Desk(NamedTuple):
 class Standing(NamedTuple):
     """What a delivery finds of an owner's keys: their state, and those that mail is encrypted to.
 
-    `used` is None where there are keys but mail waits, for none of them may be encrypted to.
+    `used` is None where mail waits, because there is no key that it may be encrypted to.
     """
 
     state: OwnerState
@@ -100,40 +96,13 @@ def order(whose: Owner, certificates: tuple[Certificate, ...], settings: Setting
     return Order(whose.user, keyring_home, certificates, whose.addresses, named, as_file)
 
 
-def rules(settings: Settings, warn_days: int, now: int) -> Rules:
-    """By what an owner's keys are judged; `now` is in seconds since 1970."""
-    return Rules(
-        minimum_bits=settings.keyrings.minimum_bits,
-        warn_days=warn_days,
-        now=now,
-        key_needed=settings.no_key == REFUSE,
-        expired_serve=settings.expired_key == ENCRYPT_ANYWAY,
-        expired_clear=settings.expired_key == STORE_PLAIN,
-        unusable_clear=settings.unusable_key == STORE_PLAIN,
-    )
-
-
 def standing(whose: Owner, settings: Settings) -> Standing:
     """How it is with the keys of `whose`. Raises CryptomailError where they cannot be read."""
-    (found,) = survey.look([whose], settings.keyrings)
-    if found.error:
-        raise KeyringError(found.error)
+    found, decision, state = survey.survey(whose, settings, _WARN_DAYS)
+    if isinstance(decision, Wait):
+        return Standing(state, None)
     now = int(time.time())
-    addresses = found.addresses if found.shared else None
-    state = keyreport.judge(
-        whose.user, found.home, found.listing, addresses, found.notes, rules(settings, _WARN_DAYS, now)
-    )
-    try:
-        # A delivery's own answer: expired keys may serve all the same.
-        expired = settings.expired_key == ENCRYPT_ANYWAY
-        recipients = keyring.find(whose, settings.keyrings, accept_expired=expired)
-    except UnusableKeyError as error:
-        return Standing(state, () if decision(settings, error) == STORE_PLAIN else None)
-    subkeys = set(recipients.fingerprints if recipients else ())
-    keys = {
-        key.fingerprint for key in listing.parse(found.listing) if subkeys & {one.fingerprint for one in key.subkeys}
-    }
-    names = listing.user_ids(found.listing)
+    names = {name: ids for holding in found.holdings for name, ids in listing.user_ids(holding.listing).items()}
     return Standing(
         state,
         tuple(
@@ -144,7 +113,7 @@ def standing(whose: Owner, settings: Settings) -> Standing:
                 one.problem if one.expires is not None and one.expires <= now else "",
             )
             for one in state.keys
-            if one.fingerprint in keys
+            if one.used
         ),
     )
 
@@ -201,12 +170,15 @@ def _before(whose: Owner, settings: Settings) -> Standing:
     try:
         return standing(whose, settings)
     except CryptomailError as error:  # what was used cannot be told then
-        return Standing(keyreport.unreadable(whose.user, "", str(error)), ())
+        return Standing(keyreport.unreadable(whose.user, str(error)), ())
 
 
 def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], settings: Settings) -> bytes:
     """`message`, encrypted to exactly those keys in the keyrings of `whose`. Raises CryptomailError."""
-    options = job.Options(key=fingerprints, require=True)
+    return _encrypted(message, whose, Options(key=fingerprints), settings)
+
+
+def _encrypted(message: bytes, whose: Owner, options: Options, settings: Settings) -> bytes:
     incoming = Incoming(split(message), True, ())
     environment = {"USER": whose.user, "HOME": whose.home}
     engines = Engines(lambda _: None, lasting=False)
@@ -299,12 +271,14 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
 
     Out: how many keys are left in the keyring. Raises CryptomailError.
     """
-    keys = standing(whose, desk.settings).state.keys
-    last = all(one.fingerprint == fingerprint for one in keys)
-    message = notice.message(whose.user, notice.removal_notice(fingerprint, last), stamp())
-    with suppress(CryptomailError):  # it was revoked, say; then in clear, for there is no secret in it
-        message = encrypted(message, whose, [fingerprint], desk.settings)
-    left = enrol.remove(place(desk.settings, whose), fingerprint)
+    keyring_home = place(desk.settings, whose)
+    keyrings = desk.settings.keyrings
+    (held,) = survey.export([whose], keyrings._replace(owner=keyrings.owner[:1]))
+    left = enrol.remove(keyring_home, fingerprint)
+    words = notice.removal_notice(fingerprint, standing(whose, desk.settings).used)
+    message = notice.message(whose.user, words, stamp())
+    with suppress(CryptomailError):  # it was revoked, say; then in clear, because there is no secret in it
+        message = _encrypted(message, whose, Options(keydata=[b64encode(held[fingerprint]).decode()]), desk.settings)
     _deliver(message, whose, desk)
     return left
 

@@ -71,14 +71,15 @@ def run(home: str, arguments: Sequence[str], source: Iterable[bytes], sink: Sink
     return Ended(code, said.decode("utf-8", "replace"))
 
 
-def list_keys(home: str, patterns: Sequence[str] = ()) -> bytes:
+def list_keys(home: str, patterns: Sequence[str] = (), *, signatures: bool = False) -> bytes:
     """The public keys in the GnuPG home `home`, as colon-separated records; those that match `patterns` if given.
 
-    A pattern is a fingerprint, or an address in angle brackets, which GnuPG compares as a whole. Raises KeyringError
-    where the keyring cannot be read.
+    With `signatures`, there is a record for each of these too. A pattern is a fingerprint, or an address in angle
+    brackets, which GnuPG compares as a whole. Raises KeyringError where the keyring cannot be read.
     """
     listing = bytearray()
-    arguments = ["--list-keys", "--fingerprint", "--fingerprint", *patterns]  # of keys, and of subkeys too
+    action = "--list-sigs" if signatures else "--list-keys"
+    arguments = [action, "--fingerprint", "--fingerprint", *patterns]  # of keys, and of subkeys too
     try:
         ended = run(home, arguments, (), listing.extend)
     except (OSError, ValueError) as error:

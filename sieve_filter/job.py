@@ -8,15 +8,16 @@ from itertools import chain
 from typing import NamedTuple
 
 from sieve_filter import config, keyring, owner
-from sieve_filter.config import ENCRYPT_ANYWAY, STORE_PLAIN, Settings
+from sieve_filter.config import Settings
+from sieve_filter.decision import STORE_PLAIN, Encrypt, Rules, StoreClear, Wait, decide
 from sieve_filter.delivery import Delivery, deliver
 from sieve_filter.engine import Engines
-from sieve_filter.errors import ConfigError, ExpiredKeyError, NoKeyError, TooLargeError, UnusableKeyError, UsageError
+from sieve_filter.errors import ConfigError, TooLargeError, UsageError
 from sieve_filter.hcp import POLICIES
 from sieve_filter.incoming import Incoming, receive
-from sieve_filter.keyring import Recipients
 from sieve_filter.limits import SMALL_OCTETS
 from sieve_filter.message import Message
+from sieve_filter.recipients import Found
 from sieve_filter.spool import MemoryFile, Spool
 
 # What of a Message-ID goes into a log line: what RFC 5322 section 3.6.4 allows, and no more than a line takes.
@@ -66,27 +67,17 @@ def encrypt_for_owner(
     whose = owner.identify(environment, settings.aliases, settings.recipient_delimiter)
     subject = f"message {message_id(incoming.message)} for {whose.user!r}: "
 
-    def find() -> Recipients | None:
-        expired = options.on_expired or settings.expired_key
-        accept_expired = expired == ENCRYPT_ANYWAY
-        recipients: Recipients | None
-        try:
-            if options.keydata:
-                recipients = _find_in_script(options.keydata, settings.keyrings.minimum_bits, accept_expired)
-            else:
-                recipients = keyring.find(whose, settings.keyrings, wanted, accept_expired=accept_expired)
-        except UnusableKeyError as error:
-            decision = expired if isinstance(error, ExpiredKeyError) else settings.unusable_key
-            if decision == STORE_PLAIN and not (wanted or options.keydata or options.require):
-                engines.warn(f"{subject}stored in clear: {error}")
-                return None
-            raise
-        if recipients is None and (options.require or settings.no_key != STORE_PLAIN):
-            raise NoKeyError(f"{whose.user} has no key; set one up in {settings.keyrings.owner[0]}")
-        if recipients is not None and recipients.expired_after is not None:
-            day = time.strftime("%Y-%m-%d", time.gmtime(recipients.expired_after + 1))
+    def decided() -> Encrypt | StoreClear:
+        found = _find_in_script(options.keydata) if options.keydata else keyring.find(whose, settings.keyrings, wanted)
+        decision = decide(found, rules(settings, options), int(time.time()))
+        if isinstance(decision, Wait):
+            raise decision.error
+        if isinstance(decision, StoreClear) and found.holdings:
+            engines.warn(f"{subject}stored in clear: {decision.reason}")
+        if isinstance(decision, Encrypt) and (moment := decision.recipients.expired_after) is not None:
+            day = time.strftime("%Y-%m-%d", time.gmtime(moment + 1))
             engines.warn(f"{subject}encrypted to a key that expired on {day}: renew it")
-        return recipients
+        return decision
 
     if settings.size_limit:
         if len(incoming.message.raw) > settings.size_limit:
@@ -97,13 +88,24 @@ def encrypt_for_owner(
     policy = POLICIES[options.header_policy or settings.header_policy]
     boundary = b"_cryptomail_" + os.urandom(16).hex().encode("ascii")
     encrypt = engines.choose(settings, large=not incoming.whole)
-    return deliver(incoming, policy, find, encrypt, boundary, Spool(), MemoryFile)
+    return deliver(incoming, policy, decided, encrypt, boundary, Spool(), MemoryFile)
 
 
-def _find_in_script(pieces: Sequence[str], minimum_bits: int, accept_expired: bool) -> Recipients:
+def rules(settings: Settings, options: Options) -> Rules:
+    """What `decision.decide` goes by."""
+    return Rules(
+        minimum_bits=settings.keyrings.minimum_bits,
+        no_key=settings.no_key,
+        unusable_key=settings.unusable_key,
+        expired_key=options.on_expired or settings.expired_key,
+        required=options.require,
+    )
+
+
+def _find_in_script(pieces: Sequence[str]) -> Found:
     from sieve_filter import keydata  # others do not pay for its imports
 
-    return keyring.find_in_file(keydata.keyring(pieces), minimum_bits, accept_expired=accept_expired)
+    return keyring.find_in_file(keydata.keyring(pieces))
 
 
 def message_id(message: Message) -> str:

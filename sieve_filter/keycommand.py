@@ -32,7 +32,7 @@ from sieve_filter import (
 )
 from sieve_filter.armor import crc24
 from sieve_filter.certificate import Certificate, Reading
-from sieve_filter.config import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings
+from sieve_filter.config import Settings
 from sieve_filter.enrol import REFUSED, Order, Outcome, Verdicts
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import (
@@ -44,7 +44,6 @@ from sieve_filter.errors import (
     RefusedKeyError,
     ServiceError,
     UnknownUserError,
-    UnusableKeyError,
     UsageError,
 )
 from sieve_filter.keyreport import OwnerState
@@ -400,22 +399,15 @@ def owners(user: str | None, site: Site, failures: list[Failure]) -> Iterator[tu
 
 def _states(options: argparse.Namespace, site: Site, failures: list[Failure], warn_days: int = 30) -> list[OwnerState]:
     """The states of the owners that are asked for, by name. Who cannot be looked at is added to `failures` too."""
-    settings = site.settings
-    rules = enrolment.rules(settings, warn_days, int(time.time()))
     states: list[OwnerState] = []
-    work = functools.partial(survey.look, keyrings=settings.keyrings)
-    for _, founds in parallel.each(in_chunks(owners(options.user, site, failures), lambda _: 1), work):
-        for found in founds:
-            if found.error:
-                states.append(keyreport.unreadable(found.user, found.home, found.error))
-                failures.append(Failure(found.user, KeyringError(found.error)))
-                continue
-            try:
-                addresses = found.addresses if found.shared else None
-                state = keyreport.judge(found.user, found.home, found.listing, addresses, found.notes, rules)
-            except (ValueError, IndexError) as error:
-                state = keyreport.unreadable(found.user, found.home, f"cannot read gpg's listing: {error}")
-            states.append(state)
+    work = functools.partial(survey.look, settings=site.settings, warn_days=warn_days)
+    for chunk, looked in parallel.each(in_chunks(owners(options.user, site, failures), lambda _: 1), work):
+        for whose, state in zip(chunk, looked, strict=True):
+            if isinstance(state, str):
+                states.append(keyreport.unreadable(whose.user, state))
+                failures.append(Failure(whose.user, KeyringError(state)))
+            else:
+                states.append(state)
     there = {one.user for one in states}
     states += [keyreport.unknown(one.user, str(one.error)) for one in failures if one.user not in there]
     return sorted(states, key=lambda one: one.user)
@@ -525,7 +517,7 @@ def _remove(options: argparse.Namespace, site: Site) -> int:
 
 def _test(options: argparse.Namespace, site: Site) -> int:
     whose = site.owner(options.user)
-    fingerprints, why = _try_out(whose, site.settings)
+    fingerprints, why = as_owner(whose, lambda: survey.try_out(whose, site.settings))
     if options.send:
         if not fingerprints:
             raise NoKeyError(f"{whose.user} has no key that mail is encrypted to")
@@ -538,23 +530,6 @@ def _test(options: argparse.Namespace, site: Site) -> int:
     else:
         _write(f"mail for {whose.user} is NOT encrypted: {why}")
     return os.EX_OK
-
-
-def _try_out(whose: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
-    """Encrypt something as a delivery would. Out: to which subkeys; why to none, where a delivery would store in clear.
-
-    Raises CryptomailError where mail would wait.
-    """
-    expired = settings.expired_key == ENCRYPT_ANYWAY
-    try:
-        fingerprints = as_owner(whose, lambda: survey.try_out(whose, settings.keyrings, expired))
-    except UnusableKeyError as error:
-        if config.decision(settings, error) != STORE_PLAIN:
-            raise
-        return (), str(error)
-    if not fingerprints and settings.no_key == REFUSE:
-        raise NoKeyError(f"{whose.user} has no key")
-    return fingerprints, "" if fingerprints else "there is no key"
 
 
 def _export(options: argparse.Namespace, site: Site) -> int:

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from sieve_filter import listing
+from sieve_filter.decision import Decision, Encrypt, StoreClear, Wait
 from sieve_filter.listing import Key, Subkey
+from sieve_filter.recipients import Found, Recipients
 
 # The states of Nagios' plugins, which are their exit codes too; and which counts as worse.
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
@@ -45,57 +47,43 @@ class OwnerState(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What counts as wrong, and what deliveries do then. `now` is seconds since 1970.
-
-    `key_needed` says whether mail waits where there is no key; `expired_serve` whether it is encrypted to expired keys
-    where there are no others, and `expired_clear` and `unusable_clear` whether it is stored in clear, instead of
-    waiting, where all keys have expired, and where they cannot be used for another reason.
-    """
+    """What counts as wrong; `now` is seconds since 1970."""
 
     minimum_bits: int
     warn_days: int
     now: int
-    key_needed: bool
-    expired_serve: bool
-    expired_clear: bool
-    unusable_clear: bool
 
 
-def judge(
-    user: str, home: str, colons: bytes, addresses: frozenset[str] | None, notes: Sequence[str], rules: Rules
-) -> OwnerState:
-    """The state of an owner with the keys in gpg's listing `colons`; where `addresses` is given, keys with one of them.
+def judge(found: Found, decision: Decision, notes: Sequence[str], rules: Rules) -> OwnerState:
+    """The state of an owner whose keys are `found`, with gpg's listing, and for whom a delivery makes that decision.
 
-    Raises ValueError where it is not a listing.
+    `notes` are what is wrong with the keyring's files.
     """
-    keys = [key for key in listing.parse(colons) if addresses is None or key.addresses & addresses]
-    hashed = _hashes(colons)
-    if not keys:
-        return OwnerState(user, "", CRITICAL if rules.key_needed else OK, ("has no key", *notes), ())
+    if not found.holdings:
+        return OwnerState(found.user, "", CRITICAL if isinstance(decision, Wait) else OK, ("has no key", *notes), ())
     state = WARNING if notes else OK
     said = list(notes)
     states: list[KeyState] = []
-    expired_after = listing.expired_after(keys, rules.minimum_bits)
-    if any(isinstance(listing.choose(key, rules.minimum_bits, rules.now), Subkey) for key in keys):
-        expired_after = None  # where there is a good one, expired ones do not count
-    for key in keys:
-        one, level, problem = _judge_key(key, hashed, expired_after if rules.expired_serve else None, rules)
-        states.append(one)
-        if problem:
-            said.append(f"key {key.fingerprint} {problem}")
-            state = max(state, level, key=_WORSE.index)
-    if not any(one.used for one in states):
+    recipients = decision.recipients if isinstance(decision, Encrypt) else Recipients((), (), ())
+    for holding in found.holdings:
+        hashed = _hashes(holding.listing)
+        for key in holding.keys:
+            one, level, problem = _judge_key(key, hashed, recipients, rules)
+            states.append(one)
+            if problem:
+                said.append(f"key {key.fingerprint} {problem}")
+                state = max(state, level, key=_WORSE.index)
+    if not isinstance(decision, Encrypt):
         state = CRITICAL
-        clear = rules.unusable_clear if expired_after is None else rules.expired_clear
-        said.append("mail is stored in clear" if clear else "mail waits")
+        said.append("mail is stored in clear" if isinstance(decision, StoreClear) else "mail waits")
     elif len(states) > 1:
         said.append(f"has {len(states)} keys, of which {sum(bool(one.used) for one in states)} are used")
-    return OwnerState(user, home, state, tuple(said), tuple(states))
+    return OwnerState(found.user, found.holdings[0].home.path, state, tuple(said), tuple(states))
 
 
-def unreadable(user: str, home: str, error: str) -> OwnerState:
+def unreadable(user: str, error: str) -> OwnerState:
     """The state of an owner whose keyring cannot be read: mail waits."""
-    return OwnerState(user, home, CRITICAL, (error,), ())
+    return OwnerState(user, "", CRITICAL, (error,), ())
 
 
 def unknown(user: str, error: str) -> OwnerState:
@@ -204,20 +192,17 @@ def as_prometheus(states: Sequence[OwnerState]) -> str:
 
 
 def _judge_key(
-    key: Key, hashed: Mapping[str, bytes], expired_after: int | None, rules: Rules
+    key: Key, hashed: Mapping[str, bytes], recipients: Recipients, rules: Rules
 ) -> tuple[KeyState, int, str]:
-    """A key, the level of what is wrong with it, and that in words.
-
-    `expired_after` is given where mail is encrypted to keys that were good until then.
-    """
+    """A key, the level of what is wrong with it, and that in words."""
     primary = key.subkeys[0]
+    used = next((one for one in key.subkeys if one.fingerprint in recipients.fingerprints), None)
     chosen = listing.choose(key, rules.minimum_bits, rules.now)
     if isinstance(chosen, str):
-        past = None if expired_after is None else listing.choose(key, rules.minimum_bits, expired_after)
-        if isinstance(past, Subkey):
-            problem = f"{chosen}; mail is encrypted to it all the same: have it renewed"
-            return _state(key, past, _ends(primary, past), problem), WARNING, problem
-        return _state(key, None, primary.expires, chosen), WARNING, f"{chosen}; it is not used"
+        if used is None:
+            return _state(key, None, primary.expires, chosen), WARNING, f"{chosen}; it is not used"
+        problem = f"{chosen}; mail is encrypted to it all the same: have it renewed"
+        return _state(key, used, _ends(primary, used), problem), WARNING, problem
     expires = _ends(primary, chosen)
     level, problem = OK, ""
     if expires is not None and expires - rules.now <= rules.warn_days * _DAY:
@@ -228,7 +213,7 @@ def _judge_key(
         level, problem = WARNING, f"has a primary key of {primary.bits} bits only: have it replaced"
     elif _SHA1 in (hashed.get(chosen.fingerprint), hashed.get(primary.fingerprint)):
         level, problem = WARNING, "is signed with SHA-1: have it renewed with a newer program"
-    return _state(key, chosen, expires, problem), level, problem
+    return _state(key, used, expires, problem), level, problem
 
 
 def _ends(primary: Subkey, chosen: Subkey) -> int | None:

@@ -1,17 +1,16 @@
-"""Finds the keys that an owner's messages are encrypted to, in the owner's own keyrings and nowhere else."""
+"""Finds the keyring that counts for an owner, and the keys in it: the only module that knows which one that is."""
 
 import os
 import re
 import stat
-import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from sieve_filter import gpg, listing
-from sieve_filter.errors import ExpiredKeyError, KeyringError, NoKeyError, UnusableKeyError, UsageError
-from sieve_filter.listing import Key
+from sieve_filter.errors import KeyringError, NoKeyError, UsageError
 from sieve_filter.owner import Owner, expand
+from sieve_filter.recipients import FileVersion, Found, Holding, Home
 
 # A keyring of GnuPG 2.1 and later, of 2.0 and earlier, and of keyboxd (2.3 and later).
 _KEYRING_FILES = ("pubring.kbx", "pubring.gpg", f"{gpg.KEYBOXD}/pubring.db")
@@ -38,38 +37,6 @@ class Keyrings(NamedTuple):
     minimum_bits: int
 
 
-class FileVersion(NamedTuple):
-    """What a file shows when it has been changed; `changed` counts nanoseconds since 1970."""
-
-    inode: int
-    size: int
-    changed: int
-    is_file: bool
-
-
-# The files of a keyring; None for one that is not there.
-Version = tuple[FileVersion | None, ...]
-
-
-class Recipients(NamedTuple):
-    """What to encrypt to: fingerprints of encryption subkeys, the GnuPG homes that hold them, and their versions.
-
-    Where the keys have expired, `expired_after` is the last second at which they were good.
-    """
-
-    homes: tuple[str, ...]
-    fingerprints: tuple[str, ...]
-    versions: tuple[Version, ...]
-    expired_after: int | None = None
-
-
-class Home(NamedTuple):
-    """A GnuPG home or a file of certificates, as it is now."""
-
-    path: str
-    version: Version
-
-
 def parse_wanted(text: str) -> str:
     """A key as somebody names it: a full fingerprint (upper case out) or an address (lower case out).
 
@@ -83,90 +50,62 @@ def parse_wanted(text: str) -> str:
     raise UsageError(f"--key {text!r} is neither a full fingerprint (40 or 64 hexadecimal digits) nor an address")
 
 
-def find(
-    owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = (), *, accept_expired: bool = False
-) -> Recipients | None:
-    """The usable keys of `owner`; or those `wanted` (see `parse_wanted`) from the owner's keyrings, and no others.
+def find(owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = (), *, signatures: bool = False) -> Found:
+    """The keys of `owner` that count, in the one keyring that counts; or those `wanted` (see `parse_wanted`) from the
+    owner's keyrings, and no others. Whether they may be encrypted to is another matter: see `decision`.
 
-    None where the owner has no key. With `accept_expired`, keys of which nothing is wrong but their age serve where
-    there are no others. Raises UnusableKeyError where there are keys but none may be encrypted to (ExpiredKeyError
-    where their age is the reason), NoKeyError where a wanted one is missing, KeyringError where a keyring cannot be
-    read.
+    With `signatures`, each holding has gpg's listing. Raises NoKeyError where a wanted key is missing, KeyringError
+    where a keyring cannot be read.
     """
     if wanted:
         homes = existing((*keyrings.owner, *keyrings.shared), owner)
-        return _find_wanted(wanted, homes, keyrings.minimum_bits, accept_expired)
+        return Found(owner.user, tuple(_find_wanted(one, homes) for one in wanted), named=True)
+    place = expand(keyrings.owner[0], owner) if keyrings.owner else "a keyring"
     for home in existing(keyrings.owner, owner):
-        if keys := _list(home):
-            return _usable(home, keys, keyrings.minimum_bits, accept_expired)
+        if (holding := _list(home, (), signatures)).keys:
+            return Found(owner.user, (holding,), place)
         refuse_damaged(home.path)
     for home in existing(keyrings.shared, owner):
-        if matching := _list_matching(home, sorted(owner.addresses)):
-            return _usable(home, matching, keyrings.minimum_bits, accept_expired)
+        if (holding := _list_matching(home, sorted(owner.addresses), signatures)).keys:
+            return Found(owner.user, (holding,), place)
         refuse_not_whole(home)
-    return None
+    return Found(owner.user, (), place)
 
 
-def find_in_file(path: str, minimum_bits: int, *, accept_expired: bool = False) -> Recipients:
-    """The usable keys in a file of binary certificates. Raises as `find` does, and NoKeyError where there is none."""
+def find_in_file(path: str) -> Found:
+    """The keys in a file of binary certificates, as if the message named them. Raises NoKeyError, KeyringError."""
     home = _home(path)
-    if home is None or not (keys := _list(home)):
+    if home is None or not (holding := _list(home)).keys:
         raise NoKeyError(f"there is no key in {path}")
-    return _usable(home, keys, minimum_bits, accept_expired)
+    return Found("", (holding,), named=True)
 
 
-def _find_wanted(wanted: Sequence[str], homes: Sequence[Home], minimum_bits: int, accept_expired: bool) -> Recipients:
-    found: list[Recipients] = []
-    for one in wanted:
-        matches = ((home, keys) for home in homes if (keys := _list_matching(home, [one])))
-        home, keys = next(matches, (None, []))
-        if home is None:
-            places = " or ".join(home.path for home in homes) or "the owner's keyrings: there are none"
-            raise NoKeyError(f"no key {one} in {places}: import it there")
-        found.append(_usable(home, keys, minimum_bits, accept_expired))
-    return Recipients(
-        tuple(dict.fromkeys(home for recipients in found for home in recipients.homes)),
-        tuple(dict.fromkeys(one for recipients in found for one in recipients.fingerprints)),
-        tuple(dict.fromkeys(version for recipients in found for version in recipients.versions)),
-        min((one.expired_after for one in found if one.expired_after is not None), default=None),
-    )
-
-
-def _usable(home: Home, keys: Sequence[Key], minimum_bits: int, accept_expired: bool) -> Recipients:
-    now = int(time.time())  # a listing may be from yesterday
-    if fingerprints := _chosen(keys, minimum_bits, now):
-        return Recipients((home.path,), fingerprints, (home.version,))
-    reasons = "; ".join(f"key {key.fingerprint} {listing.choose(key, minimum_bits, now)}" for key in keys)
-    error = f"no usable key in {home.path}: {reasons}; renew or replace it"
-    moment = listing.expired_after(keys, minimum_bits)
-    if moment is None:
-        raise UnusableKeyError(error)
-    if not accept_expired:
-        raise ExpiredKeyError(error)
-    return Recipients((home.path,), _chosen(keys, minimum_bits, moment), (home.version,), moment)
-
-
-def _chosen(keys: Sequence[Key], minimum_bits: int, now: int) -> tuple[str, ...]:
-    """The fingerprint of the subkey to encrypt to, of each key that has one at that time."""
-    choices = (listing.choose(key, minimum_bits, now) for key in keys)
-    return tuple(choice.fingerprint for choice in choices if not isinstance(choice, str))
+def _find_wanted(wanted: str, homes: Sequence[Home]) -> Holding:
+    for home in homes:
+        if (holding := _list_matching(home, [wanted])).keys:
+            return holding
+    places = " or ".join(home.path for home in homes) or "the owner's keyrings: there are none"
+    raise NoKeyError(f"no key {wanted} in {places}: import it there")
 
 
 @lru_cache(maxsize=_LISTINGS)
-def _list(home: Home, patterns: tuple[str, ...] = ()) -> tuple[Key, ...]:
+def _list(home: Home, patterns: tuple[str, ...] = (), signatures: bool = False) -> Holding:
     try:
-        return tuple(listing.parse(gpg.list_keys(home.path, patterns)))
+        colons = gpg.list_keys(home.path, patterns, signatures=signatures)
+        return Holding(home, tuple(listing.parse(colons)), colons if signatures else b"")
     except (ValueError, IndexError) as error:
         raise KeyringError(f"cannot read gpg's listing of {home.path}: {error}") from error
 
 
-def _list_matching(home: Home, wanted: Sequence[str]) -> list[Key]:
+def _list_matching(home: Home, wanted: Sequence[str], signatures: bool = False) -> Holding:
     """The keys in `home` with a wanted fingerprint or address. gpg narrows the search; the comparison is ours."""
     if not wanted:
-        return []
-    keys = _list(home, tuple(f"<{one}>" if "@" in one else one for one in wanted))
+        return Holding(home, ())
+    holding = _list(home, tuple(f"<{one}>" if "@" in one else one for one in wanted), signatures)
     named = set(wanted)
-    return [key for key in keys if key.addresses & named or key.fingerprint in named]
+    return holding._replace(
+        keys=tuple(key for key in holding.keys if key.addresses & named or key.fingerprint in named)
+    )
 
 
 def existing(templates: Sequence[str], owner: Owner) -> list[Home]:

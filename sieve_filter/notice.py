@@ -33,7 +33,7 @@ class KeyFacts(NamedTuple):
     note: str = ""
 
 
-# The keys that mail is encrypted to; None where there are keys, but mail waits because none may be encrypted to.
+# The keys that mail is encrypted to; None where mail waits, because there is none that it may be encrypted to.
 Current = Sequence[KeyFacts] | None
 
 
@@ -178,14 +178,14 @@ def removed(fingerprint: str, current: Current) -> Words:
     )
 
 
-def removal_notice(fingerprint: str, last: bool) -> Words:
-    """What the owner of a key is told, encrypted to it, when it is taken away; `last`: there is no other."""
+def removal_notice(fingerprint: str, current: Current) -> Words:
+    """What the owner of a key is told, encrypted to it, when it was taken away."""
     return Words(
         "Your OpenPGP key was removed",
         (
             "This key of yours was just taken away: mail for you is no longer encrypted to it.",
             f"  {grouped(fingerprint)}",
-            *(("You have no other key: mail for you is stored in clear.",) if last else ()),
+            *_still(current),
             "If that was neither you nor your mail administrator, somebody knows your mail password: change it now, "
             "tell your mail administrator, and set the key up again.",
         ),
@@ -277,7 +277,7 @@ def _revoked(fingerprints: Sequence[str]) -> tuple[str, ...]:
 
 def _still(current: Current) -> tuple[str, ...]:
     if current is None:
-        return ("Mail for you waits, because none of your keys can be used: set up another one.",)
+        return ("Mail for you waits, because none of your keys can be used, or because you have none: set one up.",)
     if not current:
         return ("Mail for you is not encrypted now.",)
     return ("Mail for you is encrypted to:", *map(_described, current))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from sieve_filter.config import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
+from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.errors import UsageError
 from sieve_filter.hcp import POLICIES
 from sieve_filter.job import Options

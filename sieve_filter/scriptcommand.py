@@ -11,7 +11,8 @@ from pathlib import Path
 
 from sieve_filter import certificate, execmode, keybox, limits, listing, managesieve, parallel, quarantine, sievescript
 from sieve_filter.certificate import Certificate
-from sieve_filter.config import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings
+from sieve_filter.config import Settings
+from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.errors import FileError, RefusedKeyError, ScriptError, ServiceError, UsageError
 from sieve_filter.hcp import POLICIES
 from sieve_filter.managesieve import Session

@@ -1,36 +1,55 @@
 """Looks at the keyrings that deliveries read, as the user whose mail files they stand beside."""
 
 import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import certificate, gpg, keyring, keystore, limits, quarantine
+from sieve_filter import certificate, gpg, job, keyreport, keyring, keystore, limits, quarantine
+from sieve_filter.config import Settings
+from sieve_filter.decision import Decision, StoreClear, Wait, decide
 from sieve_filter.errors import CryptomailError, KeyringError
+from sieve_filter.job import Options
+from sieve_filter.keyreport import OwnerState
 from sieve_filter.keyring import Keyrings
 from sieve_filter.owner import Owner
+from sieve_filter.recipients import Found
 from sieve_filter.timelimit import at_most
 
 
-class Found(NamedTuple):
-    """What a delivery to `user` finds.
+class Survey(NamedTuple):
+    """What a delivery to an owner finds, what it decides, and how that is judged."""
 
-    `home` is the GnuPG home whose keys count, empty where there is none; `shared` whether it holds other people's keys
-    too; `listing` gpg's records; `notes` what is wrong with its files; `error` why it cannot be read.
+    found: Found
+    decision: Decision
+    state: OwnerState
+
+
+def look(owners: Sequence[Owner], settings: Settings, warn_days: int) -> list[OwnerState | str]:
+    """How it is with the keys of each of `owners`; in words why they cannot be read, where they cannot.
+
+    `warn_days` says how soon is soon.
     """
-
-    user: str
-    addresses: frozenset[str]
-    home: str = ""
-    shared: bool = False
-    listing: bytes = b""
-    notes: tuple[str, ...] = ()
-    error: str = ""
+    return [_look(owner, settings, warn_days) for owner in owners]
 
 
-def look(owners: Sequence[Owner], keyrings: Keyrings) -> list[Found]:
-    """What deliveries to each of `owners` find."""
-    return [_look(owner, keyrings) for owner in owners]
+def _look(owner: Owner, settings: Settings, warn_days: int) -> OwnerState | str:
+    try:
+        return survey(owner, settings, warn_days).state
+    except CryptomailError as error:
+        return str(error)
+
+
+def survey(owner: Owner, settings: Settings, warn_days: int) -> Survey:
+    """What a delivery to `owner` finds. Raises CryptomailError where that cannot be read."""
+    with at_most(limits.QUARANTINE_SECONDS):
+        found = keyring.find(owner, settings.keyrings, signatures=True)
+    now, rules = int(time.time()), job.rules(settings, Options())
+    decision = decide(found, rules, now)
+    notes = [note for holding in found.holdings for note in _notes(Path(holding.home.path))]
+    state = keyreport.judge(found, decision, notes, keyreport.Rules(rules.minimum_bits, warn_days, now))
+    return Survey(found, decision, state)
 
 
 def export(owners: Sequence[Owner], keyrings: Keyrings) -> list[dict[str, bytes]]:
@@ -50,47 +69,33 @@ def _enrolled(owner: Owner, keyrings: Keyrings) -> frozenset[str] | str:
         return str(error)
 
 
-def try_out(owner: Owner, keyrings: Keyrings, accept_expired: bool) -> tuple[str, ...]:
-    """Encrypt something as a delivery would. Out: the fingerprints of the subkeys that it went to; none without a key.
+def try_out(owner: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
+    """Encrypt something as a delivery would. Out: the fingerprints of the subkeys that it went to; else why it did not.
 
-    `accept_expired`: see `keyring.find`. Raises what a delivery would.
+    Raises what a delivery would.
     """
     with at_most(limits.QUARANTINE_SECONDS):
-        recipients = keyring.find(owner, keyrings, accept_expired=accept_expired)
-        if recipients is None:
-            return ()
-        moment = recipients.expired_after
-        gpg.encrypt([b"trial\n"], lambda _: None, recipients.homes, recipients.fingerprints, "none", moment)
-    return recipients.fingerprints
-
-
-def _look(owner: Owner, keyrings: Keyrings) -> Found:
-    found = Found(owner.user, owner.addresses)
-    try:
-        for templates, shared in ((keyrings.owner, False), (keyrings.shared, True)):
-            for home in keyring.existing(templates, owner):
-                found = found._replace(home=home.path, shared=shared)
-                with at_most(limits.QUARANTINE_SECONDS):
-                    colons = keystore.list_signatures(home.path)
-                if shared:
-                    keyring.refuse_not_whole(home)
-                if b"\npub:" in b"\n" + colons:
-                    return found._replace(listing=colons, notes=_notes(Path(home.path)))
-                keyring.refuse_damaged(home.path)
-    except CryptomailError as error:
-        return found._replace(error=str(error))
-    return found._replace(home="", shared=False)
+        found = keyring.find(owner, settings.keyrings)
+        decision = decide(found, job.rules(settings, Options()), int(time.time()))
+        if isinstance(decision, Wait):
+            raise decision.error
+        if isinstance(decision, StoreClear):
+            return (), decision.reason
+        to = decision.recipients
+        gpg.encrypt([b"trial\n"], lambda _: None, to.homes, to.fingerprints, "none", to.expired_after)
+    return to.fingerprints, ""
 
 
 def _export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
-    for home in keyring.existing(keyrings.owner, owner):
-        with at_most(limits.QUARANTINE_SECONDS):
-            reading = certificate.read(keystore.export_keys(home.path))
-        if reading.problems and reading.certificates:
-            raise KeyringError(f"cannot read what gpg exports from {home.path}: {reading.problems[0]}")
-        if reading.certificates:
-            return {one.fingerprint: one.packets for one in reading.certificates}
-    return {}
+    with at_most(limits.QUARANTINE_SECONDS):
+        found = keyring.find(owner, keyrings._replace(shared=()))
+        exported: dict[str, bytes] = {}
+        for holding in found.holdings:
+            reading = certificate.read(keystore.export_keys(holding.home.path))
+            if reading.problems:
+                raise KeyringError(f"cannot read what gpg exports from {holding.home.path}: {reading.problems[0]}")
+            exported |= {one.fingerprint: one.packets for one in reading.certificates}
+    return exported
 
 
 def _notes(home: Path) -> tuple[str, ...]:

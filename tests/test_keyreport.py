@@ -8,15 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter import keyreport
-from sieve_filter.keyreport import CRITICAL, OK, UNKNOWN, WARNING, OwnerState, Rules
+from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Rules, decide
+from sieve_filter.keyreport import CRITICAL, OK, UNKNOWN, WARNING, OwnerState
+from sieve_filter.listing import parse
+from sieve_filter.recipients import Found, Holding, Home
 from tests.test_listing import NEWER, PRIMARY, SUBKEY, listing, sub
 
 NOW = 1_650_000_000
-RULES = Rules(2048, 30, NOW, key_needed=False, expired_serve=False, expired_clear=False, unusable_clear=False)
+RULES = Rules(2048, STORE_PLAIN, REFUSE, REFUSE)
+HOME = Home("/home/a/.cryptomail", ())
 
 
 def state(colons: bytes, rules: Rules = RULES, notes: tuple[str, ...] = ()) -> OwnerState:
-    return keyreport.judge("a@example.org", "/home/a/.cryptomail", colons, None, notes, rules)
+    keys = tuple(parse(colons))
+    found = Found("a@example.org", (Holding(HOME, keys, colons),) if keys else ())
+    decision = decide(found, rules, NOW)
+    return keyreport.judge(found, decision, notes, keyreport.Rules(rules.minimum_bits, 30, NOW))
 
 
 def sig(kind: str, algorithm: int, made: int = 1600000000, issuer: str = PRIMARY) -> str:
@@ -64,7 +71,7 @@ EXPIRED = listing(subs=sub(SUBKEY, state="e", expires=str(NOW - 86400)))
 
 
 def test_expired_key_that_mail_is_encrypted_to_is_told_so() -> None:
-    judged = state(EXPIRED, RULES._replace(expired_serve=True))
+    judged = state(EXPIRED, RULES._replace(expired_key=ENCRYPT_ANYWAY))
     assert judged.state == WARNING
     (key,) = judged.keys
     assert key.used == SUBKEY
@@ -74,7 +81,7 @@ def test_expired_key_that_mail_is_encrypted_to_is_told_so() -> None:
 
 
 def test_expired_key_does_not_count_beside_a_good_one() -> None:
-    judged = state(EXPIRED + listing(subs=sub(NEWER)), RULES._replace(expired_serve=True))
+    judged = state(EXPIRED + listing(subs=sub(NEWER)), RULES._replace(expired_key=ENCRYPT_ANYWAY))
     assert judged.state == WARNING
     assert [key.used for key in judged.keys] == ["", NEWER]
     assert "it is not used" in judged.notes[0]
@@ -84,10 +91,10 @@ def test_expired_key_does_not_count_beside_a_good_one() -> None:
     ("colons", "rules", "note"),
     [
         (EXPIRED, RULES, "mail waits"),
-        (EXPIRED, RULES._replace(expired_clear=True), "mail is stored in clear"),
-        (EXPIRED, RULES._replace(unusable_clear=True), "mail waits"),
-        (listing(primary="r", subs=sub(SUBKEY)), RULES._replace(expired_clear=True, expired_serve=True), "mail waits"),
-        (listing(primary="r", subs=sub(SUBKEY)), RULES._replace(unusable_clear=True), "mail is stored in clear"),
+        (EXPIRED, RULES._replace(expired_key=STORE_PLAIN), "mail is stored in clear"),
+        (EXPIRED, RULES._replace(unusable_key=STORE_PLAIN), "mail waits"),
+        (listing(primary="r", subs=sub(SUBKEY)), RULES._replace(expired_key=ENCRYPT_ANYWAY), "mail waits"),
+        (listing(primary="r", subs=sub(SUBKEY)), RULES._replace(unusable_key=STORE_PLAIN), "mail is stored in clear"),
     ],
 )
 def test_what_becomes_of_mail_is_told_where_no_key_is_used(colons: bytes, rules: Rules, note: str) -> None:
@@ -98,17 +105,11 @@ def test_what_becomes_of_mail_is_told_where_no_key_is_used(colons: bytes, rules:
 
 def test_owner_without_a_key_is_critical_only_where_mail_waits_for_one() -> None:
     assert state(b"").state == OK
-    assert state(b"", RULES._replace(key_needed=True)).state == CRITICAL
+    assert state(b"", RULES._replace(no_key=REFUSE)).state == CRITICAL
 
 
 def test_note_on_the_files_is_a_warning() -> None:
     assert state(listing(subs=sub(SUBKEY)), notes=("others may write",)).state == WARNING
-
-
-def test_of_a_shared_keyring_only_keys_with_an_address_of_the_owners_count() -> None:
-    colons = listing(subs=sub(SUBKEY)) + listing(name="<b@example.org>", subs=sub(NEWER))
-    judged = keyreport.judge("b", "/h", colons, frozenset({"b@example.org"}), (), RULES)
-    assert [key.used for key in judged.keys] == [NEWER]
 
 
 def test_worst_state_counts_and_is_first_in_the_summary() -> None:
@@ -122,7 +123,7 @@ def test_worst_state_counts_and_is_first_in_the_summary() -> None:
     assert keyreport.summary(states).startswith(
         "KEYS UNKNOWN - 4 users, 1 without a key: 1 unknown, 1 warning | users=4"
     )
-    states.append(keyreport.unreadable("d", "/d", "cannot look into /d"))
+    states.append(keyreport.unreadable("d", "cannot look into /d"))
     assert keyreport.worst(states) == CRITICAL
     assert "CRITICAL: d: cannot look into /d" in keyreport.lines(states)
     assert keyreport.worst([]) == UNKNOWN

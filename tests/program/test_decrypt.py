@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from lab.keys import Owner
 from sieve_filter import decryption, gpg, limits
+from sieve_filter.decision import REFUSE, Encrypt, Rules, decide
 from sieve_filter.delivery import Sink, deliver
 from sieve_filter.hcp import POLICIES
 from sieve_filter.incoming import receive
-from sieve_filter.keyring import Keyrings, Recipients, find
+from sieve_filter.keyring import Keyrings, find
 from sieve_filter.owner import identify
+from sieve_filter.recipients import Recipients
 from sieve_filter.spool import MemoryFile, Spool
 from tests.messages import any_message
 from tests.program.conftest import ALICE, Server, run
@@ -38,14 +40,17 @@ def test_any_message_decrypts_to_exactly_what_arrived(
     monkeypatch.setenv("GNUPGHOME", str(alice.home))
     owner = identify({"USER": ALICE, "HOME": str(home)}, {}, "+")
 
-    def recipients() -> Recipients | None:
-        return find(owner, Keyrings(("%h/.cryptomail",), (), 2048))
+    def decided() -> Encrypt:
+        found = find(owner, Keyrings(("%h/.cryptomail",), (), 2048))
+        decision = decide(found, Rules(2048, REFUSE, REFUSE, REFUSE), 1_800_000_000)
+        assert isinstance(decision, Encrypt)
+        return decision
 
     def encrypt(source: Iterable[bytes], sink: Sink, to: Recipients) -> None:
         gpg.encrypt(source, sink, to.homes, to.fingerprints, "zlib")
 
     incoming = receive(iter([raw]), limits.SMALL_OCTETS)
-    delivery = deliver(incoming, POLICIES[policy], recipients, encrypt, b"_b_", Spool(), MemoryFile)
+    delivery = deliver(incoming, POLICIES[policy], decided, encrypt, b"_b_", Spool(), MemoryFile)
     assert delivery.encrypted
     assert decryption.decrypt(b"".join(delivery.output)) == raw
 

@@ -17,10 +17,15 @@ from tests.samples import part
 
 
 def program(
-    server: Server, data: bytes, *arguments: str, sendmail: Path | str = "", more: Mapping[str, str] | None = None
+    server: Server,
+    data: bytes,
+    *arguments: str,
+    sendmail: Path | str = "",
+    more: Mapping[str, str] | None = None,
+    config: Path | str = "/nonexistent",
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run it as Dovecot's IMAP process does."""
-    named = f"config_file='/nonexistent', socket_path='', sendmail_path={str(sendmail)!r}, folder='OpenPGP'"
+    named = f"config_file={str(config)!r}, socket_path='', sendmail_path={str(sendmail)!r}, folder='OpenPGP'"
     code = f"import sys; from sieve_filter.imapprogram import enroll_main; sys.exit(enroll_main({named}))"
     environment = {"USER": ALICE, "HOME": str(server.home)} | dict(more or {})
     command = [sys.executable, "-c", code, *arguments]

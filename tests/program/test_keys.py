@@ -725,7 +725,7 @@ def test_key_is_removed_by_its_full_fingerprint_only(site: Site, alice: Owner, b
 
 
 def test_show_and_test_tell_what_a_delivery_would_do(site: Site, alice: Owner) -> None:
-    assert "is NOT encrypted: there is no key" in said(site.keys("test", "--user", ALICE))
+    assert "is NOT encrypted: its owner has no key set up" in said(site.keys("test", "--user", ALICE))
     site.enrol(alice.public(ALICE))
     shown = said(site.keys("show", "--user", ALICE))
     assert fingerprint_of(alice) in shown

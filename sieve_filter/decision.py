@@ -1,0 +1,94 @@
+"""Decides what becomes of mail: it is encrypted, stored in clear, or has to wait. Pure.
+
+Deliveries, `keys check`, `keys test` and the notices to owners ask `decide` alone, so that they cannot differ.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sieve_filter import listing
+from sieve_filter.errors import ExpiredKeyError, NoKeyError, RefusedError, UnusableKeyError
+from sieve_filter.listing import Key
+from sieve_filter.recipients import Found, Holding, Recipients
+
+STORE_PLAIN, REFUSE, ENCRYPT_ANYWAY = "store-plain", "refuse", "encrypt-anyway"
+
+
+class Rules(NamedTuple):
+    """What the administrator's settings and the Sieve script's options say, as far as it matters here.
+
+    `no_key`, `unusable_key` and `expired_key` are as in cryptomail.toml(5); `required` says that nothing may be stored
+    in clear, whatever these say.
+    """
+
+    minimum_bits: int
+    no_key: str
+    unusable_key: str
+    expired_key: str
+    required: bool = False
+
+
+class Encrypt(NamedTuple):
+    """Mail is encrypted to these."""
+
+    recipients: Recipients
+
+
+class StoreClear(NamedTuple):
+    """Mail is stored as it came, for that reason."""
+
+    reason: str
+
+
+class Wait(NamedTuple):
+    """Mail is refused for now, with that error."""
+
+    error: RefusedError
+
+
+Decision = Encrypt | StoreClear | Wait
+
+
+def decide(found: Found, rules: Rules, now: int) -> Decision:
+    """What becomes of mail where these keys are found; `now` is in seconds since 1970."""
+    if not found.holdings:
+        if rules.required or rules.no_key != STORE_PLAIN:
+            return Wait(NoKeyError(f"{found.user} has no key; set one up in {found.place}"))
+        return StoreClear("its owner has no key set up")
+    chosen: list[Recipients] = []
+    for holding in found.holdings:
+        choice = _usable(holding, rules, now)
+        if not isinstance(choice, Recipients):
+            setting = rules.expired_key if isinstance(choice, ExpiredKeyError) else rules.unusable_key
+            clear = setting == STORE_PLAIN and not (rules.required or found.named)
+            return StoreClear(str(choice)) if clear else Wait(choice)
+        chosen.append(choice)
+    return Encrypt(
+        Recipients(
+            tuple(dict.fromkeys(home for one in chosen for home in one.homes)),
+            tuple(dict.fromkeys(fingerprint for one in chosen for fingerprint in one.fingerprints)),
+            tuple(dict.fromkeys(version for one in chosen for version in one.versions)),
+            min((one.expired_after for one in chosen if one.expired_after is not None), default=None),
+        )
+    )
+
+
+def _usable(holding: Holding, rules: Rules, now: int) -> Recipients | UnusableKeyError:
+    """The keys of a keyring that may be encrypted to, or why there is none."""
+    home, keys = holding.home, holding.keys
+    if fingerprints := _chosen(keys, rules.minimum_bits, now):
+        return Recipients((home.path,), fingerprints, (home.version,))
+    reasons = "; ".join(f"key {key.fingerprint} {listing.choose(key, rules.minimum_bits, now)}" for key in keys)
+    error = f"no usable key in {home.path}: {reasons}; renew or replace it"
+    moment = listing.expired_after(keys, rules.minimum_bits)
+    if moment is None:
+        return UnusableKeyError(error)
+    if rules.expired_key != ENCRYPT_ANYWAY:
+        return ExpiredKeyError(error)
+    return Recipients((home.path,), _chosen(keys, rules.minimum_bits, moment), (home.version,), moment)
+
+
+def _chosen(keys: Sequence[Key], minimum_bits: int, now: int) -> tuple[str, ...]:
+    """The fingerprint of the subkey to encrypt to, of each key that has one at that time."""
+    choices = (listing.choose(key, minimum_bits, now) for key in keys)
+    return tuple(choice.fingerprint for choice in choices if not isinstance(choice, str))

@@ -1,0 +1,58 @@
+"""What a search for an owner's keys finds, and what mail is encrypted to. Pure: only the shapes of it."""
+
+from typing import NamedTuple
+
+from sieve_filter.listing import Key
+
+
+class FileVersion(NamedTuple):
+    """What a file shows when it has been changed; `changed` counts nanoseconds since 1970."""
+
+    inode: int
+    size: int
+    changed: int
+    is_file: bool
+
+
+# The files of a keyring; None for one that is not there.
+Version = tuple[FileVersion | None, ...]
+
+
+class Home(NamedTuple):
+    """A GnuPG home or a file of certificates, as it is now."""
+
+    path: str
+    version: Version
+
+
+class Holding(NamedTuple):
+    """Keys in one keyring that count; `listing` is gpg's, with signatures, where these were asked for."""
+
+    home: Home
+    keys: tuple[Key, ...]
+    listing: bytes = b""
+
+
+class Found(NamedTuple):
+    """The keys that count for a message to `user`.
+
+    There is one holding, or none; where the message's own options name keys (`named`), there is one for each, and all
+    are needed. `place` is where the owner's keys belong.
+    """
+
+    user: str
+    holdings: tuple[Holding, ...]
+    place: str = ""
+    named: bool = False
+
+
+class Recipients(NamedTuple):
+    """What to encrypt to: fingerprints of encryption subkeys, the GnuPG homes that hold them, and their versions.
+
+    Where the keys have expired, `expired_after` is the last second at which they were good.
+    """
+
+    homes: tuple[str, ...]
+    fingerprints: tuple[str, ...]
+    versions: tuple[Version, ...]
+    expired_after: int | None = None

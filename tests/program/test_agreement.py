@@ -1,0 +1,222 @@
+"""What `cryptomail keys` and the notices say of an owner's mail is what becomes of it."""
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from lab import keys
+from lab.keys import Owner
+from sieve_filter import config, enrolment, job, owner, survey
+from sieve_filter.config import Settings
+from sieve_filter.engine import Engines
+from sieve_filter.errors import CryptomailError
+from sieve_filter.incoming import Incoming
+from sieve_filter.job import Options
+from sieve_filter.message import split
+from tests.program.conftest import ALICE, Outbox, Server, run
+from tests.program.test_enroll import letter, program
+from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
+
+CAROL = "carol@example.org"
+
+PLACES = {
+    "owner": ("%h/.cryptomail", "%h/second", "%h/keys.pgp"),
+    "shared": ("%h/.gnupg", "%h/shared", "%h/shared.pgp"),
+}
+# The keys that the keyrings are made of, by what they are.
+KINDS = ("good", "another", "expired", "revoked", "cannot encrypt", "weak", "carol's")
+DAMAGED = "damaged"
+
+
+class Case(NamedTuple):
+    """Which keyrings there are, what is in each of them, and the settings that matter."""
+
+    keyrings: tuple[tuple[str, tuple[str, ...]], ...]
+    order: tuple[tuple[str, ...], tuple[str, ...]]
+    no_key: str = "store-plain"
+    unusable_key: str = "refuse"
+    expired_key: str = "encrypt-anyway"
+    minimum_bits: int = 2048
+
+    @property
+    def toml(self) -> str:
+        owned, shared = (json.dumps(places) for places in self.order)
+        return (
+            f"[keyrings]\nowner = {owned}\nshared = {shared}\nminimum_bits = {self.minimum_bits}\n"
+            f'[on]\nno_key = "{self.no_key}"\nunusable_key = "{self.unusable_key}"\n'
+            f'expired_key = "{self.expired_key}"\n'
+        )
+
+
+contents = st.lists(st.sampled_from(KINDS), max_size=3, unique=True).map(tuple)
+cases = st.builds(
+    Case,
+    st.dictionaries(
+        st.sampled_from(PLACES["owner"] + PLACES["shared"]), contents | st.just((DAMAGED,)), max_size=4
+    ).map(lambda made: tuple(made.items())),
+    st.tuples(st.permutations(PLACES["owner"]).map(tuple), st.permutations(PLACES["shared"]).map(tuple)),
+    st.sampled_from(["store-plain", "refuse"]),
+    st.sampled_from(["store-plain", "refuse"]),
+    st.sampled_from(["store-plain", "refuse", "encrypt-anyway"]),
+    st.sampled_from([0, 2048]),
+)
+TWO_SHARED = Case((("%h/.gnupg", ("carol's",)), ("%h/shared", ("good",))), (PLACES["owner"], PLACES["shared"]))
+
+
+@pytest.fixture(scope="module")
+def certificates() -> Mapping[str, bytes]:
+    """Public keys by their kind: they are made once, and keyrings of them without GnuPG."""
+    made: dict[str, bytes] = {}
+
+    def make(kind: str, work: Callable[[Owner], object], address: str = ALICE) -> None:
+        with keys.owner() as somebody:
+            work(somebody)
+            made[kind] = somebody.public(address)
+
+    def weak(somebody: Owner) -> None:
+        somebody.gpg("--quick-gen-key", f"<{ALICE}>", "ed25519", "sign", "never")
+        somebody.gpg("--quick-add-key", fingerprint_of(somebody), "rsa1024", "encr", "never")
+
+    make("good", lambda somebody: somebody.make_key(ALICE))
+    make("another", lambda somebody: somebody.make_key(ALICE))
+    make("expired", lambda somebody: somebody.make_key(ALICE, made_at="20200101T000000!", expires="1y"))
+    make("revoked", lambda somebody: somebody.revoke(somebody.make_key(ALICE)))
+    make("cannot encrypt", lambda one: one.gpg("--quick-gen-key", f"<{ALICE}>", "ed25519", "sign", "never"))
+    make("weak", weak)
+    make("carol's", lambda somebody: somebody.make_key(CAROL), CAROL)
+    return made
+
+
+def make_keyrings(case: Case, home: Path, certificates: Mapping[str, bytes]) -> None:
+    for template, kinds in case.keyrings:
+        place = Path(template.replace("%h", str(home)))
+        content = b"\xff" * 100 if kinds == (DAMAGED,) else b"".join(certificates[kind] for kind in kinds)
+        if place.suffix == ".pgp":
+            place.write_bytes(content)
+        else:
+            place.mkdir(mode=0o700)
+            (place / "pubring.gpg").write_bytes(content)
+
+
+# What becomes of mail, in the words of all who are asked: the subkeys that it is encrypted to, or one of these two.
+CLEAR, WAITS = "clear", "waits"
+Fate = frozenset[str] | str
+
+
+def delivered(home: Path, settings: Settings) -> Fate:
+    incoming = Incoming(split(MESSAGE), True, ())
+    try:
+        environment = {"USER": ALICE, "HOME": str(home)}
+        delivery = job.encrypt_for_owner(
+            incoming, Options(), environment, settings, Engines(lambda _: None, lasting=True)
+        )
+    except CryptomailError:
+        return WAITS
+    return frozenset(delivery.fingerprints) if delivery.encrypted else CLEAR
+
+
+def checked(home: Path, settings: Settings) -> Fate:
+    """What `check` and `list` say; they write the same."""
+    (state,) = survey.look([owner.identify({"USER": ALICE, "HOME": str(home)}, {}, "")], settings, 30)
+    if isinstance(state, str):
+        return WAITS
+    if used := frozenset(key.used for key in state.keys if key.used):
+        return used
+    if state.state == 0 or "mail is stored in clear" in state.notes:
+        return CLEAR
+    return WAITS
+
+
+def tried(home: Path, settings: Settings) -> Fate:
+    """What `test` says."""
+    try:
+        fingerprints, _ = survey.try_out(owner.identify({"USER": ALICE, "HOME": str(home)}, {}, ""), settings)
+    except CryptomailError:
+        return WAITS
+    return frozenset(fingerprints) or CLEAR
+
+
+def told(home: Path, settings: Settings) -> Fate:
+    """What notices say, which name whole keys: here by their encryption subkeys, as they are in the owner's state."""
+    whose = owner.identify({"USER": ALICE, "HOME": str(home)}, {}, "")
+    try:
+        standing = enrolment.standing(whose, settings)
+    except CryptomailError:
+        return WAITS
+    if standing.used is None:
+        return WAITS
+    subkeys = {key.fingerprint: key.used for key in standing.state.keys}
+    return frozenset(subkeys[one.fingerprint] for one in standing.used) or CLEAR
+
+
+@hypothesis_settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases)
+@example(TWO_SHARED)
+@example(TWO_SHARED._replace(keyrings=()))
+@example(TWO_SHARED._replace(keyrings=(("%h/.cryptomail", ("expired", "revoked")),)))
+def test_what_is_said_of_an_owner_s_mail_is_what_becomes_of_it(certificates: Mapping[str, bytes], case: Case) -> None:
+    with TemporaryDirectory(prefix="agreement-", dir="/tmp") as directory:
+        home = Path(directory)
+        make_keyrings(case, home, certificates)
+        settings = config.parse(case.toml)
+        fate = delivered(home, settings)
+        assert checked(home, settings) == fate
+        assert tried(home, settings) == fate
+        assert told(home, settings) == fate
+
+
+@hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases)
+@example(TWO_SHARED)
+def test_the_programs_say_so_too(certificates: Mapping[str, bytes], case: Case) -> None:
+    with TemporaryDirectory(prefix="agreement-", dir="/tmp") as directory:
+        home = Path(directory)
+        make_keyrings(case, home, certificates)
+        server = Server(home)
+        server.config.write_text(case.toml)
+        filtered = server.filter(MESSAGE)
+        fate = WAITS if filtered.returncode else CLEAR if filtered.stdout == MESSAGE else "encrypted"
+
+        def said(action: str, *more: str) -> "subprocess.CompletedProcess[bytes]":
+            named = ("--user", ALICE, "--home", str(home), *more)
+            return run("keys", action, *named, environment={"PATH": "/usr/bin:/bin"}, config=server.config)
+
+        test = said("test", "--json")
+        assert test.returncode == filtered.returncode
+        if test.returncode == 0:
+            assert json.loads(test.stdout)["encrypted"] == (fate == "encrypted")
+        (state,) = json.loads(said("check", "--json").stdout)
+        assert any(key["used"] for key in state["keys"]) == (fate == "encrypted")
+        assert state["keys"] == json.loads(said("list", "--json").stdout)[0]["keys"]
+
+
+def test_owner_of_a_key_in_the_second_shared_keyring_is_told_when_another_key_is_saved(
+    server: Server, certificates: Mapping[str, bytes], alice: Owner, new_owner: Callable[[], Owner], outbox: Outbox
+) -> None:
+    """The first shared keyring has other people's keys only: whoever knew the password could set up another key alone,
+    and nobody was told.
+    """
+    for place, public in (("first", certificates["carol's"]), ("second", alice.public(ALICE))):
+        server.give(public, place)
+    server.config.write_text('[keyrings]\nshared = ["%h/first", "%h/second"]\n')
+    thief = new_owner()
+    thief.make_key(ALICE)
+    program(server, letter(thief), sendmail=outbox.program, config=server.config)
+    [(_, notice), _] = outbox.take()
+    assert b"Another OpenPGP key was set up for you" in notice
+    assert b"Whoever has that key can read it." in decrypt(notice, alice)
+    assert decrypt(server.filter(MESSAGE).stdout, alice) == MESSAGE
+    listed = run(
+        *("keys", "list", "--user", ALICE, "--home", str(server.home)),
+        environment={"PATH": "/usr/bin:/bin"},
+        config=server.config,
+    )
+    assert fingerprint_of(alice).encode() in listed.stdout
