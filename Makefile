@@ -47,49 +47,58 @@ SOCKETS := $(LOCALSTATEDIR)/lib/cryptomail
 comma := ,
 # How notices to owners are delivered.
 POST := socket_path="$(SOCKET)"$(comma) sendmail_path="$(SENDMAIL)"$(comma) folder="$(KEY_FOLDER)"
-# A program file: its module, the function in there, that function's arguments, the file.
-program = sed 's|@MODULE@|$(1)|; s|@MAIN@|$(2)|g; s|@ARGUMENTS@|$(3)|; s|@VENV@|$(LIB)/venv|' dovecot/program.in \
-	> "$(DESTDIR)$(4)" && chmod 755 "$(DESTDIR)$(4)"
+# A new environment each time, and with its programs beside it: those of before keep theirs, and are replaced one by one.
+VENV = $(LIB)/venv-$(STAMP)
+# A program file: its module, the function in there, that function's arguments, its name.
+program = sed 's|@MODULE@|$(1)|; s|@MAIN@|$(2)|g; s|@ARGUMENTS@|$(3)|; s|@VENV@|$(VENV)|' dovecot/program.in \
+	> "$(DESTDIR)$(VENV)/$(4)" && chmod 755 "$(DESTDIR)$(VENV)/$(4)"
 
 .PHONY: help
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/:.* ## /\t/' | expand -t 14
 
 .PHONY: install
+install: STAMP := $(shell date +%Y%m%d-%H%M%S)
 install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is honoured)
 	@test -d "dovecot/conf.d/$(DOVECOT_VERSION)" -a -n "$(DOVECOT_VERSION)" || { \
 	    echo "This needs Dovecot 2.3 or 2.4 (found: '$(DOVECOT_VERSION)'):" \
 	    "apt-get install dovecot-core dovecot-lmtpd dovecot-sieve gnupg" >&2; exit 1; }
-	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" LIB="$(LIB)" SEQUOIA="$(SEQUOIA)" sh dovecot/install-venv.sh
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(LIB)/filter-bin" "$(DESTDIR)$(LIB)/execute-bin" \
-	    "$(DESTDIR)$(LIB)/imap-bin" "$(DESTDIR)$(SHARE)/sieve/user"
-	$(call program,cli,main,config_file="$(CONFIG)"$(comma) $(POST),$(PREFIX)/bin/cryptomail)
-	$(call program,extprogram,filter_main,config_file="$(CONFIG)",$(LIB)/filter-bin/cryptomail)
-	$(call program,extprogram,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)",$(LIB)/execute-bin/cryptomail)
-	$(call program,extprogram,filter_main,config_file="$(CONFIG)",$(LIB)/imap-bin/cryptomail)
-	$(call program,imapprogram,enroll_main,config_file="$(CONFIG)"$(comma) $(POST),$(LIB)/imap-bin/cryptomail-enroll)
-	$(call program,workers,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail",$(LIB)/worker)
-	install -d "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute"
-	install -m 644 $(GLOBAL_SCRIPTS) "$(DESTDIR)$(SHARE)/sieve"
-	install -m 644 sieve/user/*.sieve "$(DESTDIR)$(SHARE)/sieve/user"
-	install -d "$(DESTDIR)$(SHARE)/systemd"
-	for unit in dovecot/systemd/*; do \
-	    sed 's|@PROGRAM@|$(PREFIX)/bin/cryptomail|' $$unit > "$(DESTDIR)$(SHARE)/systemd/$${unit##*/}" || exit; done
-	chmod 644 "$(DESTDIR)$(SHARE)"/systemd/*
-	install -m 644 dovecot/sievec/$(DOVECOT_VERSION).conf "$(DESTDIR)$(SHARE)/sievec.conf"
-# A compiled script holds its path, and Dovecot does not use one that was compiled somewhere else.
-ifeq ($(DESTDIR),)
-	for script in $(GLOBAL_SCRIPTS); do sievec -c "$(SHARE)/sievec.conf" "$(SHARE)/$$script" || exit; done
-	chmod 644 "$(SHARE)"/sieve/*.svbin
-else
-	@echo "When this is in its place, compile the scripts: sievec -c $(SHARE)/sievec.conf $(SHARE)/sieve"
-endif
+# First all that may fail, beside what is there and delivers.
+	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" VENV="$(VENV)" SEQUOIA="$(SEQUOIA)" sh dovecot/install-venv.sh
+	install -d "$(DESTDIR)$(VENV)/filter-bin" "$(DESTDIR)$(VENV)/execute-bin" "$(DESTDIR)$(VENV)/imap-bin" \
+	    "$(DESTDIR)$(VENV)/bin" "$(DESTDIR)$(VENV)/sieve"
+	$(call program,cli,main,config_file="$(CONFIG)"$(comma) $(POST),bin/cryptomail)
+	$(call program,extprogram,filter_main,config_file="$(CONFIG)",filter-bin/cryptomail)
+	$(call program,extprogram,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)",execute-bin/cryptomail)
+	$(call program,extprogram,filter_main,config_file="$(CONFIG)",imap-bin/cryptomail)
+	$(call program,imapprogram,enroll_main,config_file="$(CONFIG)"$(comma) $(POST),imap-bin/cryptomail-enroll)
+	$(call program,workers,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail",worker)
+	"$(DESTDIR)$(VENV)/bin/python" -I "$(DESTDIR)$(VENV)/bin/cryptomail" --version > /dev/null
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" \
 	    "$(LIB)" "$(SHARE)/sieve" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" "$(MAIL_USER)" "$(KEY_FOLDER)" \
-	    | $(CONFFILE) install "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf"
+	    > "$(DESTDIR)$(VENV)/snippet.conf"
+	install -m 644 $(GLOBAL_SCRIPTS) "$(DESTDIR)$(VENV)/sieve"
+	sievec -c dovecot/sievec/$(DOVECOT_VERSION).conf "$(DESTDIR)$(VENV)/sieve"
+# Then each in place of the one before, by a rename.
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(LIB)/filter-bin" "$(DESTDIR)$(LIB)/execute-bin" \
+	    "$(DESTDIR)$(LIB)/imap-bin" "$(DESTDIR)$(SHARE)/sieve/user" "$(DESTDIR)$(SHARE)/systemd"
+	install -d "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute"
+	DESTDIR="$(DESTDIR)" VENV="$(VENV)" PREFIX="$(PREFIX)" LIB="$(LIB)" SHARE="$(SHARE)" \
+	    SIEVEC="sievec -c dovecot/sievec/$(DOVECOT_VERSION).conf" sh dovecot/swap.sh
+ifneq ($(DESTDIR),)
+	@echo "When this is in its place, compile the scripts: sievec -c $(SHARE)/sievec.conf $(SHARE)/sieve"
+endif
+	$(CONFFILE) install "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf" \
+	    < "$(DESTDIR)$(VENV)/snippet.conf"
 ifneq ($(wildcard config.toml.example),)
 	$(CONFFILE) install "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml" < config.toml.example
 endif
+	rm -f "$(DESTDIR)$(VENV)/snippet.conf"
+	install -m 644 dovecot/sievec/$(DOVECOT_VERSION).conf "$(DESTDIR)$(SHARE)/sievec.conf"
+	install -m 644 sieve/user/*.sieve "$(DESTDIR)$(SHARE)/sieve/user"
+	for unit in dovecot/systemd/*; do \
+	    sed 's|@PROGRAM@|$(PREFIX)/bin/cryptomail|' $$unit > "$(DESTDIR)$(SHARE)/systemd/$${unit##*/}" || exit; done
+	chmod 644 "$(DESTDIR)$(SHARE)"/systemd/*
 	for page in $(MAN_PAGES); do \
 	    install -D -m 644 $$page "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}" || exit; done
 

@@ -13,7 +13,7 @@ def describe(lab: Lab, load: float) -> dict[str, str]:
     cpu = next((line.split(":")[1] for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown")
     kilobytes = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
     system = next((line.split("=")[1] for line in _lines("/etc/os-release") if line.startswith("PRETTY")), "unknown")
-    python = lab.directory / "usr/lib/cryptomail/venv/bin/python"
+    python = lab.python
     code = "import importlib.metadata as m; print(m.version('pysequoia'))"
     return {
         "machine": f"{cpu.strip()}, {os.cpu_count()} cores, {kilobytes / 1024**2:.0f} GiB",

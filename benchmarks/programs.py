@@ -112,7 +112,7 @@ def executed(lab: Lab) -> Program:
 
 def python(lab: Lab) -> Program:
     """The interpreter alone, started as the filter starts it."""
-    return Program(lambda _: [str(lab.directory / "usr/lib/cryptomail/venv/bin/python"), "-I", "-c", "pass"])
+    return Program(lambda _: [str(lab.python), "-I", "-c", "pass"])
 
 
 def gpg() -> Program:

@@ -200,7 +200,7 @@ def _configure(lab: Lab, text: str) -> None:
 
 
 def _install_sequoia(lab: Lab) -> bool:
-    python = lab.directory / "usr/lib/cryptomail/venv/bin/python"
+    python = lab.python
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "-qq", "pysequoia"]
     return subprocess.run(command, stdin=subprocess.DEVNULL).returncode == 0
 

@@ -19,7 +19,10 @@ def install(file: Path, record: Path, text: str) -> None:
         return
     for target in (file, record):
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
+        # Beside it, under a name that no `!include conf.d/*.conf` takes; then in its place whole.
+        fresh = target.with_name(f".{target.name}.new")
+        fresh.write_text(text)
+        fresh.replace(target)
 
 
 def remove(file: Path, record: Path) -> None:

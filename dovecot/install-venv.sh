@@ -1,16 +1,19 @@
-# Builds the virtual environment $DESTDIR$LIB/venv with the package in it; `make install` runs this.
+# Builds the package's virtual environment in $DESTDIR$VENV, a new directory; `make install` runs this.
+#
+# Whatever is installed already stays as it is, and goes on delivering. If a step fails, the new directory goes.
 set -eu
 
-venv=$DESTDIR$LIB/venv
+venv=$DESTDIR$VENV
 source=$(mktemp -d)
-trap 'rm -rf "$source"' EXIT
+done=
+trap 'rm -rf "$source"; test -n "$done" || rm -rf "$venv"' EXIT
+trap 'exit 1' HUP INT TERM
 
 # pip builds inside the directory that it is given: a copy, so that the checkout may be read-only and stays clean.
 cp setup.cfg pyproject.toml LICENSE README.md "$source"
 mkdir "$source/sieve_filter"
 cp sieve_filter/*.py sieve_filter/py.typed "$source/sieve_filter"
 
-rm -rf "$venv"
 "$PYTHON" -m venv "$venv"
 case $SEQUOIA in
     yes) package="${source}[sequoia]" ;;
@@ -25,3 +28,16 @@ sed -i '/^command = /d' "$venv/pyvenv.cfg"
 
 # Compiled now, because the mail user cannot write here, and must not compile anew for every message.
 "$venv/bin/python" -m compileall -q -s "$DESTDIR" -p / "$venv/lib"
+
+# A trial: every module can be loaded, and a message of somebody without a key comes through as it is.
+trial=$(cd "$source" && printf 'Subject: trial\r\n\r\ntext\r\n' | env -i PATH="$PATH" USER=trial HOME="$source" \
+    "$venv/bin/python" -I -c '
+import importlib, pkgutil, sys
+import sieve_filter
+from sieve_filter import extprogram
+for module in pkgutil.iter_modules(sieve_filter.__path__):
+    if module.name != "__main__":
+        importlib.import_module(f"sieve_filter.{module.name}")
+sys.exit(extprogram.filter_main("/nonexistent"))')
+test "$trial" = "$(printf 'Subject: trial\r\n\r\ntext\r\n')"
+done=yes

@@ -60,6 +60,12 @@ class Lab:
         """Where the workers listen."""
         return self.directory / "var/lib/cryptomail"
 
+    @property
+    def python(self) -> Path:
+        """The interpreter of the environment that the programs run in now."""
+        first_line = self.cryptomail.read_text().splitlines()[0]
+        return self.root / first_line.removeprefix("#!/").removesuffix(" -I")
+
     def address(self, user: str) -> str:
         return f"{user}@{self.domain}"
 

@@ -32,17 +32,18 @@ def lab(mode: str = "sealed") -> Iterator[Lab]:
         # The tree has no pip configuration and maybe no way out: what `make install` needs is fetched here.
         pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", f"{work}/wheels"]
         subprocess.run([*pip, "setuptools", f"{work}/repository"], check=True)
-        environment = {
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": f"{inside}/wheels",
-        }
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **pip_environment(inside)}
         chroot = ["chroot", str(TREE), "env", f"--chdir={inside}/repository", "python3", "-m", "lab"]
         subprocess.run([*chroot, "start", "--mode", mode, f"{inside}/lab"], check=True, env=environment)
         try:
             yield Lab.load(work / "lab", TREE)
         finally:
             subprocess.run([*chroot, "stop", f"{inside}/lab"], check=True, env=environment)
+
+
+def pip_environment(inside: str) -> dict[str, str]:
+    """What has pip find, in the tree, what was fetched for the lab in the directory `inside`."""
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"{inside}/wheels"}
 
 
 def build() -> None:

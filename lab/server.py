@@ -182,10 +182,15 @@ def _prepare(directory: Path, account: pwd.struct_passwd) -> None:
         os.chown(directory / name, account.pw_uid, account.pw_gid)
 
 
-def _install(directory: Path, mail_user: str, sealing: str) -> None:
+def install_command(directory: Path) -> list[str]:
+    """The command that installs into a lab, but for who owns the mail there, and whether to seal."""
     places = [f"PREFIX={directory}/usr", f"SYSCONFDIR={directory}/etc", f"BASE_DIR={directory}/run"]
     places += [f"LOCALSTATEDIR={directory}/var", f"SENDMAIL={directory}/sendmail"]
-    command = ["make", "--silent", "install", *places, f"MAIL_USER={mail_user}", f"SEALING={sealing}"]
+    return ["make", "--silent", "install", *places]
+
+
+def _install(directory: Path, mail_user: str, sealing: str) -> None:
+    command = [*install_command(directory), f"MAIL_USER={mail_user}", f"SEALING={sealing}"]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     (directory / "log" / "install.log").write_text(done.stdout)
     if done.returncode != 0:

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import tempfile
@@ -54,7 +55,7 @@ def test_what_is_installed_does_not_know_the_staging_directory(installed: Path) 
     files = [file for file in installed.rglob("*") if file.is_file() and not file.is_symlink()]
     assert [file for file in files if str(installed).encode() in file.read_bytes()] == []
     program = (installed / "usr/local/lib/cryptomail/filter-bin/cryptomail").read_text()
-    assert program.startswith("#!/usr/local/lib/cryptomail/venv/bin/python -I\n")
+    assert re.match(r"#!/usr/local/lib/cryptomail/venv-[0-9-]+/bin/python -I\n", program)
     assert '"/etc/cryptomail/config.toml"' in program
 
 

@@ -1,0 +1,130 @@
+"""`make install` over an installation that delivers: it goes on, encrypted, whatever becomes of the upgrade."""
+
+import os
+import resource
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from lab import debian13, server
+from lab.client import Lab
+from tests.e2e.conftest import NewPerson, OpenLab, assert_encrypted_to, assert_nowhere_in_clear, deliver, message
+
+INTERVAL_SECONDS = 0.05
+KILLED_AFTER_SECONDS = (1, 4, 7)
+
+
+@pytest.fixture(scope="module")
+def lab(open_lab: OpenLab) -> Iterator[Lab]:
+    """One of its own, because these tests install anew in it."""
+    with open_lab("sealed") as running:
+        yield running
+
+
+def upgrade(
+    lab: Lab, environment: Mapping[str, str] | None = None, limits: Callable[[], None] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start `make install` once more, in the lab's place, in a process group of its own."""
+    directory = Path(lab.inside(lab.directory))
+    variables = ["MAIL_USER=nobody", "SEALING=yes"]
+    command, pip = [*server.install_command(directory), *variables], dict[str, str]()
+    if lab.root != Path("/"):
+        pip = debian13.pip_environment(str(directory.parent))
+        command = lab.command("env", f"--chdir={directory.parent}/repository", *command)
+    return subprocess.Popen(
+        command,
+        cwd=server.REPOSITORY,
+        env={**os.environ, **pip, **(environment or {})},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=limits,
+        start_new_session=True,
+    )
+
+
+def reload(lab: Lab) -> None:
+    """Have Dovecot use what was installed."""
+    command = lab.command("doveadm", "-c", lab.inside(lab.directory / "dovecot.conf"), "reload")
+    subprocess.run(command, check=True)
+
+
+def assert_delivers_encrypted(lab: Lab, new_person: NewPerson, canary: str) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    sent = message(canary)
+    assert deliver(person, sent) == 250
+    assert_encrypted_to(person, person.received()[0], sent, canary)
+
+
+def only_small_files() -> None:
+    """Every write beyond that is an error, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+
+@pytest.mark.parametrize(
+    ("environment", "limits"),
+    [({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/nowhere"}, None), ({}, only_small_files)],
+    ids=["without a network", "disk full"],
+)
+def test_an_upgrade_that_fails_leaves_the_old_one_delivering(
+    lab: Lab,
+    new_person: NewPerson,
+    canary: str,
+    environment: Mapping[str, str],
+    limits: Callable[[], None] | None,
+) -> None:
+    assert upgrade(lab, environment, limits).wait() != 0
+    assert_delivers_encrypted(lab, new_person, canary)
+    reload(lab)
+    assert_delivers_encrypted(lab, new_person, canary)
+
+
+def test_an_upgrade_that_is_killed_at_any_time_leaves_the_old_one_or_the_new_one_delivering(
+    lab: Lab, new_person: NewPerson, canary: str
+) -> None:
+    for seconds in KILLED_AFTER_SECONDS:
+        running = upgrade(lab)
+        time.sleep(seconds)
+        os.killpg(running.pid, 9)
+        running.wait()
+        assert_delivers_encrypted(lab, new_person, canary)
+    reload(lab)
+    assert_delivers_encrypted(lab, new_person, canary)
+
+
+def test_an_upgrade_under_load_refuses_nothing_and_stores_nothing_in_clear(
+    lab: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    sent = message(canary)
+    answers: list[int] = []
+    over = threading.Event()
+
+    def deliver_all_the_time() -> None:
+        while not over.wait(INTERVAL_SECONDS):
+            answers.append(deliver(person, sent))
+
+    sender = threading.Thread(target=deliver_all_the_time)
+    sender.start()
+    try:
+        for _ in range(2):  # the second one takes away what the first one has replaced
+            assert upgrade(lab).wait() == 0
+            time.sleep(1)
+            reload(lab)
+            time.sleep(2)
+    finally:
+        over.set()
+        sender.join()
+    assert set(answers) == {250}
+    received = person.received()
+    assert len(received) == len(answers)
+    assert_nowhere_in_clear(lab, canary)
+    for stored in (received[0], received[-1]):
+        assert_encrypted_to(person, stored, sent, canary)
+    # The one that delivers now and the one before, from which processes that have not ended yet may still load.
+    assert len(list((lab.directory / "usr/lib/cryptomail").glob("venv*"))) == 2
