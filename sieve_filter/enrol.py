@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sieve_filter import gpg, keybox, keystore, limits, listing, quarantine
 from sieve_filter.certificate import Certificate
 from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
+from sieve_filter.listing import Key
 from sieve_filter.quarantine import KEYBOX, Revoked, Verdict, Vetted
 from sieve_filter.timelimit import at_most
 
@@ -26,7 +27,8 @@ class Order(NamedTuple):
     """What is to be set up for one owner.
 
     `addresses` are the owner's. `named` says that somebody named this owner: then all of `certificates` are taken or
-    none, and another address in them gives a warning; else each is taken for itself, if it has an address of these.
+    none; else each is taken for itself. Each needs an address of these, unless `foreign` says that it is meant for the
+    owner all the same, which gives a warning.
     What a key that is there already says of its own revocation is taken in any case: nobody else can say it. Where
     there is no keyring yet, a GnuPG home is made; with `as_file`, a file of certificates.
     """
@@ -37,6 +39,7 @@ class Order(NamedTuple):
     addresses: frozenset[str]
     named: bool
     as_file: bool = False
+    foreign: bool = False
 
 
 class Outcome(NamedTuple):
@@ -123,13 +126,18 @@ def _put_one(order: Order, verdicts: Verdicts, rules: _Rules) -> Iterator[Outcom
     fine: list[Vetted] = []
     refused = False
     for one, verdict in zip(order.certificates, verdicts, strict=True):
-        if isinstance(verdict, Vetted) and (order.named or verdict.key.addresses & order.addresses):
+        if isinstance(verdict, Vetted) and (order.foreign or _is_theirs(verdict.key, order)):
             fine.append(verdict)
             continue
         if isinstance(verdict, Revoked):
             status, note = _revoke(order, verdict, rules)
         elif isinstance(verdict, str):
             status, note = REFUSED, verdict
+        elif order.named:
+            status, note = (
+                REFUSED,
+                f"{_strange(verdict.key)}; where that is meant, the administrator imports it with --foreign",
+            )
         else:
             status, note = REFUSED, f"no valid user ID of it has the address {order.user}"
         refused = refused or status == REFUSED
@@ -147,10 +155,20 @@ def _put_one(order: Order, verdicts: Verdicts, rules: _Rules) -> Iterator[Outcom
         yield from (outcome(one.key.fingerprint, REFUSED, why) for one in fine)
         return
     for key in {one.key.fingerprint: one.key for one in fine}.values():
-        strange = not key.addresses & order.addresses
-        has = ", ".join(sorted(key.addresses)) or "no address"
-        note = f"warning: none of its user IDs has an address of this user's; it has {has}" if strange else ""
+        note = "" if _is_theirs(key, order) else f"warning: {_strange(key)}"
         yield outcome(key.fingerprint, statuses[key.fingerprint], note)
+
+
+def _is_theirs(key: Key, order: Order) -> bool:
+    """Whether a user ID of it has an address of the owner's. Of a user without a domain, any domain will do."""
+    if order.named and order.user.lower() in {address.rpartition("@")[0] for address in key.addresses}:
+        return True
+    return bool(key.addresses & order.addresses)
+
+
+def _strange(key: Key) -> str:
+    has = ", ".join(sorted(key.addresses)) or "no address"
+    return f"none of its user IDs has an address of this user's; it has {has}"
 
 
 def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, str]:

@@ -89,11 +89,13 @@ def place(settings: Settings, whose: Owner) -> str:
     return owner.expand(template, whose)
 
 
-def order(whose: Owner, certificates: tuple[Certificate, ...], settings: Settings, named: bool) -> Order:
-    """What sets those certificates up for `whose`. Raises UsageError as `place` does."""
+def order(
+    whose: Owner, certificates: tuple[Certificate, ...], settings: Settings, named: bool, foreign: bool = False
+) -> Order:
+    """What sets those certificates up for `whose`; see Order. Raises UsageError as `place` does."""
     keyring_home = place(settings, whose)
     as_file = settings.keyrings.owner[0].endswith("%w")  # that is how a Web Key Directory names its files
-    return Order(whose.user, keyring_home, certificates, whose.addresses, named, as_file)
+    return Order(whose.user, keyring_home, certificates, whose.addresses, named, as_file, foreign)
 
 
 def standing(whose: Owner, settings: Settings) -> Standing:
@@ -220,7 +222,8 @@ def _done(wishes: keymail.KeyMail, whose: Owner, desk: Desk) -> Words:
 
 
 def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing, desk: Desk) -> Words:
-    asked = order(whose, certificates, desk.settings, named=True)
+    # Of an owner whose address is not known, it cannot be said that a key is somebody else's.
+    asked = order(whose, certificates, desk.settings, named=True, foreign=not whose.addresses)
     outcomes = enrol.enrol([asked], desk.settings.keyrings.minimum_bits)
     refused = [_reason(one, before, asked.keyring) for one in outcomes if one.status == REFUSED]
     gone = [one.fingerprint for one in outcomes if one.status == REVOKED]
@@ -250,7 +253,7 @@ def _keep(whose: Owner, before: Standing, desk: Desk) -> None:
     for key in before.state.keys:
         if key.used:
             certificates = certificate.read(gpg.export(home, key.used)).certificates
-            kept = order(whose, certificates, desk.settings, named=True)
+            kept = order(whose, certificates, desk.settings, named=True, foreign=True)
             for one in enrol.enrol([kept], desk.settings.keyrings.minimum_bits):
                 if one.status == REFUSED:
                     desk.warn(f"key {one.fingerprint} of {whose.user!r} is no longer used: {one.note}")

@@ -93,6 +93,9 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
 
     action = add_action(actions, "import", "set up keys", _import, everybody="FOLDER|-")
     action.add_argument("files", nargs="*", metavar="FILE", help="with --user: certificates, or - for standard input")
+    action.add_argument(
+        "--foreign", action="store_true", help="take keys without an address of the owner's, such as a recovery key"
+    )
     post.add_choice(action, defaults)
     add_action(actions, "list", "list keys", _list)
     add_action(actions, "show", "tell all about one owner's keys", _show, everybody=None)
@@ -176,9 +179,11 @@ def _import(options: argparse.Namespace, site: Site) -> int:
     else:
         if options.files:
             raise UsageError("keys import --all takes one folder, or -")
+        if options.foreign and options.all == "-":
+            raise UsageError("--foreign goes with --user, or a folder: of a stream, each key goes to its own addresses")
         orders, total, outcomes = _orders_of_everybody(options.all, site)
     with progress(total, options.json) as advance:
-        enrol_orders(orders, site, options, outcomes, advance, named=options.all != "-")
+        enrol_orders(orders, site, options, outcomes, advance, options.all != "-", options.foreign)
     return tell_outcomes(outcomes, options.json)
 
 
@@ -189,6 +194,7 @@ def enrol_orders(
     outcomes: list[Outcome],
     advance: Callable[[int], None],
     named: bool,
+    foreign: bool = False,
 ) -> None:
     """Set up certificates, and add what became of them to `outcomes`; tell owners, unless `options` say not to.
 
@@ -196,7 +202,7 @@ def enrol_orders(
     """
     places: dict[str, str] = {}
     nobody, minimum_bits = parallel.nobody(), site.settings.keyrings.minimum_bits
-    given = ((nobody, one) for one in _orders(orders, site, places, outcomes, named))
+    given = ((nobody, one) for one in _orders(orders, site, places, outcomes, named, foreign))
     vetting = parallel.each(
         in_chunks(given, lambda one: _weight(one[1])),
         lambda batch: enrol.vet([order for _, (_, order) in batch], minimum_bits),
@@ -315,6 +321,7 @@ def _orders(
     places: dict[str, str],
     refused: list[Outcome],
     named: bool,
+    foreign: bool,
 ) -> Iterator[tuple[Identity, tuple[Owner, Order]]]:
     for whose, certificates in given:
         keyring = site.keyring(whose)
@@ -325,7 +332,7 @@ def _orders(
         except CryptomailError as error:
             refused.extend(Outcome(whose.user, keyring, one.fingerprint, REFUSED, str(error)) for one in certificates)
         else:
-            yield identity, (whose, enrolment.order(whose, certificates, site.settings, named))
+            yield identity, (whose, enrolment.order(whose, certificates, site.settings, named, foreign))
 
 
 def _weight(one: tuple[Any, ...]) -> int:

@@ -190,12 +190,13 @@ def test_a_secret_key_is_refused_and_nowhere_on_disk(lab_sealed: Lab, new_person
     assert [file for file in files if any(line in file.read_bytes() for line in lines)] == []
 
 
-def test_a_key_for_another_address_is_set_up_with_a_warning(lab_sealed: Lab, new_person: NewPerson) -> None:
+def test_a_key_for_another_address_is_refused(lab_sealed: Lab, new_person: NewPerson) -> None:
     person = new_person(lab_sealed)
     person.gpg.make_key("elsewhere@example.net")
     save(person, with_attachment(armored(person)))
     [answer] = answers(person)
     assert "none of its user IDs has an address of this user's; it has elsewhere@example.net" in text(answer)
+    assert not keyring(person)
 
 
 def test_an_autocrypt_header_of_somebody_else_is_not_taken(lab_sealed: Lab, new_person: NewPerson) -> None:

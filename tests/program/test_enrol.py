@@ -107,7 +107,7 @@ def test_another_key_with_the_same_key_id_is_refused(
 ) -> None:
     monkeypatch.setattr(enrol, "clashing", lambda _, fingerprint: "F" * 24 + fingerprint[-16:])
     with TemporaryDirectory(prefix="keyring-", dir="/tmp") as directory:
-        order = enrol.Order("a", f"{directory}/k", certificates[:1], frozenset(), named=True)
+        order = enrol.Order("a", f"{directory}/k", certificates[:1], frozenset(), named=True, foreign=True)
         (outcome,) = enrol.enrol([order], 2048)
         assert (outcome.status, "which is another key" in outcome.note) == (enrol.REFUSED, True)
         assert list(Path(directory, "k").iterdir()) == []
@@ -120,7 +120,10 @@ def test_disk_that_is_full_leaves_the_keyring_as_it_was(
         raise OSError(28, "No space left on device")
 
     with TemporaryDirectory(prefix="keyring-", dir="/tmp") as directory:
-        orders = [enrol.Order("a", f"{directory}/k", (one,), frozenset(), named=True) for one in certificates[:2]]
+        orders = [
+            enrol.Order("a", f"{directory}/k", (one,), frozenset(), named=True, foreign=True)
+            for one in certificates[:2]
+        ]
         enrol.enrol(orders[:1], 2048)
         before = Path(directory, "k/pubring.kbx").read_bytes()
         monkeypatch.setattr(os, "fsync", full)
@@ -137,7 +140,7 @@ def test_lock_that_another_import_holds_is_waited_for_but_not_for_ever(
         Path(directory, "k").mkdir()
         held = os.open(Path(directory, "k"), os.O_RDONLY)
         fcntl.flock(held, fcntl.LOCK_EX)
-        order = enrol.Order("a", f"{directory}/k", certificates[:1], frozenset(), named=True)
+        order = enrol.Order("a", f"{directory}/k", certificates[:1], frozenset(), named=True, foreign=True)
         monkeypatch.setattr(limits, "QUARANTINE_SECONDS", 1)
         (outcome,) = enrol.enrol([order], 2048)
         os.close(held)

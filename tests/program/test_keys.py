@@ -67,8 +67,8 @@ class Site:
         file.chmod(0o666)
         return file
 
-    def enrol(self, data: bytes, user: str = ALICE) -> "subprocess.CompletedProcess[bytes]":
-        return self.keys("import", "--user", user, "-", data=data)
+    def enrol(self, data: bytes, user: str = ALICE, *options: str) -> "subprocess.CompletedProcess[bytes]":
+        return self.keys("import", "--user", user, *options, "-", data=data)
 
     def filter(self, user: str = ALICE) -> bytes:
         environment = {"USER": user, "HOME": str(self.home(user))}
@@ -140,10 +140,50 @@ def test_armored_files_are_imported_several_at_once(site: Site, alice: Owner, bo
     for owner, address in ((alice, ALICE), (bob, BOB)):
         files.append(tmp_path / address)
         files[-1].write_bytes(owner.gpg("--armor", "--export", address))
-    done = site.keys("import", "--user", ALICE, *map(str, files))
+    done = site.keys("import", "--foreign", "--user", ALICE, *map(str, files))
     assert done.returncode == 0
     assert "warning: none of its user IDs has an address of this user's; it has bob@example.org" in said(done)
     assert sorted(site.stored()) == sorted([fingerprint_of(alice), fingerprint_of(bob)])
+
+
+def test_key_of_somebody_else_is_refused_unless_it_is_meant(site: Site, alice: Owner, bob: Owner) -> None:
+    site.enrol(alice.public(ALICE))
+    done = site.enrol(bob.public(BOB))
+    assert done.returncode == 65
+    assert f"it has {BOB}; where that is meant, the administrator imports it with --foreign" in said(done)
+    both = site.enrol(alice.public(ALICE) + bob.public(BOB))
+    assert both.returncode == 65
+    assert site.stored() == [fingerprint_of(alice)]
+    done = site.enrol(bob.public(BOB), ALICE, "--foreign")
+    assert done.returncode == 0
+    assert f"warning: none of its user IDs has an address of this user's; it has {BOB}" in said(done)
+    assert sorted(site.stored()) == sorted([fingerprint_of(alice), fingerprint_of(bob)])
+
+
+def test_folder_gives_nobody_somebody_elses_key_unless_it_is_meant(site: Site, bob: Owner, tmp_path: Path) -> None:
+    (tmp_path / f"{ALICE}.pgp").write_bytes(bob.public(BOB))
+    done = site.keys("import", "--all", str(tmp_path))
+    assert (done.returncode, site.stored()) == (65, [])
+    assert site.keys("import", "--foreign", "--all", str(tmp_path)).returncode == 0
+    assert site.stored() == [fingerprint_of(bob)]
+
+
+@pytest.mark.parametrize(
+    ("user", "aliases", "code"),
+    [("alice", (), 0), ("Alice", (), 0), ("al", (), 65), ("al", (ALICE,), 0), ("bob@example.org", (ALICE,), 0)],
+)
+def test_key_is_the_owners_by_name_address_or_alias(
+    user: str, aliases: tuple[str, ...], code: int, site: Site, alice: Owner, tmp_path: Path
+) -> None:
+    if aliases:
+        site.config.write_text(f'[aliases]\n"{user}" = {json.dumps(aliases)}\n')
+    home = tmp_path / "home"
+    home.mkdir()
+    arguments = ("import", "--no-notify", "--user", user, "--home", str(home), "-")
+    done = run(
+        "keys", *arguments, data=alice.public(ALICE), environment={"PATH": os.environ["PATH"]}, config=site.config
+    )
+    assert done.returncode == code, done
 
 
 def test_new_keyring_is_the_owners_alone(site: Site, alice: Owner) -> None:
@@ -218,7 +258,7 @@ def test_home_that_does_not_exist_yet_is_made_where_mail_is(site: Site, alice: O
         for path in (site.directory / "mail", site.directory / "mail/example.org"):
             os.chown(path, NOBODY, NOBODY)
     user = "carol@example.org"
-    done = site.enrol(alice.public(ALICE), user)
+    done = site.enrol(alice.public(ALICE), user, "--foreign")
     assert done.returncode == 0, done.stderr
     assert site.home(user).stat().st_uid == (site.directory / "mail").stat().st_uid
     assert len(site.stored(user)) == 1
@@ -226,7 +266,7 @@ def test_home_that_does_not_exist_yet_is_made_where_mail_is(site: Site, alice: O
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root could")
 def test_home_is_not_made_where_root_keeps_things(site: Site, alice: Owner) -> None:
-    done = site.enrol(alice.public(ALICE), "carol@example.net")
+    done = site.enrol(alice.public(ALICE), "carol@example.net", "--foreign")
     assert done.returncode == 65
     assert "belongs to root: make it, or mend the path" in said(done)
     assert not site.home("carol@example.net").exists()
@@ -252,7 +292,7 @@ def test_same_key_again_changes_nothing_and_a_newer_copy_renews_it(site: Site, n
 
 def test_second_key_is_put_beside_the_first(site: Site, alice: Owner, bob: Owner) -> None:
     site.enrol(alice.public(ALICE))
-    assert site.enrol(bob.public(BOB)).returncode == 0
+    assert site.enrol(bob.public(BOB), ALICE, "--foreign").returncode == 0
     stored = site.filter()
     assert decrypt(stored, alice) == decrypt(stored, bob) == MESSAGE
 
@@ -261,7 +301,7 @@ def test_old_kind_of_keyring_goes_on_being_used(site: Site, alice: Owner, bob: O
     keyring = site.home(ALICE) / ".cryptomail"
     keyring.mkdir(mode=0o700)
     (keyring / "pubring.gpg").write_bytes(alice.public(ALICE))
-    assert "imported" in said(site.enrol(bob.public(BOB)))
+    assert "imported" in said(site.enrol(bob.public(BOB), ALICE, "--foreign"))
     assert sorted(site.stored()) == sorted([fingerprint_of(alice), fingerprint_of(bob)])
     assert not (keyring / "pubring.kbx").exists()
 
@@ -481,7 +521,7 @@ def test_keys_are_set_up_and_removed_in_a_key_file(site: Site, alice: Owner, bob
     before = key_file.stat()
     assert "unchanged" in said(site.enrol(alice.public(ALICE)))
     assert key_file.stat() == before
-    assert "imported" in said(site.enrol(bob.public(BOB)))
+    assert "imported" in said(site.enrol(bob.public(BOB), ALICE, "--foreign"))
     reading = certificate.read(key_file.read_bytes())
     assert (len(reading.certificates), reading.problems) == (2, ())
     assert site.keys("check", "--user", ALICE).returncode == 0
@@ -601,7 +641,7 @@ def test_imports_at_the_same_time_lose_nothing_and_deliveries_go_on(
     made = [owner.make_key(address) for address in addresses]
     site.enrol(alice.public(ALICE))
     with ThreadPoolExecutor(8) as pool:
-        imports = [pool.submit(site.enrol, owner.public(address)) for address in addresses]
+        imports = [pool.submit(site.enrol, owner.public(address), ALICE, "--foreign") for address in addresses]
         deliveries = [pool.submit(site.filter) for _ in range(12)]
         assert [one.result().returncode for one in imports] == [0] * len(addresses)
         assert all(decrypt(one.result(), alice) == MESSAGE for one in deliveries)
@@ -709,7 +749,7 @@ def test_dovecot_that_cannot_say_is_a_clear_error(
 
 def test_key_is_removed_by_its_full_fingerprint_only(site: Site, alice: Owner, bob: Owner) -> None:
     site.enrol(alice.public(ALICE))
-    site.enrol(bob.public(BOB))
+    site.enrol(bob.public(BOB), ALICE, "--foreign")
     fingerprint = fingerprint_of(alice)
     short = site.keys("remove", "--user", ALICE, fingerprint[-16:])
     assert short.returncode == 64
@@ -751,7 +791,7 @@ def test_key_is_exported_in_armor_whatever_its_length(site: Site, alice: Owner, 
         owner.gpg("--quick-add-key", fingerprint_of(owner), "cv25519", "encr", "never")
         user = f"{name}@example.org"
         site.make(user)
-        assert site.enrol(owner.public(ALICE), user).returncode == 0
+        assert site.enrol(owner.public(ALICE), user, "--foreign").returncode == 0
         done = site.keys("export", "--user", user)
         assert done.returncode == 0
         stranger.gpg("--import", data=done.stdout)

@@ -324,7 +324,7 @@ def test_one_users_trouble_is_not_anothers_and_servers_are_asked_a_few_at_a_time
     users = [f"user{number}@example.org" for number in range(20)]
     site.make(*users)
     for user in users:
-        site.enrol(bob.public(BOB), user)
+        site.enrol(bob.public(BOB), user, "--foreign")
         web.pages[path(user)] = Page(b"x" * 20, seconds=0.05)
     web.pages[path(BOB)] = Page(bob.public(BOB), KEY)
     web.pages[path()] = Page(b"oops", status=503)

@@ -96,7 +96,7 @@ def test_it_is_not_changed(boxed: Boxed, alice: Owner, mallory: Owner) -> None:
     before = boxed.gpg("--with-colons", "--list-keys")
     assert os.fsencode(fingerprint_of(alice)) in before
     # In quarantine a key is in a home that the tree does not see: that is for the machine's own gpg.
-    arguments = ("keys", "import", "--user", ALICE, "--home", str(boxed.home), "--no-notify", "-")
+    arguments = ("keys", "import", "--user", ALICE, "--home", str(boxed.home), "--no-notify", "--foreign", "-")
     done = run(*arguments, data=mallory.public("m" + ALICE), environment={"PATH": os.environ["PATH"]})
     assert done.returncode == 65
     assert "is kept by keyboxd, which cannot replace it in one step: use gpg itself" in said(done)

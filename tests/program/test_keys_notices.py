@@ -85,7 +85,7 @@ def test_administrator_is_told_that_owners_cannot_be(site: Site, alice: Owner, b
     assert "owners were not told of it, for there is neither the service lmtp-sealed nor a sendmail" in said(done)
     assert done.stderr.count(b"\n") == 1
     assert site.keys("import", "--all", "-", *more, data=both).stderr == b""
-    failing = site.keys("import", "--user", ALICE, "--sendmail", "/bin/false", "-", data=bob.public(BOB))
+    failing = site.keys("import", "--user", ALICE, "--foreign", "--sendmail", "/bin/false", "-", data=bob.public(BOB))
     assert failing.returncode == 0
     assert b"a notice to 'alice@example.org' was not sent: /bin/false ended with exit code 1" in failing.stderr
 
@@ -124,7 +124,7 @@ def test_owner_of_a_revoked_key_is_told_encrypted_to_one_that_works_and_else_in_
     owner = new_owner()
     fingerprint = owner.make_key(ALICE)
     for user in (ALICE, BOB):
-        site.enrol(owner.public(ALICE), user)
+        site.enrol(owner.public(ALICE), user, "--foreign")
     site.enrol(alice.public(ALICE))
     owner.revoke(fingerprint)
     for user in (ALICE, BOB):
