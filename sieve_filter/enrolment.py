@@ -120,21 +120,21 @@ def standing(whose: Owner, settings: Settings) -> Standing:
     )
 
 
-def set_up(vetted: Sequence[tuple[Owner, Order, Verdicts]], desk: Desk) -> list[Outcome]:
-    """Do each order for that owner, and tell the owner of it: see `tell`. Out: what became of all certificates."""
-    owners = {whose.user: whose for whose, _, _ in vetted}
-    before: dict[str, Standing] = {}
+def set_up(vetted: tuple[Owner, Order, Verdicts], desk: Desk) -> list[Outcome]:
+    """Do the order for that owner, and tell the owner of it: see `tell`. Out: what became of all certificates."""
+    whose, wanted, verdicts = vetted
+    before: list[Standing] = []
 
-    def look(one: Order) -> None:
-        if one.user not in before:
-            before[one.user] = _before(owners[one.user], desk.settings)
+    def look(_: Order) -> None:
+        if not before:
+            before.append(_before(whose, desk.settings))
 
-    outcomes = enrol.put([(one, verdicts) for _, one, verdicts in vetted], desk.settings.keyrings.minimum_bits, look)
-    for user, then in before.items():
+    outcomes = enrol.put([(wanted, verdicts)], desk.settings.keyrings.minimum_bits, look)
+    for then in before:
         try:
-            tell(owners[user], then, [one for one in outcomes if one.user == user], desk)
+            tell(whose, then, outcomes, desk)
         except CryptomailError as error:
-            desk.warn(f"a notice to {user!r} was not sent: {error}")
+            desk.warn(f"a notice to {whose.user!r} was not sent: {error}")
     return outcomes
 
 
@@ -276,7 +276,7 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
     """
     keyring_home = place(desk.settings, whose)
     keyrings = desk.settings.keyrings
-    (held,) = survey.export([whose], keyrings._replace(owner=keyrings.owner[:1]))
+    held = survey.export(whose, keyrings._replace(owner=keyrings.owner[:1]))
     left = enrol.remove(keyring_home, fingerprint)
     words = notice.removal_notice(fingerprint, standing(whose, desk.settings).used)
     message = notice.message(whose.user, words, stamp())

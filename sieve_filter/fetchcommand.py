@@ -21,7 +21,7 @@ from sieve_filter import (
 from sieve_filter.certificate import Certificate
 from sieve_filter.enrol import REFUSED, REVOKED, Outcome
 from sieve_filter.enrolment import Desk
-from sieve_filter.errors import CryptomailError, KeyringError, RefusedKeyError, ServiceError, UsageError
+from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
 from sieve_filter.keycommand import Failure, Site
 from sieve_filter.lookup import Answer
 from sieve_filter.owner import Owner
@@ -117,9 +117,10 @@ def _look_up(
     """What is published, by address; asked for with the rights of whom it is for."""
     work = functools.partial(lookup.look_up, resolver=resolver)
     answers: dict[str, Answer] = {}
-    for _, found in parallel.each(((identity, [one]) for identity, one in wanted), work, limits.FETCHES_AT_ONCE):
-        answers |= {answer.address: answer for answer in found}
-        advance(len(found))
+    each_one = ((identity, [address]) for identity, address in wanted)
+    for address, found in parallel.each(each_one, work, at_once=limits.FETCHES_AT_ONCE):
+        answers[address] = Answer(address, None, str(found)) if isinstance(found, CryptomailError) else found
+        advance(1)
     return answers
 
 
@@ -142,14 +143,13 @@ def _enrolled(
     enrolled: list[tuple[Identity, Owner, frozenset[str]]] = []
     keyrings = site.settings.keyrings
     work = functools.partial(survey.enrolled, keyrings=keyrings._replace(owner=keyrings.owner[:1]))
-    for chunk, founds in parallel.each(keycommand.in_chunks(owners(), lambda _: 1), work):
-        for whose, found in zip(chunk, founds, strict=True):
-            if isinstance(found, str):
-                failures.append(Failure(whose.user, KeyringError(found)))
-            elif found:
-                enrolled.append((parallel.identity_of(whose.home), whose, found))
-            elif options.user:
-                raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}: use keys fetch")
+    for whose, found in parallel.each(keycommand.in_chunks(owners(), lambda _: 1), work):
+        if isinstance(found, CryptomailError):
+            failures.append(Failure(whose.user, found))
+        elif found:
+            enrolled.append((parallel.identity_of(whose.home), whose, found))
+        elif options.user:
+            raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}: use keys fetch")
     if options.user:
         keycommand.finish(failures)
     outcomes += [Outcome(one.user, "", "", refresh.FAILED, str(one.error)) for one in failures]
@@ -157,11 +157,9 @@ def _enrolled(
 
 
 def _drop(whose: Owner, keyring: str, fingerprint: str, desk: Desk | None) -> Outcome:
-    def remove() -> int:
-        return enrolment.remove(fingerprint, whose, desk) if desk else enrol.remove(keyring, fingerprint)
-
+    plain = functools.partial(enrol.remove, keyring, fingerprint)
     try:
-        keycommand.as_owner(whose, remove)
+        keycommand.as_owner(whose, functools.partial(enrolment.remove, fingerprint, whose, desk) if desk else plain)
     except CryptomailError as error:
         return Outcome(whose.user, keyring, fingerprint, REFUSED, f"it is not removed: {error}")
     return Outcome(whose.user, keyring, fingerprint, refresh.REMOVED, "another key is published instead")

@@ -39,7 +39,6 @@ from sieve_filter.errors import (
     ConfigError,
     CryptomailError,
     FileError,
-    KeyringError,
     NoKeyError,
     RefusedKeyError,
     ServiceError,
@@ -63,6 +62,7 @@ _SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _VET_AT_ONCE = 1 + (os.cpu_count() or 1)  # one of them always waits for its keys to be put into place
 _PUT_AT_ONCE = 2 * (os.cpu_count() or 1)  # that is to wait for the disk, half of the time
+_LARGE = 100_000  # octets of a certificate
 _ROWS = 50  # what a person still reads on a terminal
 _ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s=%s\n-----END PGP PUBLIC KEY BLOCK-----\n"
 
@@ -201,11 +201,12 @@ def enrol_orders(
     They are vetted many at a time, whosever they are, and by nobody; then each user's are put into place by that user.
     """
     places: dict[str, str] = {}
-    nobody, minimum_bits = parallel.nobody(), site.settings.keyrings.minimum_bits
+    nobody = parallel.nobody()
     given = ((nobody, one) for one in _orders(orders, site, places, outcomes, named, foreign))
     vetting = parallel.each(
-        in_chunks(given, lambda one: _weight(one[1])),
-        lambda batch: enrol.vet([order for _, (_, order) in batch], minimum_bits),
+        ((identity, [batch]) for identity, batch in in_chunks(given, lambda one: _weight(one[1]))),
+        functools.partial(_vet, minimum_bits=site.settings.keyrings.minimum_bits),
+        limits.VETTING_SECONDS,
         _VET_AT_ONCE,
     )
     desk = desk_of(options, site)
@@ -213,8 +214,13 @@ def enrol_orders(
     changed = False
     with closing(vetting):
         for batch, verdicts in vetting:
+            if isinstance(verdicts, CryptomailError):
+                for _, (_, order) in batch:
+                    outcomes += _refused(order, verdicts)
+                continue
             vetted = ((identity, (*one, its)) for (identity, one), its in zip(batch, verdicts, strict=True))
-            for _, done in parallel.each(in_chunks(vetted, _weight), put, _PUT_AT_ONCE):
+            for (_, order, _), told in parallel.each(in_chunks(vetted, _weight), put, at_once=_PUT_AT_ONCE):
+                done = _refused(order, told) if isinstance(told, CryptomailError) else told
                 outcomes += done
                 changed = changed or any(one.status in (enrol.IMPORTED, enrol.RENEWED, enrol.REVOKED) for one in done)
                 advance(len(done))
@@ -229,9 +235,19 @@ def desk_of(options: argparse.Namespace, site: Site) -> Desk | None:
     return Desk(site.settings, where, execmode.warn) if post.ways(where) and not options.no_notify else None
 
 
-def _set_up(vetted: Sequence[tuple[Owner, Order, Verdicts]], site: Site) -> list[Outcome]:
-    """Do each order, and tell nobody."""
-    return enrol.put([(one, verdicts) for _, one, verdicts in vetted], site.settings.keyrings.minimum_bits)
+def _vet(batch: Sequence[tuple[Identity, tuple[Owner, Order]]], minimum_bits: int) -> list[Verdicts]:
+    """The verdicts on the order of each owner."""
+    return enrol.vet([order for _, (_, order) in batch], minimum_bits)
+
+
+def _set_up(vetted: tuple[Owner, Order, Verdicts], site: Site) -> list[Outcome]:
+    """Do an order, and tell nobody."""
+    return enrol.put([vetted[1:]], site.settings.keyrings.minimum_bits)
+
+
+def _refused(order: Order, error: CryptomailError) -> list[Outcome]:
+    """What became of all certificates of an order that could not be done."""
+    return [Outcome(order.user, order.keyring, one.fingerprint, REFUSED, str(error)) for one in order.certificates]
 
 
 def _certificates_of_files(names: Sequence[str]) -> tuple[Certificate, ...]:
@@ -336,8 +352,8 @@ def _orders(
 
 
 def _weight(one: tuple[Any, ...]) -> int:
-    """How many certificates an order has; it stands behind its owner."""
-    return len(one[1].certificates)
+    """How many certificates an order has, where a large one counts for more; it stands behind its owner."""
+    return sum(1 + len(certificate.packets) // _LARGE for certificate in one[1].certificates)
 
 
 def in_chunks(
@@ -408,13 +424,12 @@ def _states(options: argparse.Namespace, site: Site, failures: list[Failure], wa
     """The states of the owners that are asked for, by name. Who cannot be looked at is added to `failures` too."""
     states: list[OwnerState] = []
     work = functools.partial(survey.look, settings=site.settings, warn_days=warn_days)
-    for chunk, looked in parallel.each(in_chunks(owners(options.user, site, failures), lambda _: 1), work):
-        for whose, state in zip(chunk, looked, strict=True):
-            if isinstance(state, str):
-                states.append(keyreport.unreadable(whose.user, state))
-                failures.append(Failure(whose.user, KeyringError(state)))
-            else:
-                states.append(state)
+    for whose, state in parallel.each(in_chunks(owners(options.user, site, failures), lambda _: 1), work):
+        if isinstance(state, CryptomailError):
+            states.append(keyreport.unreadable(whose.user, str(state)))
+            failures.append(Failure(whose.user, state))
+        else:
+            states.append(state._replace(user=whose.user))  # whatever the process says
     there = {one.user for one in states}
     states += [keyreport.unknown(one.user, str(one.error)) for one in failures if one.user not in there]
     return sorted(states, key=lambda one: one.user)
@@ -502,7 +517,10 @@ def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
         if any(key.used and reminder.due(key.expires, int(time.time()), ()) for key in one.keys)
         if (home := site.owner(one.user).home)
     ]
-    for _, done in parallel.each(in_chunks(soon, lambda _: 1), work):
+    for (owner_state, _), done in parallel.each(in_chunks(soon, lambda _: 1), work):
+        if isinstance(done, CryptomailError):
+            execmode.warn(f"{owner_state.user} was not told that a key expires: {done}")
+            continue
         for one in done:
             if one.problem:
                 execmode.warn(f"{one.user} was not told that key {one.fingerprint} expires: {one.problem}")
@@ -515,7 +533,7 @@ def _remove(options: argparse.Namespace, site: Site) -> int:
     whose = site.owner(options.user)
     keyring = site.keyring(whose)
     desk = Desk(site.settings, post.chosen(options), execmode.warn)
-    left = as_owner(whose, lambda: enrolment.remove(fingerprint, whose, desk))
+    left = as_owner(whose, functools.partial(enrolment.remove, fingerprint, whose, desk))
     os.sync()
     rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
     _write(f"removed {fingerprint} from {keyring}; {rest}")
@@ -524,12 +542,12 @@ def _remove(options: argparse.Namespace, site: Site) -> int:
 
 def _test(options: argparse.Namespace, site: Site) -> int:
     whose = site.owner(options.user)
-    fingerprints, why = as_owner(whose, lambda: survey.try_out(whose, site.settings))
+    fingerprints, why = as_owner(whose, functools.partial(survey.try_out, whose, site.settings))
     if options.send:
         if not fingerprints:
             raise NoKeyError(f"{whose.user} has no key that mail is encrypted to")
         desk = Desk(site.settings, post.chosen(options), execmode.warn)
-        as_owner(whose, lambda: enrolment.send_trial(whose, desk))
+        as_owner(whose, functools.partial(enrolment.send_trial, whose, desk))
     if options.json:
         _write(json.dumps({"user": whose.user, "encrypted": bool(fingerprints), "subkeys": list(fingerprints)}))
     elif fingerprints:
@@ -545,23 +563,25 @@ def _export(options: argparse.Namespace, site: Site) -> int:
     keyrings = site.settings.keyrings
     if options.user:
         whose = site.owner(options.user)
-        (found,) = as_owner(whose, lambda: survey.export([whose], keyrings))
-        if not found:
+        keys = as_owner(whose, functools.partial(survey.export, whose, keyrings))
+        if not keys:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}")
-        execmode.write(_armored(b"".join(found.values())))
+        execmode.write(_armored(b"".join(keys.values())))
         return os.EX_OK
     written = 0
     domains: set[str] = set()
     failures: list[Failure] = []
     work = functools.partial(survey.export, keyrings=keyrings)
-    for chunk, exports in parallel.each(in_chunks(owners(None, site, failures), lambda _: 1), work):
-        for whose, found in zip(chunk, exports, strict=True):
-            # Section 3.1 of the draft: a file holds keys with that address only.
-            fits = [one for one in found.values() if whose.user.lower() in _addresses(one)]
-            if fits and "@" in whose.user:
-                _put(Path(options.wkd, wkd.key_path(whose.user)), b"".join(fits))
-                domains.add(whose.user.rpartition("@")[2])
-                written += 1
+    for whose, found in parallel.each(in_chunks(owners(None, site, failures), lambda _: 1), work):
+        if isinstance(found, CryptomailError):
+            failures.append(Failure(whose.user, found))
+            continue
+        # Section 3.1 of the draft: a file holds keys with that address only.
+        fits = [one for one in found.values() if whose.user.lower() in _addresses(one)]
+        if fits and "@" in whose.user:
+            _put(Path(options.wkd, wkd.key_path(whose.user)), b"".join(fits))
+            domains.add(whose.user.rpartition("@")[2])
+            written += 1
     for domain in domains:
         _put(Path(options.wkd, wkd.policy_path(domain)), wkd.POLICY)
     whose_keys = "1 user's keys" if written == 1 else f"{written} users' keys"
@@ -600,9 +620,7 @@ _T = TypeVar("_T")
 
 def as_owner(whose: Owner, work: Callable[[], _T]) -> _T:
     """Do `work` in a process that has that owner's rights and no others."""
-    ((_, (result,)),) = parallel.each([(parallel.identity_of(whose.home), (None,))], lambda _: [work()])
-    done: _T = result
-    return done
+    return parallel.alone(parallel.identity_of(whose.home), work)
 
 
 def _read(name: str, most: int) -> Reading:

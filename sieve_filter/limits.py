@@ -102,3 +102,15 @@ FETCH_OCTETS = 1_000_000
 FETCH_SECONDS = 20
 FETCH_REDIRECTS = 3
 FETCHES_AT_ONCE = 8
+
+# What a process that acts for an owner tells its parent of one owner: JSON, and octets apart (those of a keyring, or of
+# the certificates that are looked at together). JSON takes up to 25 times as much memory once it is read.
+RESULT_TEXT_OCTETS = 10_000_000
+RESULT_BYTES_OCTETS = 110_000_000
+RESULT_ERROR_CHARACTERS = 2_000
+# Seconds for one owner; after these, the process is killed. Each step of it has a limit of its own that is shorter.
+OWNER_SECONDS = 120
+# Seconds for certificates that are looked at together, where gpg hangs at each of them.
+VETTING_SECONDS = 2 * CERTIFICATES_AT_ONCE * QUARANTINE_SECONDS
+# Seconds in which such a process tidies up when it is stopped.
+STOP_SECONDS = 5

@@ -1,6 +1,5 @@
 """Looks up keys where their owners have published them. Never during a delivery."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from sieve_filter import dnskeys, https, limits, published
@@ -17,12 +16,8 @@ class Answer(NamedTuple):
     error: str
 
 
-def look_up(addresses: Sequence[str], resolver: Resolver | None) -> list[Answer]:
-    """What is published for each of `addresses`: in the DNS where a resolver is given, else in Web Key Directories."""
-    return [_look_up(address, resolver) for address in addresses]
-
-
-def _look_up(address: str, resolver: Resolver | None) -> Answer:
+def look_up(address: str, resolver: Resolver | None) -> Answer:
+    """What is published for `address`: in the DNS where a resolver is given, else in Web Key Directories."""
     try:
         with at_most(limits.FETCH_SECONDS):
             data = from_wkd(address) if resolver is None else from_dane(address, resolver)

@@ -3,14 +3,23 @@
 import os
 import pwd
 import random
+import select
 import signal
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from multiprocessing.connection import Connection, Pipe, wait
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
+from sieve_filter import limits, transfer
 from sieve_filter.errors import CryptomailError, PlaceError, StoppedError, TimedOutError, known
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+_PIECE = 65536  # octets: what a pipe of Linux holds
 
 
 class Identity(NamedTuple):
@@ -19,8 +28,6 @@ class Identity(NamedTuple):
     uid: int
     gid: int
 
-
-Work = Callable[[Sequence[Any]], list[Any]]
 
 # User IDs that no account may have: systemd lends them to services (https://systemd.io/UIDS-GIDS).
 _LENT = range(61184, 65520)
@@ -65,50 +72,191 @@ def nobody() -> Identity:
 
 
 def each(
-    chunks: Iterable[tuple[Identity, Sequence[Any]]], work: Work, at_once: int | None = None
-) -> Generator[tuple[Sequence[Any], list[Any]]]:
-    """Give each chunk to `work`, in a process of its own that is `Identity` for good.
+    chunks: Iterable[tuple[Identity, Sequence[_T]]],
+    work: Callable[[_T], _R],
+    seconds: int | None = None,
+    at_once: int | None = None,
+) -> Generator[tuple[_T, _R | CryptomailError]]:
+    """Give each item of each chunk to `work`, in a process for the chunk that is `Identity` for good.
 
-    There are `at_once` of them at a time, else one for each processor. Yields each chunk with what `work` returned, as
-    they get done. A process that fails makes the CryptomailError of it the exception here, after the others have ended.
+    There are `at_once` processes at a time, else one for each processor. Yields each item with what `work` returned, or
+    with the error that it raised, as they get done. Only what `work` says that it returns is taken (see `transfer`): an
+    owner may have got hold of the process. One that takes more than `seconds` for an item, else OWNER_SECONDS, is
+    killed; time in which nobody asks for the next item does not count. Where a process dies, so does that item alone.
     """
-    running: dict[Connection, tuple[int, Sequence[Any]]] = {}
-    failure: CryptomailError | None = None
+    return _each(chunks, work, transfer.returned(work), seconds or limits.OWNER_SECONDS, at_once or os.cpu_count() or 1)
 
-    def collect() -> Iterator[tuple[Sequence[Any], list[Any]]]:
-        nonlocal failure
-        for receiver in wait(list(running)):
-            assert isinstance(receiver, Connection)  # noqa: S101 - wait() says `object`
-            process, chunk = running.pop(receiver)
-            try:
-                result = receiver.recv()
-            except EOFError:
-                result = CryptomailError("a process of this command died; see the system's log")
-            receiver.close()
-            os.waitpid(process, 0)
-            if isinstance(result, CryptomailError):
-                failure = failure or result
-            else:
-                yield chunk, result
+
+def alone(identity: Identity, work: Callable[[], _R]) -> _R:
+    """What `work` returns in a process that is `identity` for good. Raises what it raises, as far as it is ours."""
+
+    def do(_: None) -> _R:
+        return work()
+
+    ((_, result),) = _each([(identity, (None,))], do, transfer.returned(work), limits.OWNER_SECONDS, 1)
+    if isinstance(result, CryptomailError):
+        raise result
+    return result
+
+
+def _each(
+    chunks: Iterable[tuple[Identity, Sequence[_T]]], work: Callable[[_T], _R], kind: Any, seconds: int, at_once: int
+) -> Generator[tuple[_T, _R | CryptomailError]]:
+    running: list[_Process[_T]] = []
+    waited = 0.0  # seconds, without those that the caller takes
+
+    def start(identity: Identity, items: Iterable[_T]) -> None:
+        running.append(_Process(identity, deque(items), work, kind, seconds, waited))
+
+    def collect() -> Generator[tuple[_T, _R | CryptomailError]]:
+        nonlocal waited
+        since = time.monotonic()
+        ready = _readable([one.pipe for one in running], min(one.deadline for one in running) - waited)
+        waited += time.monotonic() - since
+        for one in running[:]:
+            results = one.answers(one.pipe in ready, waited)
+            if one.over:
+                running.remove(one)
+                one.end()
+            for result in results:
+                yield one.items.popleft(), result
+            if one.over and one.items:
+                start(one.identity, one.items)
 
     try:
         for identity, chunk in chunks:
-            while len(running) >= (at_once or os.cpu_count() or 1):
+            while len(running) >= at_once:
                 yield from collect()
-            if failure is not None:
-                break
-            receiver, sender = Pipe(duplex=False)
-            running[receiver] = _start(identity, work, chunk, sender), chunk
-            sender.close()
+            start(identity, chunk)
         while running:
             yield from collect()
     finally:
-        for process, _ in running.values():
-            os.kill(process, signal.SIGTERM)  # it catches that, and tidies up
-        for process, _ in running.values():
-            os.waitpid(process, 0)
-    if failure is not None:
-        raise failure
+        _stop_all(running)
+
+
+def _readable(pipes: Sequence[int], seconds: float) -> set[int]:
+    """Those of `pipes` from which something can be read, or that have ended; none where it takes too long."""
+    poll = select.poll()
+    for pipe in pipes:
+        poll.register(pipe, select.POLLIN)
+    return {pipe for pipe, _ in poll.poll(max(0, int(1000 * seconds) + 1))}
+
+
+class _Process(Generic[_T]):
+    """A process that works on `items` one by one; the first is that at which it is now.
+
+    `pipe` is where its answers come from, and `deadline` the time, as the caller counts it, by which the next is due;
+    `over` says that no more will come, as all is done, or it has failed.
+    """
+
+    def __init__(
+        self, identity: Identity, items: "deque[_T]", work: Callable[[_T], Any], kind: Any, seconds: int, now: float
+    ) -> None:
+        self.identity = identity
+        self.items = items
+        self.deadline = now + seconds
+        self.over = False
+        self._kind = kind
+        self._seconds = seconds
+        self._failed = False
+        self._said = bytearray()
+        self.pipe, theirs = os.pipe()
+        self._number = os.fork()  # a Process of multiprocessing costs as much again, for each user
+        if self._number == 0:
+            try:
+                _run(identity, items, work, kind, theirs)
+            except BaseException:  # whatever it is: this process must not go on as its parent does
+                os._exit(os.EX_SOFTWARE)
+            os._exit(os.EX_OK)  # what is open belongs to the parent
+        os.close(theirs)
+
+    def answers(self, ready: bool, now: float) -> list[Any]:
+        """Results, one for each of the first items, that have come since; the last may be why it is of no more use."""
+        results: list[Any] = []
+        try:
+            if ready:
+                self._read()
+            elif now >= self.deadline:
+                raise TimedOutError(f"it took longer than {self._seconds} seconds")
+            while len(results) < len(self.items) and (frame := self._frame()) is not None:
+                results.append(transfer.unpack(frame, self._kind))
+                self.deadline = now + self._seconds
+                if isinstance(results[-1], StoppedError):
+                    raise results.pop()
+        except (TimedOutError, StoppedError) as error:
+            self._failed = True
+            results.append(error)
+        except EOFError:
+            self._failed = True
+            results.append(CryptomailError("a process of this command died; see the system's log"))
+        except ValueError as error:
+            self._failed = True
+            results.append(CryptomailError(f"a process of this command said what cannot be: {error}"))
+        self.over = self._failed or len(results) == len(self.items)
+        return results
+
+    def _read(self) -> None:
+        """Take what it said, as far as that is there. Raises EOFError where it has gone."""
+        piece = os.read(self.pipe, _PIECE)
+        if not piece:
+            raise EOFError
+        self._said += piece
+
+    def _frame(self) -> bytes | None:
+        """The next frame of `transfer`, if it is there. Raises ValueError where it would be too large."""
+        if len(self._said) < transfer.HEAD.size:
+            return None
+        end = transfer.HEAD.size + transfer.size(bytes(self._said[: transfer.HEAD.size]))
+        if len(self._said) < end:
+            return None
+        frame = bytes(self._said[:end])
+        del self._said[:end]
+        return frame
+
+    def stop(self) -> None:
+        """Ask it to tidy up and end."""
+        os.kill(self._number, signal.SIGTERM)
+
+    def has_ended(self) -> bool:
+        """Whether it has; then it is gone."""
+        ended = os.waitpid(self._number, os.WNOHANG)[0] != 0
+        if ended:
+            os.close(self.pipe)
+        return ended
+
+    def kill(self) -> None:
+        """Kill it, and all that it has started. It is not waited for: what hangs in a file system may not even die."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._number, signal.SIGKILL)
+        os.kill(self._number, signal.SIGKILL)
+
+    def end(self) -> None:
+        """End it: its owner could keep it from ending by itself."""
+        if self._failed:
+            _stop_all([self])
+        else:
+            os.kill(self._number, signal.SIGKILL)  # what it has started, such as a delivery, may go on
+            _wait([self])
+
+
+def _stop_all(processes: Sequence["_Process[_T]"]) -> None:
+    """Have them tidy up and end; kill those that do not."""
+    for one in processes:
+        one.stop()
+    left = _wait(processes)
+    for one in left:
+        one.kill()
+    _wait(left)
+
+
+def _wait(processes: Sequence["_Process[_T]"]) -> Sequence["_Process[_T]"]:
+    """Wait for them for STOP_SECONDS at most. Out: those that are still there."""
+    deadline = time.monotonic() + limits.STOP_SECONDS
+    pause = 0.0001
+    while (processes := [one for one in processes if not one.has_ended()]) and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
+    return processes
 
 
 def stop_on_signals() -> None:
@@ -129,27 +277,38 @@ def _pass_over(_number: int, _frame: FrameType | None) -> None:
     """Ignore a signal. With SIG_IGN, Python would complain of one that had come just before."""
 
 
-def _start(identity: Identity, work: Work, chunk: Sequence[Any], sender: Connection) -> int:
-    """Have a new process do it. Out: its process ID."""
-    process = os.fork()  # a Process of multiprocessing costs as much again, for each user
-    if process == 0:
+def _run(identity: Identity, items: Iterable[_T], work: Callable[[_T], Any], kind: Any, pipe: int) -> None:
+    """What a process does: to be `identity`, and to do `work` for each item."""
+    stop_on_signals()
+    _let_go(pipe)
+    _become(identity)
+    for item in items:
         try:
-            _run(identity, work, chunk, sender)
-        finally:
-            os._exit(os.EX_OK)  # what is open belongs to the parent
-    return process
+            result = work(item)
+        except Exception as error:  # the parent tells of it
+            result = known(error)
+        try:
+            frame = transfer.pack(result, kind)
+        except ValueError as error:
+            frame = transfer.pack(CryptomailError(f"what there is to tell is {error}"), kind)
+        rest = memoryview(frame)
+        while rest:
+            rest = rest[os.write(pipe, rest) :]
+        if isinstance(result, StoppedError):
+            break
 
 
-def _run(identity: Identity, work: Work, chunk: Sequence[Any], sender: Connection) -> None:
-    result: Any
-    try:
-        stop_on_signals()
-        _become(identity)
-        result = work(chunk)
-    except Exception as error:  # the parent tells of it
-        result = known(error)
-    sender.send(result)
-    sender.close()
+def _let_go(pipe: int) -> None:
+    """Keep nothing of the parent's but the pipe to it and standard error.
+
+    What the owner gets hold of must not type into root's terminal, or read what others have said.
+    """
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1):
+        os.dup2(null, number)
+    os.closerange(3, pipe)
+    os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def _become(identity: Identity) -> None:

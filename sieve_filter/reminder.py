@@ -8,7 +8,7 @@ owner's home then.
 
 import fcntl
 import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -44,12 +44,12 @@ def due(expires: int | None, now: int, told: Container[int]) -> int | None:
     return passed[-1] if passed and not any(days in told for days in DAYS if days <= passed[-1]) else None
 
 
-def remind(states: Sequence[tuple[OwnerState, str]], where: Post, now: int) -> list[Reminded]:
-    """Tell the owners whose keys are about to expire; each state comes with the owner's home directory.
+def remind(one: tuple[OwnerState, str], where: Post, now: int) -> list[Reminded]:
+    """Tell an owner whose keys are about to expire; the state comes with the owner's home directory.
 
-    Runs as the user whose keyrings they are.
+    Runs as the user whose keyring it is.
     """
-    return [one for state, home in states for one in _remind(state, home, where, now)]
+    return [*_remind(*one, where, now)]
 
 
 def _remind(state: OwnerState, home: str, where: Post, now: int) -> Iterator[Reminded]:

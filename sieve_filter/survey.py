@@ -2,14 +2,13 @@
 
 import stat
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sieve_filter import certificate, gpg, job, keyreport, keyring, keystore, limits, quarantine
 from sieve_filter.config import Settings
 from sieve_filter.decision import Decision, StoreClear, Wait, decide
-from sieve_filter.errors import CryptomailError, KeyringError
+from sieve_filter.errors import KeyringError
 from sieve_filter.job import Options
 from sieve_filter.keyreport import OwnerState
 from sieve_filter.keyring import Keyrings
@@ -26,19 +25,9 @@ class Survey(NamedTuple):
     state: OwnerState
 
 
-def look(owners: Sequence[Owner], settings: Settings, warn_days: int) -> list[OwnerState | str]:
-    """How it is with the keys of each of `owners`; in words why they cannot be read, where they cannot.
-
-    `warn_days` says how soon is soon.
-    """
-    return [_look(owner, settings, warn_days) for owner in owners]
-
-
-def _look(owner: Owner, settings: Settings, warn_days: int) -> OwnerState | str:
-    try:
-        return survey(owner, settings, warn_days).state
-    except CryptomailError as error:
-        return str(error)
+def look(owner: Owner, settings: Settings, warn_days: int) -> OwnerState:
+    """How it is with the keys of `owner`; `warn_days` says how soon is soon. Raises as `survey` does."""
+    return survey(owner, settings, warn_days).state
 
 
 def survey(owner: Owner, settings: Settings, warn_days: int) -> Survey:
@@ -52,21 +41,9 @@ def survey(owner: Owner, settings: Settings, warn_days: int) -> Survey:
     return Survey(found, decision, state)
 
 
-def export(owners: Sequence[Owner], keyrings: Keyrings) -> list[dict[str, bytes]]:
-    """The certificates in the keyring of each of `owners`, by fingerprint. Raises KeyringError."""
-    return [_export(owner, keyrings) for owner in owners]
-
-
-def enrolled(owners: Sequence[Owner], keyrings: Keyrings) -> list[frozenset[str] | str]:
-    """The fingerprints in the keyring of each of `owners`; in words why it cannot be read, where it cannot."""
-    return [_enrolled(owner, keyrings) for owner in owners]
-
-
-def _enrolled(owner: Owner, keyrings: Keyrings) -> frozenset[str] | str:
-    try:
-        return frozenset(_export(owner, keyrings))
-    except CryptomailError as error:
-        return str(error)
+def enrolled(owner: Owner, keyrings: Keyrings) -> frozenset[str]:
+    """The fingerprints in the keyring of `owner`. Raises KeyringError."""
+    return frozenset(export(owner, keyrings))
 
 
 def try_out(owner: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
@@ -86,7 +63,8 @@ def try_out(owner: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
     return to.fingerprints, ""
 
 
-def _export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
+def export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
+    """The certificates in the keyring of `owner`, by fingerprint. Raises KeyringError."""
     with at_most(limits.QUARANTINE_SECONDS):
         found = keyring.find(owner, keyrings._replace(shared=()))
         exported: dict[str, bytes] = {}

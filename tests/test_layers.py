@@ -12,7 +12,7 @@ PURE = [
     *("errors", "limits", "message", "cms", "mime", "armor", "packets", "structure", "shape", "skim"),
     *("hcp", "pgpmime", "incoming", "wkd", "owner", "listing", "certificate", "keybox", "recipients"),
     *("decision", "keyreport"),
-    *("keymail", "notice", "sievescript", "published"),
+    *("keymail", "notice", "sievescript", "published", "transfer"),
 ]
 ORDER = [
     *PURE,

@@ -125,8 +125,9 @@ def delivered(home: Path, settings: Settings) -> Fate:
 
 def checked(home: Path, settings: Settings) -> Fate:
     """What `check` and `list` say; they write the same."""
-    (state,) = survey.look([owner.identify({"USER": ALICE, "HOME": str(home)}, {}, "")], settings, 30)
-    if isinstance(state, str):
+    try:
+        state = survey.look(owner.identify({"USER": ALICE, "HOME": str(home)}, {}, ""), settings, 30)
+    except CryptomailError:
         return WAITS
     if used := frozenset(key.used for key in state.keys if key.used):
         return used

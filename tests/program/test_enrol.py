@@ -13,12 +13,9 @@ from lab import keys
 from lab.keys import Owner
 from sieve_filter import certificate, enrol, gpg, keystore, limits, parallel, quarantine, timelimit
 from sieve_filter.certificate import Certificate
-from sieve_filter.errors import CryptomailError, EncryptionError, PlaceError, TimedOutError
-from sieve_filter.parallel import Identity
+from sieve_filter.errors import EncryptionError, PlaceError, TimedOutError
 from sieve_filter.quarantine import Vetted
 from tests.program.test_keys import NOBODY
-
-ME = Identity(os.geteuid(), os.getegid())
 
 
 @pytest.fixture(scope="module")
@@ -149,36 +146,9 @@ def test_lock_that_another_import_holds_is_waited_for_but_not_for_ever(
         assert outcome.status == enrol.IMPORTED
 
 
-def test_work_of_a_process_that_fails_or_dies_is_told_in_one_line() -> None:
-    def fail(_chunk: object) -> list[object]:
-        raise ZeroDivisionError
-
-    def die(_chunk: object) -> list[object]:
-        os._exit(9)
-
-    for work, line in ((fail, "internal error: ZeroDivisionError"), (die, "a process of this command died")):
-        with pytest.raises(CryptomailError, match=line):
-            list(parallel.each([(ME, [1])], work))
-
-
-def test_every_chunk_is_worked_on_once() -> None:
-    chunks = [(ME, [number, number]) for number in range(9)]
-    results = list(parallel.each(chunks, lambda chunk: [sum(chunk)]))
-    assert sorted(result for _, (result,) in results) == [2 * number for number in range(9)]
-
-
 def test_time_limit_is_kept() -> None:
     with pytest.raises(TimedOutError), timelimit.at_most(1):
         time.sleep(5)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_work_is_done_with_the_owners_rights_for_good() -> None:
-    def who(_chunk: object) -> list[tuple[int, ...]]:
-        return [(*os.getresuid(), *os.getresgid(), *os.getgroups())]
-
-    ((_, (ids,)),) = parallel.each([(Identity(NOBODY, NOBODY), [1])], who)
-    assert set(ids) == {NOBODY}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
