@@ -80,12 +80,15 @@ def _usable(holding: Holding, rules: Rules, now: int) -> Recipients | UnusableKe
         return Recipients((home.path,), fingerprints, (home.version,))
     reasons = "; ".join(f"key {key.fingerprint} {listing.choose(key, rules.minimum_bits, now)}" for key in keys)
     error = f"no usable key in {home.path}: {reasons}; renew or replace it"
-    moment = listing.expired_after(keys, rules.minimum_bits)
-    if moment is None:
+    moments = {key: moment for key in keys if (moment := listing.last_good(key, now)) is not None}
+    moment = max(moments.values(), default=now)
+    # No others, even if they were good at that moment: of those, owners may have destroyed the secret.
+    past = _chosen(list(moments), rules.minimum_bits, moment)
+    if not past:
         return UnusableKeyError(error)
     if rules.expired_key != ENCRYPT_ANYWAY:
         return ExpiredKeyError(error)
-    return Recipients((home.path,), _chosen(keys, rules.minimum_bits, moment), (home.version,), moment)
+    return Recipients((home.path,), past, (home.version,), moment)
 
 
 def _chosen(keys: Sequence[Key], minimum_bits: int, now: int) -> tuple[str, ...]:

@@ -154,9 +154,17 @@ def _put_one(order: Order, verdicts: Verdicts, rules: _Rules) -> Iterator[Outcom
         why = f"{error.strerror}: {order.keyring}" if isinstance(error, OSError) else str(error)
         yield from (outcome(one.key.fingerprint, REFUSED, why) for one in fine)
         return
-    for key in {one.key.fingerprint: one.key for one in fine}.values():
-        note = "" if _is_theirs(key, order) else f"warning: {_strange(key)}"
-        yield outcome(key.fingerprint, statuses[key.fingerprint], note)
+    for fingerprint, taken in {one.key.fingerprint: one for one in fine}.items():
+        warnings = _warnings(taken, order)
+        yield outcome(fingerprint, statuses[fingerprint], f"warning: {'; '.join(warnings)}" if warnings else "")
+
+
+def _warnings(vetted: Vetted, order: Order) -> list[str]:
+    """What is to be said of a certificate that was taken all the same."""
+    warnings = [] if _is_theirs(vetted.key, order) else [_strange(vetted.key)]
+    if days := listing.short_life(vetted.key, vetted.subkey):
+        warnings.append(f"its encryption subkey is good for {days} days only: bring the next in time, or mail waits")
+    return warnings
 
 
 def _is_theirs(key: Key, order: Order) -> bool:

@@ -5,7 +5,6 @@ Runs with the rights of the user whose mail files they are, and for nobody but t
 
 import os
 import time
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from sieve_filter import (
     listing,
     notice,
     owner,
+    quarantine,
     survey,
 )
 from sieve_filter.certificate import Certificate
@@ -177,15 +177,21 @@ def _before(whose: Owner, settings: Settings) -> Standing:
 
 def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], settings: Settings) -> bytes:
     """`message`, encrypted to exactly those keys in the keyrings of `whose`. Raises CryptomailError."""
-    return _encrypted(message, whose, Options(key=fingerprints), settings)
-
-
-def _encrypted(message: bytes, whose: Owner, options: Options, settings: Settings) -> bytes:
+    options = Options(key=fingerprints)
     incoming = Incoming(split(message), True, ())
     environment = {"USER": whose.user, "HOME": whose.home}
     engines = Engines(lambda _: None, lasting=False)
     delivery = job.encrypt_for_owner(incoming, options, environment, settings._replace(size_limit=0), engines)
     return b"".join(delivery.output)
+
+
+def _encrypted_to(packets: bytes, message: bytes, whose: Owner, settings: Settings) -> bytes:
+    """`message`, encrypted to one certificate that is in no keyring any more. Raises CryptomailError."""
+    (fingerprint,) = (one.fingerprint for one in certificate.read(packets).certificates)
+    with quarantine.throw_away_home() as home:
+        (home / "pubring.gpg").write_bytes(packets)
+        alone = settings.keyrings._replace(owner=(str(home),), shared=())
+        return encrypted(message, whose, [fingerprint], settings._replace(keyrings=alone))
 
 
 def stamp() -> Stamp:
@@ -281,7 +287,7 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
     words = notice.removal_notice(fingerprint, standing(whose, desk.settings).used)
     message = notice.message(whose.user, words, stamp())
     with suppress(CryptomailError):  # it was revoked, say; then in clear, because there is no secret in it
-        message = _encrypted(message, whose, Options(keydata=[b64encode(held[fingerprint]).decode()]), desk.settings)
+        message = _encrypted_to(held[fingerprint], message, whose, desk.settings)
     _deliver(message, whose, desk)
     return left
 

@@ -5,7 +5,6 @@ The format is that of `gpg --list-keys --with-colons` (GnuPG's doc/DETAILS).
 
 import re
 import time
-from collections.abc import Iterable
 from typing import NamedTuple
 
 _STATES = {
@@ -19,6 +18,9 @@ _STATES = {
 # Algorithms whose strength is the length of a number: RSA and ElGamal (RFC 9580 section 9.1). Of elliptic curves
 # GnuPG knows none that is too weak.
 _BITS_COUNT = frozenset({1, 2, 16, 20})
+
+_DAY = 86_400
+_YEAR_DAYS = 365
 
 _IN_BRACKETS = re.compile(r"[^<>]*<([^<>\s]+@[^<>\s]+)>")
 _BARE = re.compile(r"[^<>\s]+@[^<>\s]+")
@@ -132,26 +134,35 @@ def revoked(key: Key) -> frozenset[str]:
     return frozenset(one.fingerprint for one in (primary, *(one for one in others if one.encrypts)) if one.state == "r")
 
 
-def last_good(key: Key) -> int | None:
-    """The last second at which `key` could be encrypted to, where nothing but its age is wrong; None elsewhere."""
+def short_life(key: Key, chosen: Subkey) -> int | None:
+    """The days that the encryption subkey `chosen` lives, where that is less than a year and `key` lives on; else None.
+
+    Owners of such keys make a new subkey again and again, and many destroy the old one.
+    """
+    ends = key.subkeys[0].expires
+    if chosen.expires is None or (ends is not None and ends - chosen.expires <= _DAY):
+        return None
+    days = (chosen.expires - chosen.created) // _DAY
+    return days if days < _YEAR_DAYS else None
+
+
+def last_good(key: Key, now: int) -> int | None:
+    """The last second at which `key` could be encrypted to, where it has expired as a whole and nothing else is wrong.
+
+    None elsewhere: of a subkey that expires while its key lives on, the owner may have destroyed the secret. The two
+    ends of a key that expires as a whole may be some hours apart, because programs set them one after the other.
+    """
     primary = key.subkeys[0]
+    if key.disabled or primary.expires is None or primary.expires > now:
+        return None
     moments = [
-        min(ends) - 1
+        end - 1
         for subkey in key.subkeys
         if subkey.encrypts and {primary.state, subkey.state}.isdisjoint(_STATES.keys() - {"e"})
-        if (ends := [one.expires for one in (primary, subkey) if one.expires is not None])
-        if subkey.created < min(ends)
+        if (end := min(subkey.expires or primary.expires, primary.expires)) >= primary.expires - _DAY
+        if subkey.created < end
     ]
-    return max(moments) if moments and not key.disabled else None
-
-
-def expired_after(keys: Iterable[Key], minimum_bits: int) -> int | None:
-    """The last second at which one of `keys` could be encrypted to, where nothing but their age is wrong."""
-    keys = list(keys)
-    moment = max((moment for key in keys if (moment := last_good(key)) is not None), default=None)
-    if moment is None or all(isinstance(choose(key, minimum_bits, moment), str) for key in keys):
-        return None
-    return moment
+    return max(moments, default=None)
 
 
 def _at(key: Key, now: int) -> Key:

@@ -67,7 +67,9 @@ def test_what_is_wrong_is_told_with_its_level(colons: bytes, level: int, note: s
     assert note in "; ".join(judged.notes)
 
 
-EXPIRED = listing(subs=sub(SUBKEY, state="e", expires=str(NOW - 86400)))
+EXPIRED = listing(primary="e", subs=sub(SUBKEY, state="e", expires=str(NOW - 86400))).replace(
+    b":1600000000:::u:", b":1600000000:%d::u:" % (NOW - 86400)
+)
 
 
 def test_expired_key_that_mail_is_encrypted_to_is_told_so() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sieve_filter.listing import choose, parse
+from sieve_filter.listing import Subkey, choose, last_good, parse, short_life
 
 PRIMARY = "A" * 40
 SUBKEY = "B" * 40
@@ -109,3 +109,55 @@ def test_key_that_expired_since_it_was_listed_is_not_used() -> None:
     (key,) = parse(listing(subs=sub(SUBKEY, expires=str(NOW))))
     assert not isinstance(choose(key, 2048, NOW - 1), str)
     assert "expired on 2027-01-15" in str(choose(key, 2048, NOW))
+
+
+DAY = 86_400
+PAST = NOW - 1_000 * DAY  # when something expired
+
+
+def whole(*, primary: int | None, subkey: int | None) -> bytes:
+    """A key whose primary key and encryption subkey expire then."""
+    state = "e" if primary is not None and primary <= NOW else "u"
+    text = listing(primary=state, subs=sub(SUBKEY, state=state, expires=str(subkey or "")))
+    return text.replace(b":1600000000:::u:", b":1600000000:%s::u:" % str(primary or "").encode())
+
+
+@pytest.mark.parametrize(
+    ("primary", "subkey", "moment"),
+    [
+        (PAST, PAST, PAST - 1),
+        (PAST, None, PAST - 1),
+        (PAST, PAST + 5, PAST - 1),
+        (PAST, PAST - 5, PAST - 6),  # a program set one after the other
+        (PAST, PAST - 90 * DAY, None),  # when the key expired, it had no encryption subkey any more
+        (None, PAST, None),
+        (NOW + 5, PAST, None),
+        (NOW + 5, NOW - 5, None),
+    ],
+)
+def test_only_a_key_that_expired_as_a_whole_was_good_to_the_end(
+    primary: int | None, subkey: int | None, moment: int | None
+) -> None:
+    (key,) = parse(whole(primary=primary, subkey=subkey))
+    assert isinstance(choose(key, 2048, NOW), str)
+    assert last_good(key, NOW) == moment
+
+
+@pytest.mark.parametrize(
+    ("primary", "days", "short"),
+    [
+        (None, 90, 90),
+        (NOW + 3_000 * DAY, 364, 364),
+        (None, 365, None),
+        (None, None, None),
+        (1_600_000_000 + 90 * DAY, 90, None),  # it ends with its key
+    ],
+)
+def test_subkey_that_its_owner_will_replace_soon_is_known_by_its_short_life(
+    primary: int | None, days: int | None, short: int | None
+) -> None:
+    expires = None if days is None else 1_600_000_000 + days * DAY
+    (key,) = parse(whole(primary=primary, subkey=expires))
+    chosen = choose(key, 2048, 1_600_000_001)
+    assert isinstance(chosen, Subkey)
+    assert short_life(key, chosen) == short

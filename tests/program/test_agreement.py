@@ -23,7 +23,7 @@ from sieve_filter.job import Options
 from sieve_filter.message import split
 from tests.program.conftest import ALICE, Outbox, Server, run
 from tests.program.test_enroll import letter, program
-from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
+from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of, make_rotating
 
 CAROL = "carol@example.org"
 
@@ -32,7 +32,7 @@ PLACES = {
     "shared": ("%h/.gnupg", "%h/shared", "%h/shared.pgp"),
 }
 # The keys that the keyrings are made of, by what they are.
-KINDS = ("good", "another", "expired", "revoked", "cannot encrypt", "weak", "carol's")
+KINDS = ("good", "another", "expired", "revoked", "cannot encrypt", "weak", "rotating", "carol's")
 DAMAGED = "damaged"
 
 
@@ -91,6 +91,7 @@ def certificates() -> Mapping[str, bytes]:
     make("revoked", lambda somebody: somebody.revoke(somebody.make_key(ALICE)))
     make("cannot encrypt", lambda one: one.gpg("--quick-gen-key", f"<{ALICE}>", "ed25519", "sign", "never"))
     make("weak", weak)
+    make("rotating", lambda somebody: make_rotating(somebody, "3y"))
     make("carol's", lambda somebody: somebody.make_key(CAROL), CAROL)
     return made
 
@@ -162,7 +163,7 @@ def told(home: Path, settings: Settings) -> Fate:
 @given(cases)
 @example(TWO_SHARED)
 @example(TWO_SHARED._replace(keyrings=()))
-@example(TWO_SHARED._replace(keyrings=(("%h/.cryptomail", ("expired", "revoked")),)))
+@example(TWO_SHARED._replace(keyrings=(("%h/.cryptomail", ("expired", "rotating")),)))
 def test_what_is_said_of_an_owner_s_mail_is_what_becomes_of_it(certificates: Mapping[str, bytes], case: Case) -> None:
     with TemporaryDirectory(prefix="agreement-", dir="/tmp") as directory:
         home = Path(directory)

@@ -256,6 +256,37 @@ def test_expired_key_is_encrypted_to_all_the_same_with_a_warning(
     assert b"expired on 2020-12-31" in done.stderr
 
 
+def make_rotating(owner: Owner, life: str) -> bytes:
+    """A key that never expires, with an encryption subkey of January 2020 that lived so long."""
+    owner.gpg("--faked-system-time", "20200101T000000!", "--quick-gen-key", f"<{ALICE}>", "ed25519", "sign", "never")
+    clock = ("--faked-system-time", "20200102T000000!")
+    owner.gpg(*clock, "--quick-add-key", fingerprint_of(owner), "cv25519", "encr", life)
+    return owner.public(ALICE)
+
+
+def test_mail_waits_where_a_subkey_expired_whose_key_lives_on(server: Server, new_owner: Callable[[], Owner]) -> None:
+    """Its owner may have destroyed the secret: nobody could ever read that mail."""
+    server.give(make_rotating(new_owner(), "90d"))
+    done = server.filter(MESSAGE)
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert b"has no usable encryption subkey: " in done.stderr
+    assert b"expired on 2020-04-01" in done.stderr
+    server.config.write_text('[on]\nunusable_key = "store-plain"\n')
+    assert server.filter(MESSAGE).stdout == MESSAGE
+
+
+def test_expired_subkey_does_not_serve_beside_a_key_that_expired_as_a_whole(
+    server: Server, new_owner: Callable[[], Owner], expired: Owner
+) -> None:
+    server.give(make_rotating(new_owner(), "3y") + expired.public(ALICE))
+    done = server.filter(MESSAGE)
+    assert decrypt(done.stdout, expired) == MESSAGE
+    armored = done.stdout[done.stdout.index(b"-----BEGIN") : done.stdout.index(b"-----END") + 25]
+    encrypted = packets.encrypted_message(dearmor(armored) or b"")
+    assert encrypted is not None
+    assert len(encrypted.key_ids) == 1
+
+
 @pytest.mark.parametrize(
     ("fault", "setting", "options", "code", "plain"),
     [

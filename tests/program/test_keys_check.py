@@ -87,6 +87,19 @@ def test_of_an_expired_key_is_told_what_deliveries_do(
         assert ("is encrypted, to" if encrypts else "is NOT encrypted: no usable key") in said(trial)
 
 
+def test_owner_is_warned_of_a_subkey_that_lives_less_than_a_year(site: Site, new_owner: Callable[[], Owner]) -> None:
+    """When it has expired and there is no other, mail waits: see the tests of `filter`."""
+    owner = new_owner()
+    owner.gpg("--quick-gen-key", f"<{ALICE}>", "ed25519", "sign", "never")
+    owner.gpg("--quick-add-key", fingerprint_of(owner), "cv25519", "encr", "90d")
+    imported = site.enrol(owner.public(ALICE))
+    assert imported.returncode == 0
+    assert "warning: its encryption subkey is good for 90 days only" in said(imported)
+    done = site.keys("check", "--user", ALICE)
+    assert done.returncode == 1
+    assert "has an encryption subkey that is good for 90 days only: bring the next in time" in said(done)
+
+
 def test_weak_and_old_keys_are_found(site: Site, new_owner: Callable[[], Owner]) -> None:
     owner = new_owner()
     owner.gpg("--quick-gen-key", f"<{ALICE}>", "rsa1024", "cert,encrypt", "never")
