@@ -32,6 +32,8 @@ SHARE := $(PREFIX)/share/cryptomail
 MAN := $(PREFIX)/share/man
 CONFIG := $(SYSCONFDIR)/cryptomail/config.toml
 SNIPPET := $(SYSCONFDIR)/dovecot/conf.d/99-cryptomail.conf
+# Not beside the script that it checks on, so that they do not vanish together.
+GUARD := $(SYSCONFDIR)/cryptomail/guard.sieve
 # Copies of the configuration files as last installed, to know an edited one by.
 INSTALLED := $(SHARE)/installed
 
@@ -75,18 +77,20 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	$(call program,workers,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail",worker)
 	"$(DESTDIR)$(VENV)/bin/python" -I "$(DESTDIR)$(VENV)/bin/cryptomail" --version > /dev/null
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" \
-	    "$(LIB)" "$(SHARE)/sieve" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" "$(MAIL_USER)" "$(KEY_FOLDER)" \
+	    "$(LIB)" "$(SHARE)/sieve" "$(GUARD)" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" "$(MAIL_USER)" "$(KEY_FOLDER)" \
 	    > "$(DESTDIR)$(VENV)/snippet.conf"
-	install -m 644 $(GLOBAL_SCRIPTS) "$(DESTDIR)$(VENV)/sieve"
+	install -m 644 $(GLOBAL_SCRIPTS) sieve/guard/guard.sieve "$(DESTDIR)$(VENV)/sieve"
 	sievec -c dovecot/sievec/$(DOVECOT_VERSION).conf "$(DESTDIR)$(VENV)/sieve"
 # Then each in place of the one before, by a rename.
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(LIB)/filter-bin" "$(DESTDIR)$(LIB)/execute-bin" \
-	    "$(DESTDIR)$(LIB)/imap-bin" "$(DESTDIR)$(SHARE)/sieve/user" "$(DESTDIR)$(SHARE)/systemd"
+	    "$(DESTDIR)$(LIB)/imap-bin" "$(DESTDIR)$(SHARE)/sieve/user" "$(DESTDIR)$(SHARE)/systemd" \
+	    "$(DESTDIR)$(SYSCONFDIR)/cryptomail"
 	install -d "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute"
-	DESTDIR="$(DESTDIR)" VENV="$(VENV)" PREFIX="$(PREFIX)" LIB="$(LIB)" SHARE="$(SHARE)" \
+	DESTDIR="$(DESTDIR)" VENV="$(VENV)" PREFIX="$(PREFIX)" LIB="$(LIB)" SHARE="$(SHARE)" GUARD="$(GUARD)" \
 	    SIEVEC="sievec -c dovecot/sievec/$(DOVECOT_VERSION).conf" sh dovecot/swap.sh
 ifneq ($(DESTDIR),)
-	@echo "When this is in its place, compile the scripts: sievec -c $(SHARE)/sievec.conf $(SHARE)/sieve"
+	@echo "When this is in its place, compile the scripts:" \
+	    "for i in $(SHARE)/sieve $(GUARD); do sievec -c $(SHARE)/sievec.conf \$$i; done"
 endif
 	$(CONFFILE) install "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf" \
 	    < "$(DESTDIR)$(VENV)/snippet.conf"
@@ -106,6 +110,7 @@ endif
 uninstall: ## Take it away again; mail, keys and edited configuration stay
 	$(CONFFILE) remove "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf"
 	$(CONFFILE) remove "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml"
+	rm -f "$(DESTDIR)$(GUARD)" "$(DESTDIR)$(GUARD:.sieve=.svbin)"
 	rmdir "$(DESTDIR)$(SYSCONFDIR)/cryptomail" 2>/dev/null || true
 	rm -rf "$(DESTDIR)$(LIB)" "$(DESTDIR)$(SOCKETS)" "$(DESTDIR)$(SHARE)" "$(DESTDIR)$(PREFIX)/bin/cryptomail"
 	for page in $(MAN_PAGES); do rm -f "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}"; done

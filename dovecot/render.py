@@ -1,9 +1,9 @@
 """Prints Dovecot's snippet for cryptomail, its @PLACEHOLDERS@ filled in; `make install` runs it.
 
-In: Dovecot's version (2.3 or 2.4) and main configuration file; the directories of programs, scripts and temporary
-files; Dovecot's base_dir, and the directory of our sockets; whether to seal (yes or no); the mail user, empty where
-each mailbox belongs to a system user of its own: a worker runs as root then, and becomes whoever asks; the folder in
-which owners save their keys, empty where they shall not. Out: the text.
+In: Dovecot's version (2.3 or 2.4) and main configuration file; the directories of programs and scripts, the script that
+checks that ours ran, the directory of temporary files; Dovecot's base_dir, and the directory of our sockets; whether to
+seal (yes or no); the mail user, empty where each mailbox belongs to a system user of its own: a worker runs as root
+then, and becomes whoever asks; the folder in which owners save their keys, empty where they shall not. Out: the text.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 SNIPPETS = Path(__file__).parent / "conf.d"
@@ -60,12 +61,12 @@ def with_extension(extensions: str, name: str) -> str:
     return " ".join([*words, name if whole_list else f"+{name}"])
 
 
-def before_scripts(settings: dict[str, str], ours: str) -> list[str]:
+def before_scripts(settings: dict[str, str], ours: Sequence[str]) -> list[str]:
     """The administrator's own scripts: Dovecot reads sieve_before, sieve_before2, ... and stops at a gap."""
     found: list[str] = []
     while script := settings.get(before_name(len(found))):
         found.append(script)
-    return [script for script in found if not script.startswith(ours)]
+    return [script for script in found if not script.startswith(tuple(ours))]
 
 
 def before_name(place: int) -> str:
@@ -85,11 +86,12 @@ def imapsieve_number(settings: dict[str, str], script: str) -> int:
     return number
 
 
-def values_23(settings: dict[str, str], imap: dict[str, str], scripts: str, script: str) -> dict[str, str]:
+def values_23(settings: dict[str, str], imap: dict[str, str], scripts: str, script: str, guard: str) -> dict[str, str]:
     """What 2.3 needs to be told because it cannot add to a list. `imap` are the settings of IMAP processes."""
-    theirs = before_scripts(settings, scripts)
+    theirs = before_scripts(settings, (scripts, guard))
     plugins = with_plugin(settings.get("sieve_plugins", ""), "sieve_extprograms")
     imap_plugins = with_plugin(imap.get("sieve_plugins", ""), "sieve_extprograms")
+    before = enumerate([script, guard, *theirs])
     options = [f"-o plugin/{before_name(place)}={value}" for place, value in enumerate([*theirs, ""])]
     return {
         "SIEVE_PLUGINS": plugins,
@@ -97,7 +99,7 @@ def values_23(settings: dict[str, str], imap: dict[str, str], scripts: str, scri
         "NUMBER": str(imapsieve_number(imap, f"{scripts}/enroll.sieve")),
         "SIEVE_EXTENSIONS": with_extension(settings.get("sieve_extensions", ""), "vnd.dovecot.filter"),
         "SIEVE_GLOBAL_EXTENSIONS": with_extension(settings.get("sieve_global_extensions", ""), "vnd.dovecot.execute"),
-        "SIEVE_BEFORE": "\n".join(f"  {before_name(place)} = {one}" for place, one in enumerate([script, *theirs])),
+        "SIEVE_BEFORE": "\n".join(f"  {before_name(place)} = {one}" for place, one in before),
         "WITHOUT_OUR_SCRIPT": " ".join(options),
     }
 
@@ -105,7 +107,17 @@ def values_23(settings: dict[str, str], imap: dict[str, str], scripts: str, scri
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("version", choices=("2.3", "2.4"))
-    for name in ("configuration", "programs", "scripts", "temp_dir", "base_dir", "sockets", "sealing", "mail_user"):
+    for name in (
+        "configuration",
+        "programs",
+        "scripts",
+        "guard",
+        "temp_dir",
+        "base_dir",
+        "sockets",
+        "sealing",
+        "mail_user",
+    ):
         parser.add_argument(name)
     parser.add_argument("key_folder", nargs="?", default="")
     arguments = parser.parse_args()
@@ -117,6 +129,7 @@ def main() -> None:
         "EXECUTE_BIN_DIR": f"{arguments.programs}/execute-bin",
         "IMAP_BIN_DIR": f"{arguments.programs}/imap-bin",
         "SCRIPT": script,
+        "GUARD": arguments.guard,
         "ENROLMENT_SCRIPT": f"{arguments.scripts}/enroll.sieve",
         "KEY_FOLDER": arguments.key_folder,
         "TEMP_DIR": arguments.temp_dir,
@@ -129,7 +142,7 @@ def main() -> None:
     if arguments.version == "2.3":
         configuration = Path(arguments.configuration)
         everywhere, imap = plugin_settings(configuration), plugin_settings(configuration, "-f", "protocol=imap")
-        values |= values_23(everywhere, imap, arguments.scripts, script)
+        values |= values_23(everywhere, imap, arguments.scripts, script, arguments.guard)
         values["PREFIX"] = inbox_prefix(configuration)  # 2.4 adds it by itself
     directory = SNIPPETS / arguments.version
     template = (directory / "99-cryptomail.conf").read_text()

@@ -10,7 +10,10 @@ before=$(sed -n '1s|^#!\(.*\)/bin/python .*|\1|p' "$lib/worker" 2>/dev/null || t
 
 for script in "$new"/sieve/*.sieve; do
     name=${script##*/}
-    placed=$DESTDIR$SHARE/sieve/$name
+    case $name in
+        guard.sieve) placed=$DESTDIR$GUARD ;;
+        *) placed=$DESTDIR$SHARE/sieve/$name ;;
+    esac
     # One that has not changed keeps its time, so that its compiled form serves without a break.
     cmp -s "$script" "$placed" || mv -f "$script" "$placed"
     # A compiled script holds its path, and Dovecot does not use one that was compiled somewhere else. Until the new one

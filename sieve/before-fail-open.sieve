@@ -4,10 +4,13 @@
 # revoked key, a full disk), the message is delivered as it came, and Dovecot's log says so. To use it, name it in
 # place of before.sieve in 99-cryptomail.conf.
 
-require ["vnd.dovecot.filter"];
+require ["vnd.dovecot.filter", "imap4flags"];
 
 # In an `if` with nothing in it: as a command of its own, a filter that is missing or hangs would end all scripts, and
 # the owner's own would not run.
 # Twice, because Dovecot gives up on a worker's socket after five milliseconds when the machine is busy.
 if not anyof (filter "cryptomail", filter "cryptomail") {
 }
+
+# For guard.sieve, which refuses the message where this script is missing.
+addflag "$CryptomailSeen";

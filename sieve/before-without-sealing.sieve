@@ -7,7 +7,7 @@
 # A message that is encrypted already, or whose owner has no key set up, goes on unchanged. If anything fails, nothing
 # is stored: the sender's server is told to try again later (see the namespace in 99-cryptomail.conf).
 
-require ["vnd.dovecot.filter", "fileinto", "mailbox"];
+require ["vnd.dovecot.filter", "fileinto", "mailbox", "imap4flags"];
 
 # The filter must stand in an `if`: as a command of its own, a failure would go unnoticed and the clear text be stored.
 # Twice, because Dovecot gives up on a worker's socket after five milliseconds when the machine is busy.
@@ -15,3 +15,6 @@ if not anyof (filter "cryptomail", filter "cryptomail") {
     fileinto :create "cryptomail-tempfail/x";
     stop;
 }
+
+# For guard.sieve, which refuses the message where this script is missing.
+addflag "$CryptomailSeen";

@@ -7,7 +7,7 @@
 # A message that is encrypted already, or whose owner has no key set up, goes on unchanged. If anything fails, nothing
 # is stored: the sender's server is told to try again later (see the namespace in 99-cryptomail.conf).
 
-require ["vnd.dovecot.execute", "variables", "fileinto", "mailbox"];
+require ["vnd.dovecot.execute", "variables", "fileinto", "mailbox", "imap4flags"];
 
 # A second attempt, because Dovecot gives up on a worker's socket after five milliseconds when the machine is busy.
 if not anyof (execute :pipe :output "verdict" "cryptomail" ["seal"],
@@ -24,3 +24,6 @@ if not string "${verdict}" "pass" {
     fileinto :create "cryptomail-tempfail/x";
     stop;
 }
+
+# For guard.sieve, which refuses the message where this script is missing.
+addflag "$CryptomailSeen";

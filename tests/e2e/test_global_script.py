@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,17 @@ def without_the_program(lab: Lab) -> Iterator[None]:
     finally:
         for program in aside:
             program.rename(program.with_name("cryptomail"))
+
+
+@contextmanager
+def without(*files: Path) -> Iterator[None]:
+    """As after an accident with `rm`."""
+    aside = [file.rename(file.with_name(f"aside-{file.name}")) for file in files]
+    try:
+        yield
+    finally:
+        for file in aside:
+            file.rename(file.with_name(file.name.removeprefix("aside-")))
 
 
 @contextmanager
@@ -187,6 +199,28 @@ def test_without_the_program_the_sender_is_told_to_try_again_and_nothing_is_stor
         assert client.lda(lab, message(canary), person.user) == EX_TEMPFAIL
     assert person.received() == []
     assert_nowhere_in_clear(lab, canary)
+
+
+def test_without_the_script_that_encrypts_the_sender_is_told_to_try_again_and_nothing_is_stored(
+    lab: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person, keyless = new_person(lab), new_person(lab)
+    person.set_up_key()
+    with without(*(lab.directory / "usr/share/cryptomail/sieve").glob("before*")):
+        for one in (person, keyless):
+            assert deliver(one, message(canary)) == TEMPORARY_FAILURE
+            assert client.lda(lab, message(canary), one.user) == EX_TEMPFAIL
+    assert person.received() == keyless.received() == []
+    assert_nowhere_in_clear(lab, canary)
+    assert deliver(person, message(canary)) == 250
+
+
+def test_owners_see_no_mark_of_the_scripts_on_their_mail(lab: Lab, new_person: NewPerson, canary: str) -> None:
+    person, keyless = new_person(lab), new_person(lab)
+    person.set_up_key()
+    for one in (person, keyless):
+        assert deliver(one, message(canary)) == 250
+        assert list(lab.home(one.user).rglob("dovecot-keywords")) == []
 
 
 def test_what_was_refused_is_stored_encrypted_when_the_sender_tries_again(

@@ -113,6 +113,7 @@ def rendered(tmp_path: Path, configuration: str, *scope: str) -> dict[str, str]:
         str(file),
         "/programs",
         "/ours",
+        "/etc/ours/guard.sieve",
         "/dev/shm",
         "/run/dovecot",
         "/var/lib/cryptomail",
@@ -135,8 +136,9 @@ def test_the_snippet_adds_to_an_administrator_s_lists(tmp_path: Path) -> None:
     assert settings["sieve_plugins"] == "sieve_imapsieve sieve_extprograms"
     assert settings["sieve_extensions"] == "+imapflags +vnd.dovecot.filter"
     assert settings["sieve_before"] == "/ours/before.sieve"
-    assert settings["sieve_before2"] == "/theirs.sieve"
-    assert settings["sieve_before3"] == "/theirs-too.sieve"
+    assert settings["sieve_before2"] == "/etc/ours/guard.sieve"
+    assert settings["sieve_before3"] == "/theirs.sieve"
+    assert settings["sieve_before4"] == "/theirs-too.sieve"
 
 
 def test_the_second_delivery_runs_the_administrator_s_scripts_and_not_ours(tmp_path: Path) -> None:
