@@ -1,5 +1,10 @@
 """Named limits, each with its source. A message that exceeds one counts as not encrypted: the harmless mistake."""
 
+# A header section, and the lines of it: what comes behind is body, so that no header section takes much memory. Exim
+# takes a megabyte at most (header_maxsize), Postfix 100 KB in a field (header_size_limit).
+HEADER_OCTETS = 1_000_000
+HEADER_LINES = 20_000
+
 # A Content-Type value longer than this is not taken apart. RFC 2045 names no length; RFC 2046 section 5.1.1 gives a
 # boundary 70 octets and RFC 6838 section 4.2 each half of a type 127, so real values have some hundreds.
 CONTENT_TYPE_OCTETS = 8_000

@@ -10,16 +10,18 @@ Offsets count octets from the end of that line.
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from sieve_filter.hcp import Policy
-from sieve_filter.message import LINE_END, Field, Message
+from sieve_filter.message import ENVELOPE, LINE_END, Field, Message
 
 MARK = b"X-Cryptomail"
 MARK_VALUE = b"encrypted-at-delivery"
 
 _MANIFEST = re.compile(rb"X-Cryptomail-Inserted:((?: [0-9]{1,18}\+[0-9]{1,18})*)\r?\n")
 _TOKEN = rb"[!#-'*+\-.0-9A-Z^_`a-z{|}~]+"  # RFC 2045 section 5.1
+_STRAY = b"X-Stray-Line: "
 _MEDIA_TYPE = re.compile(rb"[!-9;-~]+[ \t]*:[ \t\r\n]*" + _TOKEN + b"/" + _TOKEN)
 
 
@@ -37,15 +39,15 @@ def protect(message: Message, policy: Policy) -> Protected:
     Of a message that is not there as a whole, what follows is to be encrypted behind `inside`.
 
     Outside stand the original's fields in their order, octets untouched, without Content-* (they describe the body),
-    without what `policy` hides, and without fields in our own name. Only a line end that is neither CRLF nor LF is
-    replaced there: mail clients would disagree on where the header section ends.
+    without what `policy` hides, without fields in our own name, and without what some reader takes for the body. Only
+    what mail clients disagree about is replaced there: line ends that are neither CRLF nor LF, space before the colon.
     """
     eol = message.eol
-    visible = [(field, shown) for field in message.fields if (shown := _visible(field, policy, eol))]
+    visible = [(field, shown) for field in _presentable(message) if (shown := _visible(field, policy, eol))]
     outside = b"".join(shown for _, shown in visible)
     if not message.named(b"mime-version"):
         outside += b"MIME-Version: 1.0" + eol
-    hides_subject = any(field.name == b"subject" and shown != field.raw for field, shown in visible)
+    hides_subject = any(field.name == b"subject" and policy(field) is not True for field, _ in visible)
     # RFC 9788 section 2.2: HP-Outer records each non-structural field as it stands outside.
     outer = b"".join(b"HP-Outer: " + shown for field, shown in visible if field.name != b"mime-version")
     return Protected(outside, _inside(message, outer, hides_subject), eol)
@@ -102,6 +104,18 @@ def restore(inside: bytes) -> bytes | None:
     return b"".join([*kept, rest[position:]])
 
 
+def _presentable(message: Message) -> Iterator[Field]:
+    """The fields that no reader takes for the body's text.
+
+    And those that some do, where an IMAP server lists them and the header section has no other of that name: Dovecot
+    shows them to everybody who sees the list of messages.
+    """
+    agreed = {field.name for field in message.fields if field.start < message.agreed_end}
+    for field in message.fields:
+        if field.start < message.agreed_end or (field.name in ENVELOPE and field.name not in agreed):
+            yield field
+
+
 def _visible(field: Field, policy: Policy, eol: bytes) -> bytes:
     """The field as it stands outside, line end included; empty where it does not."""
     if field.name.startswith((b"content-", MARK.lower())):
@@ -109,8 +123,15 @@ def _visible(field: Field, policy: Policy, eol: bytes) -> bytes:
     shown = policy(field)
     if shown is False:
         return b""
-    raw = field.raw if shown is True else field.raw[: field.raw.index(b":") + 1] + b" " + shown + eol
-    return _sound_line_ends(raw, eol)
+    if shown is True:
+        return _sound(field, eol)
+    return field.raw[: len(field.name)] + b": " + shown + eol
+
+
+def _sound(field: Field, eol: bytes) -> bytes:
+    """The field with line ends that all mail clients know, and nothing before the colon."""
+    name_end = len(field.name)
+    return field.raw[:name_end] + _sound_line_ends(field.raw[field.raw.index(b":", name_end) :], eol)
 
 
 def _sound_line_ends(raw: bytes, eol: bytes) -> bytes:
@@ -124,19 +145,21 @@ def _inside(message: Message, outer: bytes, hides_subject: bool) -> bytes:
     parameters = b'; hp="cipher"'  # RFC 9788 section 2.1
     if hides_subject:
         parameters += b'; protected-headers="v1"'  # what Thunderbird and K-9 look for before they show it
-    typed = [end for field in message.named(b"content-type") if (end := _end_of_media_type(field)) is not None]
+    typed = [(field, end) for field in message.named(b"content-type") if (end := _end_of_media_type(field.raw))]
     # RFC 2045 section 5.2: without a (sound) Content-Type a message is plain text.
     added = outer if typed else outer + b"Content-Type: text/plain" + parameters + message.eol
 
     # Each bare CR becomes a line end that all mail clients know. Of insertions at one offset this must be the first.
     insertions = [(end.end(), b"\n") for end in LINE_END.finditer(raw, 0, message.body_start) if end[0] == b"\r"]
     insertions.append((0, added))
-    first_field = message.fields[0].start if message.fields else message.header_end
-    if first_field > 0:  # an mbox "From " line; any name makes a field of it
-        insertions.append((0, b"X-Mbox-Line: "))
-    insertions += [(end, parameters) for end in typed]
     # HP-Outer inside is our word on what stood outside: the sender's own must not pass for it.
     insertions += [(field.start, b"Original-") for field in message.named(b"hp-outer")]
+    # A field that not all clients see stands there once more, as they do see it. What it was, and what is no field at
+    # all, becomes one with a name.
+    unsound = (field for field in message.fields if not field.sound)
+    insertions += [(field.start, _with_parameters(field, parameters, message.eol) + _STRAY) for field in unsound]
+    insertions += [(start, _STRAY) for start in message.strays]
+    insertions += [(field.start + end, parameters) for field, end in typed]
     if not message.separated:
         unended = message.header_end > 0 and raw[message.header_end - 1] not in b"\r\n"
         insertions.append((message.body_start, message.eol * 2 if unended else message.eol))
@@ -144,10 +167,17 @@ def _inside(message: Message, outer: bytes, hides_subject: bool) -> bytes:
     return manifest + message.eol + inside
 
 
-def _end_of_media_type(field: Field) -> int | None:
-    """The offset in the message right behind `type/subtype`; a parameter put there wins over a later one."""
-    matched = _MEDIA_TYPE.match(field.raw)
-    return None if matched is None else field.start + matched.end()
+def _with_parameters(field: Field, parameters: bytes, eol: bytes) -> bytes:
+    """The field as all mail clients see it; with `parameters`, if it is a Content-Type."""
+    sound = _sound(field, eol)
+    end = _end_of_media_type(sound) if field.name == b"content-type" else 0
+    return sound[:end] + parameters + sound[end:] if end else sound
+
+
+def _end_of_media_type(field: bytes) -> int:
+    """The offset right behind `type/subtype`; a parameter put there wins over a later one. 0 where there is none."""
+    matched = _MEDIA_TYPE.match(field)
+    return matched.end() if matched else 0
 
 
 def _insert(raw: bytes, insertions: list[tuple[int, bytes]]) -> tuple[bytes, bytes]:

@@ -72,6 +72,14 @@ def classify(message: Message, reader: Reader | None = None, opener: Opener = en
     section. The body is looked at as always, so that no reading of mail-parser's can hide a byte of it. `opener` says
     what a text that must be OpenPGP is encrypted to.
     """
+    shape = _classify(message, reader, opener)
+    if shape.encrypted and not message.agreed:
+        reason = "encrypted, but for some mail clients its header section ends at a line that is no field"
+        return Shape(Kind.CLAIMS_ENCRYPTED, reason)
+    return shape
+
+
+def _classify(message: Message, reader: Reader | None, opener: Opener) -> Shape:
     content = _content(message)
     if content is not None:
         return _shape(message, content, opener)
@@ -245,8 +253,9 @@ def _has_bare_header(part: Message) -> bool:
     """
     return (
         part.separated
+        and part.agreed
+        and not part.strays
         and len(part.fields) <= limits.PART_FIELDS
-        and sum(len(field.raw) for field in part.fields) == part.header_end  # else a line in it is no field
         and all(
             field.name.startswith(b"content-") or (field.name == b"mime-version" and field.value == b"1.0")
             for field in part.fields

@@ -40,6 +40,7 @@ def test_the_result_is_pgp_mime_to_every_parser_whatever_came_in(raw: bytes, pol
     assert ours.body.startswith(b"--_b_")
     theirs = email.message_from_bytes(stored, policy=email.policy.compat32)
     assert theirs.get_content_type() == "multipart/encrypted"
+    assert not theirs.defects
     assert [part.get_content_type() for part in theirs.walk()][1:] == [
         "application/pgp-encrypted",
         "application/octet-stream",
@@ -51,6 +52,8 @@ def test_the_inside_is_a_mime_part_with_protected_header_whatever_came_in(raw: b
     inside = split(protect(raw, policy).inside)
     assert any(b'hp="cipher"' in field.value for field in inside.named(b"content-type"))
     assert inside.separated or not inside.body
+    assert inside.agreed
+    assert not inside.strays
 
 
 @given(st.binary(max_size=100), st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200)), max_size=4))
@@ -72,6 +75,42 @@ def test_outside_stand_all_fields_but_those_on_content_in_order_and_untouched() 
         b"MIME-Version: 1.0 (odd)\r\nX-Folded: a\r\n\tb\r\nReceived: three\r\n"
     )
     assert compose(raw).startswith(kept + b"X-Cryptomail: encrypted-at-delivery\r\nContent-Type: multipart/encrypted;")
+
+
+STRAY_CASES = [
+    pytest.param(b"From a@b Thu Jan  1 00:00:00 1970", b"Received: x\r\nX-A: b\r\nTo: c\r\nMIME-V", id="mbox-line"),
+    pytest.param(b"lost words", b"Received: x\r\nTo: c\r\nMIME-V", id="line-without-a-colon"),
+    pytest.param(b"Lost Words: x\r\n y", b"Received: x\r\nTo: c\r\nMIME-V", id="name-with-spaces"),
+    pytest.param(b"Words : x", b"Received: x\r\nTo: c\r\nMIME-V", id="space-before-the-colon"),
+    pytest.param(b"Cc : x", b"Received: x\r\nCc: x\r\nTo: c\r\nMIME-V", id="space-before-the-colon-of-cc"),
+]
+
+
+@pytest.mark.parametrize(("line", "outside"), STRAY_CASES)
+def test_fields_behind_a_line_that_is_no_field_are_listed_and_nothing_that_may_be_text(
+    line: bytes, outside: bytes
+) -> None:
+    protected = protect(b"Received: x\r\n" + line + b"\r\nX-A: b\r\nTo: c\r\n\r\nbody")
+    assert protected.outside.startswith(outside)
+
+
+def test_what_is_perhaps_a_quoted_message_in_the_body_does_not_stand_outside() -> None:
+    outside = protect(b"Subject: s\r\nTo: c\r\nHi!\r\nSubject: in secret\r\nTo: d\r\n\r\nbody").outside
+    assert outside == b"Subject: s\r\nTo: c\r\nMIME-Version: 1.0\r\n"
+
+
+@pytest.mark.parametrize(("line", "outside"), STRAY_CASES)
+def test_inside_all_mail_clients_see_every_field(line: bytes, outside: bytes) -> None:
+    raw = b"Received: x\r\n" + line + b"\r\nContent-Type : text/html\r\nX-A: b\r\nTo: c\r\n\r\nbody"
+    inside = email.message_from_bytes(protect(raw).inside)
+    assert not inside.defects
+    assert (inside["to"], inside["x-a"], inside.get_payload()) == ("c", "b", "body")
+    assert (inside.get_content_type(), inside.get_param("hp")) == ("text/html", "cipher")
+
+
+def test_nobody_can_forge_hp_outer_with_a_space() -> None:
+    inside = split(protect(b"HP-Outer : Subject: forged\r\nTo: c\r\n\r\nb").inside)
+    assert [field.value for field in inside.named(b"hp-outer")] == [b"To: c"]
 
 
 def test_mime_version_is_added_where_it_is_missing() -> None:

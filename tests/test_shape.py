@@ -89,6 +89,9 @@ def encoded(data: bytes) -> bytes:
         pytest.param(pgp_mime().replace(b"MIME-Version: 1.0\n", b""), id="no-mime-version"),
         pytest.param(b"Content-Type: multipart/mixed; boundary=frontier\n" + pgp_mime(), id="second-content-type"),
         pytest.param(b"From bob Mon Jan  1 00:00:00 2024\n" + pgp_mime(), id="mbox-line"),
+        pytest.param(
+            b"Received: by us\nFrom bob Mon Jan  1 00:00:00 2024\n" + pgp_mime(), id="mbox-line-below-fields-of-ours"
+        ),
     ],
 )
 def test_pgp_mime_is_encrypted(raw: bytes) -> None:
@@ -118,6 +121,14 @@ def test_pgp_mime_as_python_programs_write_it_is_encrypted(
     assert raw.count(b"MIME-Version: 1.0\n") == 3
     assert shape(raw).kind is Kind.PGP_MIME
     assert not shape(raw.replace(b"MIME-Version: 1.0", b"MIME-Version: at noon")).encrypted
+
+
+@pytest.mark.parametrize(
+    "line", [b"Meet me at noon", b"Our meeting: at noon", b"Meeting : noon", b">From bob Mon Jan  1 00:00:00 2024"]
+)
+def test_a_header_section_that_some_clients_show_as_text_is_not_encrypted(line: bytes) -> None:
+    verdict = shape(b"Received: by us\n" + line + b"\nX-Where: at the mill\n" + pgp_mime())
+    assert verdict.kind is Kind.CLAIMS_ENCRYPTED
 
 
 @pytest.mark.parametrize(
@@ -152,7 +163,9 @@ def test_pgp_mime_mangled_by_exchange_is_encrypted(empty: list[bytes]) -> None:
         pytest.param(part(ENCRYPTED_TYPE, ARMORED), id="no-boundary"),
         pytest.param(part(ENCRYPTED_TYPE + b"; boundary=x", b""), id="no-body"),
         pytest.param(pgp_mime(control=b"Subject: " + TEXT + CONTROL), id="other-field-in-a-part"),
-        pytest.param(pgp_mime(control=b"From " + TEXT + CONTROL), id="mbox-line-in-a-part"),
+        pytest.param(pgp_mime(control=b"From " + TEXT + CONTROL), id="line-in-a-part"),
+        pytest.param(pgp_mime(control=b"From bob Mon Jan  1 00:00:00 2024\n" + CONTROL), id="mbox-line-in-a-part"),
+        pytest.param(pgp_mime(control=b"Content-Id : " + TEXT + CONTROL), id="space-before-the-colon-in-a-part"),
         pytest.param(
             pgp_mime(control=b"Content-Description: " + b"x" * 998 + b"\n" + CONTROL), id="long-field-in-a-part"
         ),

@@ -46,6 +46,8 @@ STRANGE_MESSAGES = {
     "forged mark": b"X-Cryptomail: encrypted-at-delivery\r\n\r\ntext\r\n",
     "forged insertions": b"X-Cryptomail-Inserted: 0+5\r\n\r\ntext\r\n",
     "mbox": b"From a@b Thu Jan  1 00:00:00 1970\r\nSubject: s\r\n\r\n>From here\r\n",
+    "mbox below": b"Received: x\r\nFrom a@b Thu Jan  1 00:00:00 1970\r\nSubject: s\r\n\r\n>From here\r\n",
+    "strays": b"A: b\r\nno field\r\n at all\r\nC D: e\r\nSubject : s\r\nTo: f\r\nnone again\r\n\r\ntext\r\n",
     "claims PGP/MIME": b"Content-Type: multipart/encrypted; boundary=b\r\n\r\n--b\r\n\r\nplain text\r\n--b--\r\n",
     "claims inline PGP": b"\r\n-----BEGIN PGP MESSAGE-----\r\n\r\nHi!\r\n-----END PGP MESSAGE-----\r\n",
     "five megabytes": b"Subject: s\r\n\r\n" + bytes(range(256)) * 20_000,
