@@ -114,8 +114,9 @@ def split(raw: bytes) -> Message:
             body_start, ended = end, True
             break
         if end > limits.HEADER_OCTETS or (number >= limits.HEADER_LINES and start + 3 <= len(raw)):
-            header_end = body_start = units.pop()[1] if units else 0  # the last field is perhaps not complete
             ended = True
+            if units and raw[start] in b" \t":  # it goes on with the last field: that is too long
+                header_end = body_start = units.pop()[1]
             break
         if name := _FIELD_NAME.match(raw, start, content_end):
             units.append((name[1].lower(), start))

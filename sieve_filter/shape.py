@@ -117,11 +117,11 @@ def _mixed_may_be_encrypted(beginning: Message, content: ContentType) -> bool:
         return len(multipart.preamble) < limits.CONTENT_TYPE_OCTETS
     if multipart.closed:
         return not multipart.epilogue.strip()
-    first, *more = (split(part) for part in multipart.parts)
-    if not more:
+    first = split(multipart.parts[0])
+    if len(multipart.parts) == 1:
         return _is_control_so_far(first) or (first.separated and _may_begin_encrypted(first))
     if _is_empty_text(first):
-        return _is_control_so_far(more[0])
+        return _is_control_so_far(split(multipart.parts[1]))
     return _is_control(first) or _encrypted(first) is not None
 
 
@@ -242,8 +242,13 @@ def _parts(message: Message, content: ContentType) -> list[Message] | None:
     multipart = split_multipart(message.body, boundary) if boundary else None
     if multipart is None or multipart.epilogue.strip() or not _PREAMBLE.fullmatch(multipart.preamble.strip()):
         return None
-    parts = [split(part) for part in multipart.parts]
-    return parts if all(map(_has_bare_header, parts)) else None
+    parts: list[Message] = []
+    for raw in multipart.parts:
+        part = split(raw)
+        if not _has_bare_header(part):  # before the next one is split: one with many fields takes memory
+            return None
+        parts.append(part)
+    return parts
 
 
 def _has_bare_header(part: Message) -> bool:

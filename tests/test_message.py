@@ -6,6 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sieve_filter import limits, pgpmime
+from sieve_filter.hcp import no_confidentiality
 from sieve_filter.message import split
 from tests.messages import any_message
 
@@ -118,3 +120,36 @@ def test_header_section_is_settled_when_nothing_can_change_it(raw: bytes, length
 )
 def test_header_section_is_settled_with_the_first_octet_of_the_body(raw: bytes, settled: bool) -> None:
     assert split(raw).settled is settled
+
+
+@given(any_message | st.text("a: \r\n", max_size=40).map(str.encode), st.integers(0, 300), st.integers(3, 40))
+def test_header_section_above_the_limits_is_settled_when_nothing_can_change_it(raw: bytes, end: int, limit: int) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(limits, "HEADER_OCTETS", 3 * limit)
+        patched.setattr(limits, "HEADER_LINES", limit // 3)
+        beginning, message = split(raw[:end]), split(raw)
+        assert message.header_end <= 3 * limit
+        assert len(message.fields) + len(message.strays) <= limit // 3 + 1
+        if beginning.settled:
+            assert beginning.fields == message.fields
+            assert beginning[2:] == message[2:]
+        assert beginning.settled or len(beginning.raw) <= 3 * limit + 3
+        assert pgpmime.restore(pgpmime.protect(message, no_confidentiality).inside) == raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "names"),
+    [
+        (b"A: b\n" * limits.HEADER_LINES + b"\nx", limits.HEADER_LINES),
+        (b"A: b\n" * (limits.HEADER_LINES + 5) + b"\nx", limits.HEADER_LINES),
+        (b"A: b\n" + b"B: c\n" + b" d\n" * limits.HEADER_LINES + b"\nx", 1),
+        (b"A: b\nB: " + b"c" * limits.HEADER_OCTETS + b"\nC: d\n\nx", 1),
+        (b"A" * limits.HEADER_OCTETS + b": b\n\nx", 0),
+    ],
+    ids=["most", "too-many-lines", "too-many-folded-lines", "too-long-field", "too-long-name"],
+)
+def test_what_is_too_much_for_a_header_section_is_body_by_the_whole_field(raw: bytes, names: int) -> None:
+    message = split(raw)
+    assert len(message.fields) == names
+    assert raw[message.header_end - 1 : message.header_end] in (b"", b"\n")
+    assert message.settled

@@ -3,6 +3,7 @@
 import base64
 import quopri
 import time
+import tracemalloc
 from collections.abc import Callable
 from email.encoders import encode_7or8bit, encode_base64, encode_noop
 from email.message import Message as PythonMessage
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from sieve_filter import limits, structure
 from sieve_filter.message import split
 from sieve_filter.mime import ContentType
-from sieve_filter.shape import Kind, Reader, Shape, classify
+from sieve_filter.shape import Kind, Reader, Shape, classify, may_be_encrypted
 from sieve_filter.structure import Structure, StructureError
 from tests.samples import (
     ARMORED,
@@ -447,6 +448,17 @@ def test_a_part_with_many_folded_lines_takes_linear_time() -> None:
     start = time.process_time()
     assert not shape(pgp_mime(control=folded + CONTROL)).encrypted
     assert time.process_time() - start < 3
+
+
+def test_header_sections_of_many_parts_take_little_memory() -> None:
+    raw = multipart(b"multipart/mixed", *[b"a:\n" * 1_300 + b"\n"] * 490)
+    message = split(raw)
+    tracemalloc.start()
+    assert not classify(message).encrypted
+    may_be_encrypted(message)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * len(raw)
 
 
 def test_the_limit_on_parts_counts_as_not_encrypted() -> None:

@@ -4,6 +4,7 @@ import base64
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,33 @@ def test_disk_that_is_full_is_a_temporary_failure(enrolled: Server, tmp_path: Pa
     assert (done.returncode, done.stdout) == (75, b"")
     assert b"cannot be kept" in done.stderr
     assert done.stderr.count(b"\n") == 1
+
+
+HEADERS = {
+    "short fields": b"a:\r\n",
+    "empty lines of one field": b"a:\r\n" + b" \r\n" * 50_000,
+    "bare CR": b"a:\r",
+    "HP-Outer": b"HP-Outer:\n",
+    "Content-Type": b"Content-Type: a/b\n",
+    "recipients": b"To:a@b\n",
+    "lines that are no fields": b"x\n",
+    "spaces before the colon": b"a :\n",
+    "a very long line": b"X-A: " + b"x" * 40_000_000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("megabytes", [2, 4, 36])
+@pytest.mark.parametrize("name", HEADERS)
+def test_header_section_takes_little_memory_and_time(
+    name: str, megabytes: int, enrolled: Server, tmp_path: Path, alice: Owner
+) -> None:
+    size = megabytes * 1_000_000 - 100
+    header = b"Subject: s\r\n" + (HEADERS[name] * (size // len(HEADERS[name]) + 1))[:size]
+    message = header + b"\r\nTo: b@example.org\r\n\r\ntext\r\n"
+    started = time.monotonic()
+    code, stored, complaint, kilobytes = filter_and_measure(enrolled, message, tmp_path)
+    assert (code, complaint) == (0, "")
+    assert kilobytes < MOST_KILOBYTES
+    assert time.monotonic() - started < 10
+    assert stored.startswith(b"Subject: s\r\n")
+    assert pgpmime.restore(alice.gpg("--decrypt", data=armor_in(stored))) == message
