@@ -29,19 +29,17 @@ def baseline(field: Field) -> bool | bytes:
 
 
 def shy(field: Field) -> bool | bytes:
-    """RFC 9788 section 3.2.3: as `baseline`; of From, To and Cc only addresses stay, and Date is shown in UTC."""
-    if field.name in (b"from", b"to", b"cc"):
-        return _addresses(field.value)
-    if field.name == b"date":
-        return _utc(field.value)
-    return baseline(field)
+    """RFC 9788 section 3.2.3: as `baseline`; of From, To and Cc only addresses stay, and Date is shown in UTC.
 
-
-POLICIES: Mapping[str, Policy] = {
-    "no_confidentiality": no_confidentiality,
-    "baseline": baseline,
-    "shy": shy,
-}
+    Such a field that cannot be read is hidden.
+    """
+    read = _READ_BY_SHY.get(field.name)
+    if read is None:
+        return baseline(field)
+    try:
+        return read(field.value)
+    except Exception:  # Python's email.utils raises whatever a sender can provoke, RecursionError for one
+        return False
 
 
 def _addresses(value: bytes) -> bool | bytes:
@@ -54,12 +52,17 @@ def _addresses(value: bytes) -> bool | bytes:
 
 
 def _utc(value: bytes) -> bool | bytes:
-    """A date-time of RFC 5322 section 3.3 in UTC; False (hidden) where it is none."""
+    """A date-time of RFC 5322 section 3.3 in UTC. Raises an error where it is none."""
     from datetime import UTC
     from email.utils import format_datetime, parsedate_to_datetime
 
-    try:
-        date = parsedate_to_datetime(value.decode("ascii")).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return False
-    return format_datetime(date).encode("ascii")
+    return format_datetime(parsedate_to_datetime(value.decode("ascii")).astimezone(UTC)).encode("ascii")
+
+
+_READ_BY_SHY = {b"from": _addresses, b"to": _addresses, b"cc": _addresses, b"date": _utc}
+
+POLICIES: Mapping[str, Policy] = {
+    "no_confidentiality": no_confidentiality,
+    "baseline": baseline,
+    "shy": shy,
+}
