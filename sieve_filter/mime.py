@@ -75,6 +75,20 @@ def transfer_encoding(value: bytes) -> bytes | None:
         return None
 
 
+def is_version_1(value: bytes) -> bool:
+    """Whether the MIME-Version field of that value says 1.0 (RFC 2045 section 4), which may have comments in it."""
+    if len(value) > limits.CONTENT_TYPE_OCTETS:
+        return False
+    try:
+        tokens = _Tokens(value)
+        version = b""
+        while not tokens.at_end():
+            version += tokens.token()
+        return version == b"1.0"
+    except _UnreadableError:
+        return False
+
+
 def decode(body: bytes, encoding: bytes | None) -> bytes | None:
     """The octets that `body` stands for in that transfer encoding, or None when a byte of it stands for nothing."""
     match encoding:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sieve_filter.hcp import Policy
 from sieve_filter.message import ENVELOPE, LINE_END, Field, Message
+from sieve_filter.mime import is_version_1
 
 MARK = b"X-Cryptomail"
 MARK_VALUE = b"encrypted-at-delivery"
@@ -45,7 +46,7 @@ def protect(message: Message, policy: Policy) -> Protected:
     eol = message.eol
     visible = [(field, shown) for field in _presentable(message) if (shown := _visible(field, policy, eol))]
     outside = b"".join(shown for _, shown in visible)
-    if not message.named(b"mime-version"):
+    if not any(field.name == b"mime-version" for field, _ in visible):
         outside += b"MIME-Version: 1.0" + eol
     hides_subject = any(field.name == b"subject" and policy(field) is not True for field, _ in visible)
     # RFC 9788 section 2.2: HP-Outer records each non-structural field as it stands outside.
@@ -108,10 +109,14 @@ def _presentable(message: Message) -> Iterator[Field]:
     """The fields that no reader takes for the body's text.
 
     And those that some do, where an IMAP server lists them and the header section has no other of that name: Dovecot
-    shows them to everybody who sees the list of messages.
+    shows them to everybody who sees the list of messages. Of MIME-Version only one, and only 1.0: what stands outside
+    is MIME, whatever the original is.
     """
+    version = next((field for field in message.named(b"mime-version") if is_version_1(field.value)), None)
     agreed = {field.name for field in message.fields if field.start < message.agreed_end}
     for field in message.fields:
+        if field.name == b"mime-version" and field is not version:
+            continue
         if field.start < message.agreed_end or (field.name in ENVELOPE and field.name not in agreed):
             yield field
 

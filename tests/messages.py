@@ -13,6 +13,7 @@ _FIELDS = st.sampled_from(
         b"Date: Mon, 1 Jan 2024 12:00:00 +0200",
         b"Date: yesterday",
         b"MIME-Version: 1.0",
+        b"MIME-Version: RFC-XXXX",
         b"Content-Type: text/plain; charset=utf-8",
         b'CONTENT-type:\r\n\tmultipart/mixed;\r\n boundary="b"',
         b"Content-Type: multipart/encrypted; boundary=b",

@@ -123,7 +123,7 @@ def test_header_section_is_settled_with_the_first_octet_of_the_body(raw: bytes, 
 
 
 @given(any_message | st.text("a: \r\n", max_size=40).map(str.encode), st.integers(0, 300), st.integers(3, 40))
-def test_header_section_above_the_limits_is_settled_when_nothing_can_change_it(raw: bytes, end: int, limit: int) -> None:
+def test_header_section_above_the_limits_is_settled_when_nothing_changes_it(raw: bytes, end: int, limit: int) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(limits, "HEADER_OCTETS", 3 * limit)
         patched.setattr(limits, "HEADER_LINES", limit // 3)

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter import limits
-from sieve_filter.mime import ContentType, Multipart, content_type, decode, split_multipart, transfer_encoding
+from sieve_filter.mime import (
+    ContentType,
+    Multipart,
+    content_type,
+    decode,
+    is_version_1,
+    split_multipart,
+    transfer_encoding,
+)
 
 MIXED = ContentType(b"multipart/mixed", {b"boundary": b"a b"})
 
@@ -66,6 +74,16 @@ def test_transfer_encoding_is_read_in_every_spelling() -> None:
     assert transfer_encoding(b"base64;") is None
     assert transfer_encoding(b"") is None
     assert transfer_encoding(b"x" * (limits.CONTENT_TYPE_OCTETS + 1)) is None
+
+
+@pytest.mark.parametrize("value", [b"1.0", b"1.0 (produced by MetaSend Vx.x)", b"(x) 1.0", b"1.(x)0"])
+def test_mime_version_is_read_in_every_spelling_of_the_rfc(value: bytes) -> None:
+    assert is_version_1(value)
+
+
+@pytest.mark.parametrize("value", [b"", b"RFC-XXXX", b"2.0", b"1", b"1.0, 1.0", b"1.0 (", b" " * 9_000 + b"1.0"])
+def test_what_is_not_clearly_version_1_is_not(value: bytes) -> None:
+    assert not is_version_1(value)
 
 
 @given(st.binary(max_size=200))
@@ -151,6 +169,7 @@ def test_more_parts_than_the_limit_are_not_taken_apart() -> None:
 def test_no_bytes_at_all_raise_an_error(data: bytes) -> None:
     content_type(data)
     content_type(b"text/plain;" + data)
+    is_version_1(data)
     encoding = transfer_encoding(data)
     decode(data, encoding)
     decode(data, b"base64")

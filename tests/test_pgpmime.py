@@ -37,6 +37,7 @@ def test_the_result_is_pgp_mime_to_every_parser_whatever_came_in(raw: bytes, pol
     stored = compose(raw, policy)
     ours = split(stored)
     assert len(ours.named(b"content-type")) == 1
+    assert [field.value[:3] for field in ours.named(b"mime-version")] == [b"1.0"]
     assert ours.body.startswith(b"--_b_")
     theirs = email.message_from_bytes(stored, policy=email.policy.compat32)
     assert theirs.get_content_type() == "multipart/encrypted"
@@ -115,6 +116,21 @@ def test_nobody_can_forge_hp_outer_with_a_space() -> None:
 
 def test_mime_version_is_added_where_it_is_missing() -> None:
     assert split(compose(b"Subject: s\r\n\r\nb")).named(b"mime-version")[0].value == b"1.0"
+
+
+@pytest.mark.parametrize(
+    ("fields", "outside"),
+    [
+        (b"MIME-Version: RFC-XXXX\r\n", b"MIME-Version: 1.0\r\n"),
+        (b"MIME-Version: 1.0\r\nMIME-Version: 1.0\r\n", b"MIME-Version: 1.0\r\n"),
+        (b"MIME-Version: 2.0\r\nMIME-Version: 1.0 (x)\r\n", b"MIME-Version: 1.0 (x)\r\n"),
+        (b"lost words\r\nMIME-Version: 1.0 (x)\r\n", b"MIME-Version: 1.0\r\n"),
+    ],
+)
+def test_outside_stands_one_mime_version_and_the_original_inside(fields: bytes, outside: bytes) -> None:
+    protected = protect(fields + b"\r\nb")
+    assert protected.outside == outside
+    assert pgpmime.restore(protected.inside) == fields + b"\r\nb"
 
 
 def test_nobody_can_forge_our_own_field() -> None:

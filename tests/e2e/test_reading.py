@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from lab import client, keys
 from lab.client import Lab
+from sieve_filter.message import ENVELOPE, split
 from tests.e2e.conftest import Person
 from tests.messages import any_message
 from tests.test_fuzz_corpus import CORPUS
@@ -31,8 +32,8 @@ DAMAGED = {
     "a name too long": HEAD + b"X" * 2000 + b": y\r\n" + MORE,
     "other MIME versions": b"MIME-Version: RFC-XXXX\r\nMIME-Version: 2.0\r\n" + HEAD + MORE,
 }
-# What Dovecot takes for a part of a line ends one in other programs: what they take for the body must not be listed.
-_BARE_CR = re.compile(rb"\r(?!\n)")
+# For Dovecot a bare CR is a part of the line, and a field's name ends with a NUL.
+_ODD = re.compile(rb"\r(?!\n)|\0")
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +63,19 @@ def check(people: tuple[Person, Person], sent: bytes) -> None:
     [stored] = set(reader.received()) - before[0]
     [plain] = set(other.received()) - before[1]
     number = len(before[0]) + 1
-    if not _BARE_CR.search(sent):
+    if listed_alike(sent):
         assert envelope(reader, number) == envelope(other, number)
     if b"\nX-Cryptomail: encrypted-at-delivery\n" in stored:
         stored = reader.read(stored).replace(b"\r\n", b"\n")  # as a maildir has it
     assert below_trace(stored) == below_trace(plain)
+
+
+def listed_alike(sent: bytes) -> bool:
+    """Whether what Dovecot takes for header fields is not perhaps a text that nobody else may see."""
+    message = split(sent)
+    agreed = {field.name for field in message.fields if field.start < message.agreed_end}
+    disputed = {field.name for field in message.fields if field.start >= message.agreed_end}
+    return not _ODD.search(sent) and not (agreed & disputed & ENVELOPE)
 
 
 def below_trace(stored: bytes) -> bytes:

@@ -22,6 +22,7 @@ def _message(data: bytes) -> None:
     assert message.header_end <= message.body_start <= len(data)
     verdict = shape.classify(message)
     if verdict.encrypted:
+        assert message.agreed
         assert all(shape.may_be_encrypted(split(data[:end])) for end in range(message.body_start, len(data), 50))
         # Ciphertext has no room for a word more.
         assert not shape.classify(split(data + b"\r\nThis can be read.\r\n")).encrypted
@@ -38,6 +39,12 @@ def _message(data: bytes) -> None:
         stored = split(b"-----BEGIN-----\n".join(pgpmime.frame(protected, b"_b_")))
         assert [field.value[:19] for field in stored.named(b"content-type")] == [b"multipart/encrypted"]
         assert pgpmime.marked(stored)
+        assert [field.value[:1] for field in stored.named(b"mime-version")] in ([b"1"], [b"("])
+        assert stored.agreed
+        assert not stored.strays
+        inside = split(protected.inside)
+        assert inside.agreed
+        assert not inside.strays
     pgpmime.restore(data)
     asked = keymail.read(data)
     assert not (asked.secret and (asked.certificates or asked.remove))
