@@ -7,11 +7,11 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, keybox, keystore, limits, listing, quarantine
+from sieve_filter import gpg, keybox, keystore, limits, listing, places, quarantine
 from sieve_filter.certificate import Certificate
 from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
 from sieve_filter.listing import Key
@@ -321,26 +321,21 @@ def _locked(keyring: Path, make: bool) -> Iterator[int]:
 
     The lock is on the directory itself: it needs no file of its own, which would stay behind.
     """
-    try:
-        if make:
-            keyring.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory = os.open(keyring, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        raise RefusedKeyError(f"there is no keyring {keyring}") from None
-    except OSError as error:
-        link = "it is a link, not a directory" if keyring.is_symlink() else error.strerror
-        raise PlaceError(f"cannot use {keyring} as a keyring: {link}; check who owns it and what it is in") from error
-    try:
-        if os.fstat(directory).st_uid != os.geteuid():
-            raise PlaceError(f"{keyring} does not belong to the user who owns the home directory: change its owner")
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(places.opened(str(keyring), make))
+        except FileNotFoundError:
+            raise RefusedKeyError(f"there is no keyring {keyring}") from None
+        except OSError as error:
+            raise PlaceError(
+                f"cannot use {keyring} as a keyring: {error.strerror}; see who owns what it is in"
+            ) from error
         try:
             with at_most(limits.QUARANTINE_SECONDS):
                 fcntl.flock(directory, fcntl.LOCK_EX)
         except TimedOutError:
             raise PlaceError(f"another cryptomail is at work on {keyring}: try again later") from None
         yield directory
-    finally:
-        os.close(directory)
 
 
 def _stored(directory: int, keyring: str) -> tuple[str, bytes]:

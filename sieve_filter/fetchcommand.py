@@ -130,6 +130,7 @@ def _enrolled(
     """The owners who have keys in the place for them, and these; what is wrong with others goes into `outcomes`."""
 
     failures: list[Failure] = []
+    identities: dict[str, Identity] = {}
 
     def owners() -> Iterator[tuple[Identity, Owner]]:
         for identity, whose in keycommand.owners(options.user, site, failures):
@@ -138,6 +139,7 @@ def _enrolled(
             except UsageError as error:
                 failures.append(Failure(whose.user, error))
             else:
+                identities[whose.user] = identity
                 yield identity, whose
 
     enrolled: list[tuple[Identity, Owner, frozenset[str]]] = []
@@ -147,7 +149,7 @@ def _enrolled(
         if isinstance(found, CryptomailError):
             failures.append(Failure(whose.user, found))
         elif found:
-            enrolled.append((parallel.identity_of(whose.home), whose, found))
+            enrolled.append((identities[whose.user], whose, found))
         elif options.user:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}: use keys fetch")
     if options.user:

@@ -511,19 +511,21 @@ def guarded_check(work: Callable[[], int]) -> int:
 def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
     """Tell owners whose keys are about to expire; say on standard error who could not be told."""
     work = functools.partial(reminder.remind, where=where, now=int(time.time()))
-    soon = [
-        (parallel.identity_of(home), (one, home))
-        for one in states
-        if any(key.used and reminder.due(key.expires, int(time.time()), ()) for key in one.keys)
-        if (home := site.owner(one.user).home)
-    ]
+    soon: list[tuple[Identity, tuple[OwnerState, str]]] = []
+    for one in states:
+        if any(key.used and reminder.due(key.expires, int(time.time()), ()) for key in one.keys):
+            try:
+                home = site.owner(one.user).home
+                soon.append((parallel.identity_of(home), (one, home)))
+            except CryptomailError as error:
+                execmode.warn(f"{one.user} was not told that a key expires: {error}")
     for (owner_state, _), done in parallel.each(in_chunks(soon, lambda _: 1), work):
         if isinstance(done, CryptomailError):
             execmode.warn(f"{owner_state.user} was not told that a key expires: {done}")
             continue
-        for one in done:
-            if one.problem:
-                execmode.warn(f"{one.user} was not told that key {one.fingerprint} expires: {one.problem}")
+        for told in done:
+            if told.problem:
+                execmode.warn(f"{told.user} was not told that key {told.fingerprint} expires: {told.problem}")
 
 
 def _remove(options: argparse.Namespace, site: Site) -> int:

@@ -9,11 +9,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
-from sieve_filter import limits, transfer
+from sieve_filter import limits, places, transfer
 from sieve_filter.errors import CryptomailError, PlaceError, StoppedError, TimedOutError, known
 
 _T = TypeVar("_T")
@@ -36,27 +35,15 @@ _LENT = range(61184, 65520)
 def identity_of(home: str) -> Identity:
     """Whose `home` is; where it does not exist, whose the directory is that it would be in.
 
-    Raises PlaceError where that is root's: root's directories are no place for mail, so the path must be wrong; and
-    where it is somebody else's and the caller is not root.
+    Raises PlaceError where that is root's: root's directories are no place for mail, so the path must be wrong; where
+    somebody else could put another directory there; and where it is somebody else's and the caller is not root.
     """
-    place = Path(home)
-    while True:
-        try:
-            status = place.stat()
-            break
-        except (FileNotFoundError, NotADirectoryError):
-            place = place.parent
-        except OSError as error:
-            raise PlaceError(f"cannot look at {place}: {error.strerror}; run this as root") from error
-    for link in (place, *place.parents):
-        # An owner must not get keys into another's home, or root's, by a link on the way to their own.
-        if link.is_symlink() and link.lstat().st_uid not in (0, status.st_uid):
-            raise PlaceError(f"{link} is a link to what belongs to somebody else: mend it, or the path")
-    if place != Path(home) and status.st_uid == 0:
-        raise PlaceError(f"there is no directory {home}, and {place} belongs to root: make it, or mend the path")
-    if os.geteuid() not in (0, status.st_uid):
-        raise PlaceError(f"{place} belongs to user ID {status.st_uid}: run this as that user, or as root")
-    return Identity(status.st_uid, status.st_gid)
+    found = places.find(home)
+    if not found.exists and found.uid == 0:
+        raise PlaceError(f"there is no directory {home}, and {found.place} belongs to root: make it, or mend the path")
+    if os.geteuid() not in (0, found.uid):
+        raise PlaceError(f"{found.place} belongs to user ID {found.uid}: run this as that user, or as root")
+    return Identity(found.uid, found.gid)
 
 
 def nobody() -> Identity:

@@ -8,16 +8,18 @@ owner's home then.
 
 import fcntl
 import os
+import stat
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import enrolment, limits, notice, post
-from sieve_filter.errors import DeliveryError
+from sieve_filter import enrolment, limits, notice, places, post
+from sieve_filter.errors import DeliveryError, PlaceError, TimedOutError
 from sieve_filter.keyreport import KeyState, OwnerState
 from sieve_filter.notice import KeyFacts
 from sieve_filter.post import Post
+from sieve_filter.timelimit import at_most
 
 DAYS = (30, 7, 1)
 FILE = "cryptomail-reminders"
@@ -68,8 +70,8 @@ def _remind(state: OwnerState, home: str, where: Post, now: int) -> Iterator[Rem
                     if not problem:
                         _append(record, f"{matter} {days}\n")
                     yield Reminded(state.user, key.fingerprint, days, problem)
-    except OSError as error:
-        why = f"cannot use {file}: {error.strerror}"
+    except (OSError, PlaceError) as error:
+        why = f"cannot use {file}: {error.strerror}" if isinstance(error, OSError) else str(error)
         yield from (Reminded(state.user, key.fingerprint, 0, why) for key in keys)
 
 
@@ -86,11 +88,18 @@ def _send(user: str, key: KeyState, where: Post, now: int) -> str:
 
 @contextmanager
 def _record(file: Path) -> Iterator[int]:
-    """The file, made if need be, as a descriptor; nobody else tells anybody meanwhile."""
+    """The file, made if need be, as a descriptor; nobody else tells anybody meanwhile. Raises OSError, PlaceError."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = os.open(file, flags, 0o600)
+    with places.opened(str(file.parent), follow=True) as directory:
+        descriptor = os.open(file.name, flags, 0o600, dir_fd=directory)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise PlaceError(f"{file} is not a file: take it away")
+        try:
+            with at_most(limits.QUARANTINE_SECONDS):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except TimedOutError:
+            raise PlaceError(f"another program has locked {file}") from None
         yield descriptor
     finally:
         os.close(descriptor)

@@ -13,9 +13,8 @@ from lab import keys
 from lab.keys import Owner
 from sieve_filter import certificate, enrol, gpg, keystore, limits, parallel, quarantine, timelimit
 from sieve_filter.certificate import Certificate
-from sieve_filter.errors import EncryptionError, PlaceError, TimedOutError
+from sieve_filter.errors import EncryptionError, TimedOutError
 from sieve_filter.quarantine import Vetted
-from tests.program.test_keys import NOBODY
 
 
 @pytest.fixture(scope="module")
@@ -149,18 +148,3 @@ def test_lock_that_another_import_holds_is_waited_for_but_not_for_ever(
 def test_time_limit_is_kept() -> None:
     with pytest.raises(TimedOutError), timelimit.at_most(1):
         time.sleep(5)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_link_of_an_owners_to_another_home_is_refused() -> None:
-    with TemporaryDirectory(prefix="homes-", dir="/tmp") as directory:
-        alice, bob = Path(directory, "alice"), Path(directory, "bob")
-        for home, uid in ((alice, NOBODY), (bob, NOBODY - 1)):
-            home.mkdir()
-            os.chown(home, uid, uid)
-        (alice / "mail").symlink_to(bob)
-        os.chown(alice / "mail", NOBODY, NOBODY, follow_symlinks=False)
-        for home in (alice / "mail", alice / "mail/deeper"):
-            with pytest.raises(PlaceError, match="belongs to somebody else"):
-                parallel.identity_of(str(home))
-        assert parallel.identity_of(str(bob)).uid == NOBODY - 1
