@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from io import FileIO
 
+from sieve_filter import descriptors
+
 _CHUNK = 65536  # octets: what a pipe of Linux holds
 
 Sink = Callable[[bytes], object]
@@ -20,6 +22,7 @@ def converse(
     Out: its exit code (negative: the signal that ended it), and what it wrote on standard error. Raises OSError where
     it cannot be started. Where `source`, `sink` or a signal handler raises, the program is killed.
     """
+    descriptors.keep()
     with ExitStack() as pipes:
         (their_input, ours), (output, their_output), (errors, their_errors) = [_pipe(pipes) for _ in range(3)]
         theirs = (their_input, their_output, their_errors)

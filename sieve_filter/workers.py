@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from sieve_filter import errors, worker
+from sieve_filter import descriptors, errors, worker
 from sieve_filter.errors import UsageError
 from sieve_filter.master import Shell, master
 from sieve_filter.worker import Service
@@ -61,6 +61,7 @@ def _ended(children: Iterable[int]) -> list[int]:
 
 def inherited() -> list[socket.socket]:
     """The listening sockets that this process was started with. Raises UsageError where there are none."""
+    descriptors.keep()
     found: list[socket.socket] = []
     for descriptor in _INHERITED:
         try:

@@ -17,6 +17,7 @@ PURE = [
 ORDER = [
     *PURE,
     *(
+        "descriptors",
         "program",
         "gpg",
         "keystore",

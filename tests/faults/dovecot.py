@@ -50,7 +50,7 @@ def mode(lab: Lab) -> str:
 def program(lab: Lab) -> Path:
     """The file that the global script calls, or that Dovecot starts as a worker."""
     installed = lab.filter.parent.parent
-    return installed / "worker" if mode(lab) == WORKER else installed / "execute-bin" / lab.filter.name
+    return installed / "execute-bin" / lab.filter.name if mode(lab) == PROGRAM else installed / "worker"
 
 
 def config_file(lab: Lab) -> Path:
@@ -115,7 +115,7 @@ def changed(lab: Lab) -> Iterator[None]:
 
 def renew_workers(lab: Lab) -> None:
     """Have Dovecot start its workers anew; for that it starts LMTP anew too. Waits until the old ones have ended."""
-    if mode(lab) == WORKER:
+    if mode(lab) != PROGRAM:
         old = _processes(lab)
         configuration = lab.inside(lab.directory / "dovecot.conf")
         subprocess.run(lab.command("/usr/bin/doveadm", "-c", configuration, "reload"), check=True)

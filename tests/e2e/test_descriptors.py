@@ -1,0 +1,29 @@
+"""What a gpg gets hold of that real Dovecots start, by a worker or by a program: standard input, output and error."""
+
+import pwd
+
+import pytest
+
+from tests.descriptors import Recorder
+from tests.e2e.conftest import DOVECOTS, NewPerson, Person, deliver, message
+from tests.e2e.test_system_users import settle
+from tests.faults import dovecot
+
+
+@pytest.mark.parametrize("mode", ["sealed", "users", "executed"])
+@pytest.mark.parametrize("version", DOVECOTS)
+def test_no_descriptor_of_dovecot_reaches_a_gpg(version: str, mode: str, new_person: NewPerson, canary: str) -> None:
+    with DOVECOTS[version](mode) as lab:
+        person: Person = settle(new_person, lab, "games") if mode == "users" else new_person(lab)
+        if mode != "users":
+            person.set_up_key()
+        place = dovecot.workshop(lab) / "programs"
+        recorder = Recorder(place, lab.inside(place), gpg="/usr/bin/gpg")
+        config = dovecot.config_file(lab)
+        wrapper = f'PATH={lab.inside(place)}:/usr/bin:/bin\nexport PATH\nexec "$PROGRAM" "$@"'
+        with dovecot.replaced(lab, config, 'engine = "gnupg"\n'), dovecot.wrapped(lab, wrapper):
+            assert deliver(person, message(canary)) == 250
+        assert len(person.received()) == 1
+        user = pwd.getpwnam("games").pw_uid if mode == "users" else lab.mail_uid
+        lines = recorder.take()
+        assert set(lines) == {f"gpg of user {user}: nothing"}
