@@ -73,14 +73,17 @@ def as_text(inspection: Inspection) -> str:
     if inspection.structure_error:
         lines.append(f"parts:        not read: {inspection.structure_error}")
     for part in inspection.parts:
-        size = "" if part.size is None else f" {part.size} octets"
         encoding = f" ({part.transfer_encoding})" if part.transfer_encoding else ""
-        lines.append(f"part {part.path}: {part.content_type}{size}{encoding}{_named(part.file_name)}")
+        lines.append(f"part {part.path}: {part.content_type}{_octets(part.size)}{encoding}{_named(part.file_name)}")
     lines += [
-        f"attachment: {attachment.content_type} {attachment.size} octets{_named(attachment.file_name)}"
+        f"attachment: {attachment.content_type}{_octets(attachment.size)}{_named(attachment.file_name)}"
         for attachment in inspection.attachments
     ]
     return "\n".join(line if line.isprintable() else ascii(line)[1:-1] for line in lines)
+
+
+def _octets(size: int | None) -> str:
+    return "" if size is None else f" {size} octets"
 
 
 def _named(file_name: str) -> str:

@@ -1,4 +1,4 @@
-"""Reads the structure of a message with mail-parser, which knows many ways to be wrong that mime.py does not.
+"""Reads the structure of a message with Python's email package and mail-parser, which forgive more than mime.py does.
 
 It is slow to import, and Python's email parser below it needs more than linear time for some inputs; so it is for
 messages about which the bytes say too little, and for people who want to see inside one.
@@ -6,6 +6,7 @@ messages about which the bytes say too little, and for people who want to see in
 
 import re
 from binascii import a2b_base64
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sieve_filter import limits
@@ -19,7 +20,7 @@ _CONTENT_FIELD = re.compile(rb"\ncontent-[^\n]*+(?:\n++[ \t][^\n]*+)*+")
 
 
 class StructureError(Exception):
-    """mail-parser cannot read the message, or it would take too long."""
+    """The message is too damaged to be taken apart, or it would take too long."""
 
 
 class Part(NamedTuple):
@@ -37,11 +38,14 @@ class Part(NamedTuple):
 
 
 class Attachment(NamedTuple):
-    """What mail-parser takes for an attachment; `size` counts decoded octets, `file_name` may be empty."""
+    """What mail-parser takes for an attachment; `size` counts decoded octets, `file_name` may be empty.
+
+    Where mail-parser fails, it is a part that calls itself one or has a file name; `size` is as in the part.
+    """
 
     file_name: str
     content_type: str
-    size: int
+    size: int | None
 
 
 class Structure(NamedTuple):
@@ -63,7 +67,7 @@ def read(raw: bytes) -> Structure:
         try:
             return _read(content)
         except Exception as error:  # the parsers below raise whatever a sender can provoke
-            raise StructureError(f"mail-parser fails with {type(error).__name__}") from error
+            raise StructureError("it is too damaged to be taken apart") from error
 
 
 def _without_other_fields(message: Message) -> bytes:
@@ -89,26 +93,20 @@ def _check_limits(raw: bytes) -> None:
 
 
 def _read(raw: bytes) -> Structure:
-    import logging
+    from email import message_from_bytes
 
-    import mailparser
-
-    # Its log lines quote the message.
-    logging.getLogger("mailparser").setLevel(logging.CRITICAL + 1)
-    mail = mailparser.parse_from_bytes(raw)
-    parts = tuple(_parts(mail.message))
-    names = {part.file_name for part in parts} | {attachment["content-id"] for attachment in mail.attachments}
-    attachments = tuple(_attachment(attachment, names) for attachment in mail.attachments)
-    return Structure(_content_type(mail.message), parts, attachments)
+    root = message_from_bytes(raw)
+    parts = _parts(root)
+    return Structure(_content_type(root), tuple(part for part, _ in parts), _attachments(root, parts))
 
 
-def _parts(root: "EmailMessage") -> list[Part]:
-    """Each part of `root`, in the order in which they stand in the message."""
-    parts: list[Part] = []
+def _parts(root: "EmailMessage") -> list[tuple[Part, bool]]:
+    """Each part of `root`, in the order in which they stand in the message, and whether it calls itself attached."""
+    parts: list[tuple[Part, bool]] = []
     waiting = [("1", root)]
     while waiting:
         path, part = waiting.pop()
-        parts.append(_part(path, part))
+        parts.append((_part(path, part), part.get_content_disposition() == "attachment"))
         if part.is_multipart():
             inner = [(f"{path}.{number}", child) for number, child in enumerate(part.get_payload(), 1)]
             waiting.extend(reversed(inner))
@@ -127,11 +125,36 @@ def _part(path: str, part: "EmailMessage") -> Part:
     )
 
 
+def _attachments(root: "EmailMessage", parts: list[tuple[Part, bool]]) -> tuple[Attachment, ...]:
+    import logging
+
+    from mailparser import MailParser
+
+    # Its log lines quote the message.
+    logging.getLogger("mailparser").setLevel(logging.CRITICAL + 1)
+    try:
+        attachments = MailParser(root).parse().attachments
+    except Exception:  # it decodes all texts too, and stumbles over an unknown charset or a multipart without an end
+        found = (part for part, attached in parts if attached or part.file_name)
+        return tuple(Attachment(part.file_name, part.content_type, part.size) for part in found)
+    names = {part.file_name for part, _ in parts} | {attachment["content-id"] for attachment in attachments}
+    return tuple(_attachment(attachment, names) for attachment in attachments)
+
+
 def _attachment(attachment: dict[str, Any], names: set[str]) -> Attachment:
     """An attachment as mail-parser tells of it, without the random name that it gives to one without any."""
     name, payload = attachment["filename"], attachment["payload"]
-    size = len(a2b_base64(payload) if attachment["binary"] else payload.encode("utf-8", "surrogateescape"))
+    size = _decoded_size(payload) if attachment["binary"] else len(payload.encode("utf-8", "surrogateescape"))
     return Attachment(name if name in names else "", attachment["mail_content_type"], size)
+
+
+def _decoded_size(base64: str) -> int:
+    """The octets that Python's email package takes from `base64`, however it is padded."""
+    text = "".join(base64.splitlines()).encode("ascii", "replace")
+    for padded in (text, text + b"=="):
+        with suppress(ValueError):
+            return len(a2b_base64(padded))
+    return len(text)
 
 
 def _content_type(root: "EmailMessage") -> ContentType:
