@@ -7,6 +7,7 @@ from sieve_filter import limits
 from sieve_filter.mime import WHITE_SPACE, decode_base64
 
 # RFC 9580 section 6.2. A key that is not among its five is text that an encrypted message has no need of.
+_ARMOR_BEGIN = b"-----BEGIN PGP MESSAGE-----"
 _ARMOR_HEAD = re.compile(
     rb"-----BEGIN PGP MESSAGE-----[ \t\r]*+\n"
     rb"(?:(?:Version|Comment|Hash|Charset|MessageID):[^\r\n]{0,%d}+[ \t\r]*+\n){0,%d}+"
@@ -42,6 +43,12 @@ def content_start(text: bytes) -> int | None:
     """
     head = _ARMOR_HEAD.match(text, len(text) - len(text.lstrip()))
     return None if head is None else head.end() - 1
+
+
+def header_text(text: bytes) -> bytes:
+    """The header lines of the armor that `text` begins with, which are text that anybody may write; if it is one."""
+    start = content_start(text)
+    return b"" if start is None else text[:start].strip().removeprefix(_ARMOR_BEGIN).strip()
 
 
 class Content:

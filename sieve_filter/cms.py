@@ -4,6 +4,7 @@ BER and DER are understood (X.690): indefinite lengths, and content in pieces. N
 """
 
 from sieve_filter import limits
+from sieve_filter.randomness import Randomness
 
 SIGNED_DATA = "1.2.840.113549.1.7.2"
 ENVELOPED_DATA = "1.2.840.113549.1.7.3"
@@ -11,14 +12,24 @@ COMPRESSED_DATA = "1.2.840.113549.1.9.16.1.9"
 AUTH_ENVELOPED_DATA = "1.2.840.113549.1.9.16.1.23"
 
 # Identifier octets (X.690 section 8.1.2): universal types, and context-specific ones, primitive and constructed.
-_INTEGER, _OCTET_STRING, _OID, _SEQUENCE, _SET = 0x02, 0x04, 0x06, 0x30, 0x31
+_INTEGER, _BIT_STRING, _OCTET_STRING, _NULL, _OID = 0x02, 0x03, 0x04, 0x05, 0x06
+_SEQUENCE, _SET = 0x30, 0x31
 _CONTEXT_PRIMITIVE, _CONTEXT = 0x80, 0xA0
 _CONSTRUCTED = 0x20
-_HIGH_TAG = 0x1F
 
-# RecipientInfo (RFC 5652 section 6.2) by its identifier: key transport, key agreement, key encryption key, password
-# start with a version, the last ("other") with an object identifier.
-_RECIPIENTS = {_SEQUENCE: _INTEGER, 0xA1: _INTEGER, 0xA2: _INTEGER, 0xA3: _INTEGER, 0xA4: _OID}
+# All that there is in what stands around the ciphertext: besides these, strings, times, and a few context-specific
+# ones. Among others could be as many as a text has letters, each the identifier of a value without content.
+_STRINGS = (0x0C, 0x12, 0x13, 0x14, 0x16, 0x1A, 0x1C, 0x1E)
+_IDENTIFIERS = frozenset(
+    {0x01, _INTEGER, _BIT_STRING, _OCTET_STRING, _NULL, _OID, 0x0A, *_STRINGS, 0x17, 0x18, _SEQUENCE, _SET, 0x24}
+    | {*range(_CONTEXT_PRIMITIVE, _CONTEXT_PRIMITIVE + 5), *range(_CONTEXT, _CONTEXT + 5)}
+)
+
+# RecipientInfo (RFC 5652 section 6.2) by its identifier: key transport, key agreement, key encryption key, password.
+# They start with a version.
+_RECIPIENTS = (_SEQUENCE, 0xA1, 0xA2, 0xA3)
+
+_PIECE = 1 << 20  # octets of ciphertext that are looked at together
 
 
 class _MalformedError(ValueError):
@@ -42,13 +53,15 @@ def enveloped(data: bytes) -> bool:
     """Whether `data` is, from its first octet to its last, enveloped-data or authenticated-enveloped-data.
 
     That is (RFC 5652 section 6.1, RFC 5083 section 2.1): a version, at least one recipient, an algorithm and some
-    ciphertext; all lengths fit, and nothing follows.
+    ciphertext; all lengths fit, and nothing follows. Ciphertext, keys and parameters look random; of anything else, as
+    the names of those who issued the recipients' certificates, there is no more than FREE_OCTETS.
     """
+    reader = _Reader(data)
     try:
-        _read_content_info(_Reader(data))
+        _read_content_info(reader)
     except _MalformedError:
         return False
-    return True
+    return reader.randomness.finish()
 
 
 def _read_content_info(reader: "_Reader") -> None:
@@ -57,14 +70,16 @@ def _read_content_info(reader: "_Reader") -> None:
     _require(kind in (ENVELOPED_DATA, AUTH_ENVELOPED_DATA))
     reader.enter(_CONTEXT)
     reader.enter(_SEQUENCE)
-    reader.take(_INTEGER)
-    reader.skip_optional(_CONTEXT)  # originatorInfo
+    _require(len(reader.take(_INTEGER)) == 1)
+    reader.read_optional(_CONTEXT)  # originatorInfo
     _read_recipients(reader)
     _read_encrypted_content(reader)
-    reader.skip_optional(_CONTEXT | 1)  # unprotectedAttrs or authAttrs
+    reader.read_optional(_CONTEXT | 1)  # unprotectedAttrs or authAttrs
     if kind == AUTH_ENVELOPED_DATA:
-        _require(len(reader.take(_OCTET_STRING)) > 0)  # mac
-        reader.skip_optional(_CONTEXT | 2)  # unauthAttrs
+        mac = reader.take(_OCTET_STRING)
+        _require(len(mac) > 0)
+        reader.randomness.feed(bytes(mac))
+        reader.read_optional(_CONTEXT | 2)  # unauthAttrs
     reader.leave()
     reader.leave()
     reader.leave()
@@ -79,9 +94,9 @@ def _read_recipients(reader: "_Reader") -> None:
         identifier = reader.peek()
         _require(identifier in _RECIPIENTS)
         reader.enter(identifier)
-        reader.take(_RECIPIENTS[identifier])
+        _require(reader.peek() == _INTEGER)
         while not reader.at_end():
-            reader.skip()
+            reader.read()
         reader.leave()
     reader.leave()
 
@@ -92,19 +107,25 @@ def _read_encrypted_content(reader: "_Reader") -> None:
     It is an octet string, whole or in pieces (X.690 section 8.7).
     """
     reader.enter(_SEQUENCE)
-    reader.take(_OID)
+    _require(reader.peek() == _OID)
+    reader.read()
     reader.enter(_SEQUENCE)  # contentEncryptionAlgorithm
-    reader.take(_OID)
+    _require(reader.peek() == _OID)
     while not reader.at_end():
-        reader.skip()
+        reader.read()
     reader.leave()
     size = 0
     if reader.peek() == _CONTEXT_PRIMITIVE:
-        size = len(reader.take(_CONTEXT_PRIMITIVE))
+        ciphertext = reader.take(_CONTEXT_PRIMITIVE)
+        size = len(ciphertext)
+        for start in range(0, size, _PIECE):
+            reader.randomness.feed(bytes(ciphertext[start : start + _PIECE]))
     else:
         reader.enter(_CONTEXT)
         while not reader.at_end():
-            size += len(reader.take(_OCTET_STRING))
+            piece = reader.take(_OCTET_STRING)
+            size += len(piece)
+            reader.randomness.feed(bytes(piece))
         reader.leave()
     _require(size > 0)
     reader.leave()
@@ -130,9 +151,16 @@ def _dotted(octets: memoryview) -> str:
 
 
 class _Reader:
-    """Goes through ASN.1 values (X.690) from left to right; raises _MalformedError where one is not as asked."""
+    """Goes through ASN.1 values (X.690) from left to right; raises _MalformedError where one is not as asked.
+
+    `randomness` looks at the values that were read and have to be random. Of the others there may be FREE_OCTETS. One
+    that comes again, such as the name of those who issued several recipients' certificates, counts once.
+    """
 
     def __init__(self, data: bytes) -> None:
+        self.randomness = Randomness()
+        self._others: set[bytes] = set()
+        self._free = 0
         self._data = memoryview(data)
         self._position = 0
         self._values = 0
@@ -172,23 +200,40 @@ class _Reader:
         self._position += length
         return self._data[self._position - length : self._position]
 
-    def skip(self) -> None:
-        """Go past the next value, whatever it is."""
+    def read(self) -> None:
+        """Go past the next value, and look at all of it."""
         outside = len(self._entered)
         while True:
-            self._enter(self._read_head())
-            limit, definite = self._entered[-1]
-            if definite:
-                self._position = limit
+            identifier = self.peek()
+            if identifier & _CONSTRUCTED:
+                self._enter(self._read_head())
+            else:
+                self._look_at(identifier, self.take(identifier))
             while len(self._entered) > outside and self.at_end():
                 self.leave()
             if len(self._entered) == outside:
                 return
 
-    def skip_optional(self, identifier: int) -> None:
-        """Go past the next value if it has that identifier."""
+    def _look_at(self, identifier: int, content: memoryview) -> None:
+        """Look at a primitive value.
+
+        An octet string is a key, the hash of one, a salt, or a parameter of a cipher; so is what has a context-specific
+        identifier. A long integer is a serial number, which is random as well.
+        """
+        octets = bytes(content)
+        random = identifier in (_OCTET_STRING, _BIT_STRING) or identifier >= _CONTEXT_PRIMITIVE
+        if random or (identifier == _INTEGER and len(octets) >= limits.CMS_LONG_INTEGER_OCTETS):
+            self.randomness.feed(octets)
+        elif octets not in self._others:
+            _require(identifier != _OID or len(octets) <= limits.CMS_OID_OCTETS)
+            self._others.add(octets)
+            self._free += len(octets)
+            _require(self._free <= limits.FREE_OCTETS)
+
+    def read_optional(self, identifier: int) -> None:
+        """Go past the next value if it has that identifier, and look at all of it."""
         if not self.at_end() and self.peek() == identifier:
-            self.skip()
+            self.read()
 
     def _enter(self, length: int | None) -> None:
         _require(len(self._entered) < limits.CMS_DEPTH)
@@ -198,7 +243,7 @@ class _Reader:
     def _read_head(self) -> int | None:
         """Read identifier and length (X.690 sections 8.1.2, 8.1.3): the length, or None when it is indefinite."""
         identifier = self.peek()
-        _require(identifier != 0 and identifier & _HIGH_TAG != _HIGH_TAG)  # CMS has no tag above 30
+        _require(identifier in _IDENTIFIERS)
         self._values += 1
         _require(self._values <= limits.CMS_VALUES)
         self._position += 1

@@ -12,14 +12,29 @@ CONTENT_TYPE_OCTETS = 8_000
 # Parts of one multipart body. PGP/MIME has two; a client that encrypts each attachment by itself has one for each.
 MULTIPART_PARTS = 500
 
-# Header fields of a part of an encrypted message, and octets in each. They are readable text, so there is no room for
-# more than a part needs: RFC 2045 and RFC 2183 define five fields; a line has 998 octets (RFC 5322 section 2.1.1).
+# Header fields of a part of an encrypted message, and octets in each: RFC 2045 and RFC 2183 define five fields; a line
+# has 998 octets (RFC 5322 section 2.1.1).
 PART_FIELDS = 10
 PART_FIELD_OCTETS = 998
+
+# Octets of a boundary (RFC 2046 section 5.1.1).
+BOUNDARY_OCTETS = 70
+
+# Readable octets around the ciphertext of one message that are not what mail programs always write there: names of
+# attachments, comments in an armor, issuers' names in S/MIME. Exchange writes 200, Enigmail 100 into each armor, and an
+# issuer's name has some 100.
+FREE_OCTETS = 600
 
 # Armor header lines (RFC 9580 section 6.2.2) are readable text too: five keys exist, and a value fits on a line of 76.
 ARMOR_HEADERS = 8
 ARMOR_HEADER_OCTETS = 200
+
+# How text is told from ciphertext (randomness). The window is large enough for base64 in place of octets, the limit on
+# chi-square far above what chance gives: 60 once in 10**12 windows.
+RANDOM_WINDOW_OCTETS = 1024
+RANDOM_CHI_SQUARE = 60
+ASCII_PIECE_OCTETS = 32
+OTHER_PIECE_OCTETS = 48
 
 # A line of armor (RFC 9580 section 6).
 ARMOR_LINE_OCTETS = 76
@@ -40,7 +55,11 @@ CMS_DEPTH = 16
 CMS_VALUES = 300_000
 
 # Octets of an object identifier. The ones that CMS needs have nine to eleven.
-CMS_OID_OCTETS = 64
+CMS_OID_OCTETS = 16
+
+# Integers from this many octets on are serial numbers or parts of keys. An authority makes a serial number of at least
+# 64 random bits; versions, key sizes and numbers of iterations have four octets at most.
+CMS_LONG_INTEGER_OCTETS = 8
 
 # What mail-parser is given. Measured on one machine with Python 3.11: its parsers take 0.7 us for each line, and
 # 0.07 us more for each container (multipart/*, message/*) around it; copy an attached message once for each container

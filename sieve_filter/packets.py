@@ -9,12 +9,15 @@ from typing import NamedTuple
 
 from sieve_filter import limits
 from sieve_filter.armor import dearmor
+from sieve_filter.randomness import Randomness
 
 ANONYMOUS = "0" * 16  # RFC 9580 section 5.1.8: the recipient's key ID is withheld
 
-_PKESK, _SKESK, _SED, _MARKER, _SEIPD, _OCB, _PADDING = 1, 3, 9, 10, 18, 20, 21
+# Padding (section 5.14) is not among them: it is any octets at all, and programs put it inside the encrypted data.
+_PKESK, _SKESK, _SED, _MARKER, _SEIPD, _OCB = 1, 3, 9, 10, 18, 20
 _CONTAINERS = (_SED, _SEIPD, _OCB)
-_TAGS = (*_CONTAINERS, _PKESK, _SKESK, _MARKER, _PADDING)
+_TAGS = (*_CONTAINERS, _PKESK, _SKESK, _MARKER)
+_CONTAINER_HEAD = 4  # octets of a container that say what it is; ciphertext stands behind them
 
 # RFC 9580 section 10.3.2.1 says which session key packets go with which container. "AEAD" is GnuPG's OCB packet of
 # draft-ietf-openpgp-rfc4880bis-10 section 5.16, whose passphrase packet has version 5.
@@ -38,6 +41,7 @@ _ECDH = 18
 _NATIVE_ALGORITHMS = {25: 32, 26: 56, 35: 32 + 1088, 36: 56 + 1568}  # X25519, X448, ML-KEM with each
 
 _S2K_SIZES = {0: 2, 1: 10, 3: 11, 4: 20}  # RFC 9580 section 3.7.1, the type octet included
+_SALTS = {0: (1, 0), 1: (1, 8), 3: (1, 8), 4: (0, 16)}  # where the salt in them begins behind that octet; its size
 _FINGERPRINT_SIZES = {4: 20, 6: 32}
 
 
@@ -59,19 +63,23 @@ class _MalformedError(ValueError):
     """The octets are not what the packet must have here."""
 
 
-def encrypted_payload(data: bytes) -> EncryptedMessage | None:
-    """What `data`, armored or binary, is encrypted to; None when any of it is not part of one encrypted message."""
+def encrypted_payload(data: bytes, randomness: Randomness | None = None) -> EncryptedMessage | None:
+    """What `data`, armored or binary, is encrypted to; None when any of it is not part of one encrypted message.
+
+    `randomness`: as in `Walker`.
+    """
     binary = dearmor(data) if data.lstrip().startswith(b"-----") else data
-    return None if binary is None else encrypted_message(binary)
+    return None if binary is None else encrypted_message(binary, randomness)
 
 
-def encrypted_message(data: bytes) -> EncryptedMessage | None:
+def encrypted_message(data: bytes, randomness: Randomness | None = None) -> EncryptedMessage | None:
     """What the binary packets `data` are encrypted to; None unless they are one encrypted message.
 
     That is (RFC 9580 section 10.3) at least one session key packet, of a version that fits what follows, then one
-    encrypted data packet, which ends where `data` ends. Marker and padding packets may stand before it.
+    encrypted data packet, which ends where `data` ends. Marker packets may stand before it. `randomness`: as in
+    `Walker`.
     """
-    walker = Walker()
+    walker = Walker(randomness)
     walker.feed(data)
     return walker.finish()
 
@@ -83,11 +91,13 @@ _Octets = Generator[int, bytes, bytes]
 class Walker:
     """Does what `encrypted_message` does for data that comes in pieces, and holds hardly any of it.
 
-    Once it is `malformed`, nothing that follows can mend it.
+    Where others wrote the data, `randomness` looks at every octet that has to be ciphertext, a key, or a salt. Once the
+    walker is `malformed`, nothing that follows can mend it.
     """
 
-    def __init__(self) -> None:
-        self._walk = _read_message()
+    def __init__(self, randomness: Randomness | None = None) -> None:
+        self._randomness = randomness
+        self._walk = _read_message(randomness)
         self._held = b""
         self._wanted = next(self._walk)
         self._message: EncryptedMessage | None = None
@@ -104,7 +114,7 @@ class Walker:
                 end = position + abs(wanted)
                 if end > len(data):
                     break
-                octets = data[position:end] if wanted > 0 else b""
+                octets = data[position:end] if wanted > 0 else self._gone(data[position:end])
                 position = end
                 wanted = self._walk.send(octets)
                 while wanted == 0:
@@ -115,14 +125,22 @@ class Walker:
         except _MalformedError:
             self.malformed = True
         if wanted < 0:  # the rest of this piece is gone past already
+            self._gone(data[position:])
             wanted += max(0, len(data) - position)
             position = len(data)
         self._held = data[position:]
         self._wanted = wanted
 
+    def _gone(self, ciphertext: bytes) -> bytes:
+        if self._randomness is not None:
+            self._randomness.feed(ciphertext)
+        return b""
+
     def finish(self) -> EncryptedMessage | None:
         """What the octets were; None unless they were one encrypted message."""
-        return None if self.malformed else self._message
+        if self.malformed or (self._randomness is not None and not self._randomness.finish()):
+            return None
+        return self._message
 
 
 class _Reader:
@@ -131,6 +149,7 @@ class _Reader:
     def __init__(self, data: memoryview) -> None:
         self._data = data
         self._position = 0
+        self.random = b""  # what was taken of it that must look random
 
     @property
     def left(self) -> int:
@@ -142,6 +161,11 @@ class _Reader:
         self._position += count
         return self._data[self._position - count : self._position]
 
+    def take_random(self, count: int) -> memoryview:
+        octets = self.take(count)
+        self.random += octets
+        return octets
+
     def number(self, octets: int = 1) -> int:
         return int.from_bytes(self.take(octets))
 
@@ -151,7 +175,7 @@ def _require(condition: bool) -> None:
         raise _MalformedError
 
 
-def _read_message() -> Generator[int, bytes, EncryptedMessage]:
+def _read_message(randomness: Randomness | None) -> Generator[int, bytes, EncryptedMessage]:
     """Read packets up to the encrypted data, which must be the last."""
     key_ids: list[str] = []
     versions: list[tuple[int, int]] = []
@@ -170,10 +194,10 @@ def _read_message() -> Generator[int, bytes, EncryptedMessage]:
             key_ids.append(key_id)
         elif tag == _SKESK:
             versions.append((tag, _read_skesk(body)))
-        elif tag == _MARKER:
-            _require(beginning == b"PGP")  # RFC 9580 section 5.8
         else:
-            _require(tag == _PADDING)  # section 5.14: any octets at all
+            _require(tag == _MARKER and beginning == b"PGP")  # RFC 9580 section 5.8
+        if randomness is not None:
+            randomness.feed(body.random)
     raise _MalformedError
 
 
@@ -192,14 +216,14 @@ def _read_packet() -> Generator[int, bytes, tuple[int, bytes, int]]:
     # Type 3 is a packet without a length (section 4.2.2): whatever stands behind it, text included, would be its own.
     _require(length_type != 3 and tag in _TAGS)
     size = yield from _number(1 << length_type)
-    return tag, (yield from _beginning(size)), size
+    return tag, (yield from _beginning(size, tag in _CONTAINERS)), size
 
 
 def _read_chunks(divisible: bool) -> Generator[int, bytes, tuple[bytes, int]]:
     """Read a body with lengths of the new format (RFC 9580 section 4.2.1): its first octets, and the size of it all."""
     size, partial = yield from _read_length()
     _require(not partial or (divisible and size >= 512))  # section 4.2.1.4: only data packets are divided
-    beginning = yield from _beginning(size)
+    beginning = yield from _beginning(size, divisible)
     chunks = 0
     while partial:
         length, partial = yield from _read_length()
@@ -222,11 +246,12 @@ def _read_length() -> Generator[int, bytes, tuple[int, bool]]:
     return (yield from _number(4)), False
 
 
-def _beginning(size: int) -> _Octets:
-    """Read `size` octets; out are only as many of them as a session key packet may have."""
-    beginning = yield min(size, limits.OPENPGP_PACKET_OCTETS)
-    if size > limits.OPENPGP_PACKET_OCTETS:
-        yield limits.OPENPGP_PACKET_OCTETS - size
+def _beginning(size: int, container: bool) -> _Octets:
+    """Read `size` octets; out are only the head of a container, or as many as a session key packet may have."""
+    most = _CONTAINER_HEAD if container else limits.OPENPGP_PACKET_OCTETS
+    beginning = yield min(size, most)
+    if size > most:
+        yield most - size
     return beginning
 
 
@@ -256,7 +281,7 @@ def _read_pkesk(body: _Reader) -> tuple[int, str]:
     """Read a public-key encrypted session key (RFC 9580 section 5.1): its version, and whose key it is for."""
     version = body.number()
     _require(version in (3, 6))
-    key_id = bytes(body.take(8)).hex().upper() if version == 3 else _read_recipient(body)
+    key_id = _read_key_id(body, 8) if version == 3 else _read_recipient(body)
     algorithm = body.number()
     if algorithm in _MPI_ALGORITHMS:
         for _ in range(_MPI_ALGORITHMS[algorithm]):
@@ -266,7 +291,7 @@ def _read_pkesk(body: _Reader) -> tuple[int, str]:
         _read_wrapped_key(body)
     else:
         _require(algorithm in _NATIVE_ALGORITHMS)
-        body.take(_NATIVE_ALGORITHMS[algorithm])
+        body.take_random(_NATIVE_ALGORITHMS[algorithm])
         _read_wrapped_key(body)
     _require(body.left == 0)
     return version, key_id
@@ -278,13 +303,20 @@ def _read_recipient(body: _Reader) -> str:
     if size == 0:
         return ANONYMOUS
     _require(_FINGERPRINT_SIZES.get(body.number()) == size - 1)
-    return bytes(body.take(size - 1)).hex().upper()
+    return _read_key_id(body, size - 1)
+
+
+def _read_key_id(body: _Reader, size: int) -> str:
+    key_id = bytes(body.take(size)).hex().upper()
+    if key_id != ANONYMOUS:
+        body.random += bytes.fromhex(key_id)
+    return key_id
 
 
 def _read_mpi(body: _Reader) -> None:
     """Read a multiprecision integer (RFC 9580 section 3.2): a count of bits, and as many octets as they need."""
     bits = body.number(2)
-    value = body.take((bits + 7) // 8)
+    value = body.take_random((bits + 7) // 8)
     _require(bits > 0 and value[0] >> ((bits - 1) % 8 + 1) == 0)
 
 
@@ -292,7 +324,7 @@ def _read_wrapped_key(body: _Reader) -> None:
     """Read a count and a session key in the wrapping of RFC 3394 (RFC 9580 sections 5.1.5 and 5.1.6)."""
     size = body.number()
     _require(size >= 16 + 8)
-    body.take(size)
+    body.take_random(size)
 
 
 def _read_skesk(body: _Reader) -> int:
@@ -302,6 +334,7 @@ def _read_skesk(body: _Reader) -> int:
         _require(body.number() in _CIPHERS)
         _read_s2k(body)
         _require(body.left == 0 or body.left - 1 in _KEY_SIZES)  # nothing, or a cipher and a key for it
+        body.take_random(body.left)
         return version
     _require(version in (5, 6))
     counted = body.number() if version == 6 else 0
@@ -310,9 +343,10 @@ def _read_skesk(body: _Reader) -> int:
     _require(cipher in _BLOCK_16 and aead in _AEAD_NONCE)
     s2k_counted = body.number() if version == 6 else 0
     s2k_size = _read_s2k(body)
-    body.take(_AEAD_NONCE[aead])
+    body.take_random(_AEAD_NONCE[aead])
     _require(version == 5 or (s2k_counted == s2k_size and counted == before - body.left))
     _require(body.left - _TAG in _KEY_SIZES)
+    body.take_random(body.left)
     return version
 
 
@@ -320,5 +354,8 @@ def _read_s2k(body: _Reader) -> int:
     """Read a string-to-key specifier (RFC 9580 section 3.7.1): the number of its octets."""
     kind = body.number()
     _require(kind in _S2K_SIZES)
-    body.take(_S2K_SIZES[kind] - 1)
+    before, salt = _SALTS[kind]
+    body.take(before)
+    body.take_random(salt)
+    body.take(_S2K_SIZES[kind] - 1 - before - salt)
     return _S2K_SIZES[kind]

@@ -2,6 +2,7 @@
 
 Calling plain text encrypted would store it readable; calling ciphertext plain only encrypts it twice. So a message is
 encrypted when every octet of its body is accounted for: ciphertext, or one of the few lines that must stand around it.
+What has to be ciphertext must look random, and what the sender is free to write around it is short.
 """
 
 import re
@@ -10,9 +11,11 @@ from enum import Enum
 from typing import NamedTuple
 
 from sieve_filter import cms, limits
+from sieve_filter.armor import header_text
 from sieve_filter.message import Message, split
 from sieve_filter.mime import ContentType, content_type, decode, decode_base64, split_multipart, transfer_encoding
-from sieve_filter.packets import EncryptedMessage, Walker, encrypted_payload
+from sieve_filter.packets import EncryptedMessage, encrypted_payload
+from sieve_filter.randomness import Randomness
 from sieve_filter.structure import Structure, StructureError
 
 # RFC 2045 section 5.2: what a message or part without a Content-Type is.
@@ -24,10 +27,29 @@ _CONTROL = b"application/pgp-encrypted"  # RFC 3156 section 4
 # What mail programs write above the parts of an encrypted message, for readers without MIME. Anything else there is
 # text that somebody wrote.
 _PREAMBLE = re.compile(
-    rb"(?:This is an OpenPGP/MIME encrypted message \(RFC (?:2440|4880|9580) and 3156\)\.?"
+    rb"(?:This is an OpenPGP/MIME encrypted message \(RFC (?:(?:2440|4880|9580) and )?3156\)\.?"
     rb"|This is a multi-?part message in MIME format\.{0,3}"
     rb"|This is a MIME-encapsulated message\.?"
     rb"|This message is in MIME format(?: and has been PGP encrypted)?\.)?"
+)
+
+# What mail programs write into the header sections of parts, in pieces between semicolons. What else stands there is
+# text that somebody wrote: names of files, for one.
+_PARAMETERS = frozenset(
+    (b"charset", b"creation-date", b"delsp", b"filename", b"format", b"modification-date", b"name", b"size")
+)
+_DATE = rb"[a-z]{3}, [0-9]{1,2} [a-z]{3} [0-9]{4} [0-9:]{8} (?:gmt|[+-][0-9]{4})"
+_USUAL = re.compile(
+    rb"application/(?:pgp-encrypted|octet-stream|pgp)|text/(?:plain|html)"
+    rb"|7bit|8bit|binary|base64|quoted-printable|inline|attachment|1\.0"
+    rb"|us-ascii|utf-8|iso-8859-[0-9]{1,2}|windows-125[0-9]|flowed|yes|no|[0-9]{1,12}|" + _DATE + rb"|"
+    rb"(?:open)?pgp/mime versions? identification|(?:openpgp|pgp/mime) encrypted message"
+    rb"|this is an encrypted message part\.?"
+    rb"|(?:encrypted|message|msg|openpgp-encrypted-message)\.(?:asc|gpg|pgp)|gpgolpgp\.dat|att[0-9]{5}(?:\.[a-z]{3})?",
+    re.IGNORECASE,
+)
+_PART_FIELDS = frozenset(
+    b"content-" + name for name in (b"type", b"transfer-encoding", b"disposition", b"description", b"id", b"language")
 )
 _MARKER = b"\n-----BEGIN PGP MESSAGE-----"
 _CLEARSIGNED = b"-----BEGIN PGP SIGNED MESSAGE-----"  # RFC 9580 section 7
@@ -65,7 +87,24 @@ Reader = Callable[[bytes], Structure]
 Opener = Callable[[bytes], EncryptedMessage | None]
 
 
-def classify(message: Message, reader: Reader | None = None, opener: Opener = encrypted_payload) -> Shape:
+def open_payload(data: bytes) -> EncryptedMessage | None:
+    """What `data`, armored or binary, is encrypted to; None when it is not one encrypted message or could be text."""
+    return encrypted_payload(data, Randomness())
+
+
+class _Bounded:
+    """Opens no more once the header lines of the armors that it was given have more than FREE_OCTETS."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        self._left = limits.FREE_OCTETS
+
+    def __call__(self, data: bytes) -> EncryptedMessage | None:
+        self._left -= len(header_text(data))
+        return self._opener(data) if self._left >= 0 else None
+
+
+def classify(message: Message, reader: Reader | None = None, opener: Opener = open_payload) -> Shape:
     """What `message` is. Any message at all has a shape; the time it takes is proportional to its size.
 
     Where the Content-Type cannot be read from its bytes, `reader` (structure.read) is asked for it, and gets the header
@@ -81,6 +120,7 @@ def classify(message: Message, reader: Reader | None = None, opener: Opener = en
 
 def _classify(message: Message, reader: Reader | None, opener: Opener) -> Shape:
     content = _content(message)
+    opener = _Bounded(opener)
     if content is not None:
         return _shape(message, content, opener)
     unknown = Shape(Kind.PLAIN, "its Content-Type cannot be read", certain=False)
@@ -133,7 +173,7 @@ def _is_control_so_far(part: Message) -> bool:
 
 
 def _may_begin_encrypted(beginning: Message) -> bool:
-    """Whether a body that begins like this, without its transfer encoding, may be an OpenPGP message."""
+    """Whether a body that begins like this, without its transfer encoding, may be an armored OpenPGP message."""
     fields = beginning.named(b"content-transfer-encoding")
     encoding = transfer_encoding(fields[0].value) if fields else b"7bit"
     body = beginning.body[: limits.CONTENT_TYPE_OCTETS]
@@ -141,11 +181,7 @@ def _may_begin_encrypted(beginning: Message) -> bool:
         packed = b"".join(body.split())
         body = decode_base64(packed[: len(packed) // 4 * 4]) or b""
     text = body.lstrip()
-    if not text or text.startswith((b"-", b"=") if encoding == b"quoted-printable" else b"-"):
-        return True
-    walker = Walker()
-    walker.feed(body)
-    return not walker.malformed
+    return not text or text.startswith((b"-", b"=") if encoding == b"quoted-printable" else b"-")
 
 
 def _shape(message: Message, content: ContentType, opener: Opener) -> Shape:
@@ -230,7 +266,7 @@ def _text(message: Message, opener: Opener) -> Shape | None:
         return None
     if text.lstrip().startswith(_CLEARSIGNED):
         return Shape(Kind.SIGNED, "text signed in the clear")
-    encrypted = opener(text)
+    encrypted = opener(text) if _is_armored(text) else None
     if encrypted is None:
         return _plain(text)
     return Shape(Kind.INLINE_PGP, "its text is one OpenPGP encrypted message", _key_ids([encrypted]))
@@ -242,13 +278,17 @@ def _parts(message: Message, content: ContentType) -> list[Message] | None:
     multipart = split_multipart(message.body, boundary) if boundary else None
     if multipart is None or multipart.epilogue.strip() or not _PREAMBLE.fullmatch(multipart.preamble.strip()):
         return None
+    if not boundary or len(boundary) > limits.BOUNDARY_OCTETS:
+        return None
     parts: list[Message] = []
+    free = 0
     for raw in multipart.parts:
         part = split(raw)
         if not _has_bare_header(part):  # before the next one is split: one with many fields takes memory
             return None
+        free += _free_octets(part)
         parts.append(part)
-    return parts
+    return parts if free <= limits.FREE_OCTETS else None
 
 
 def _has_bare_header(part: Message) -> bool:
@@ -262,11 +302,27 @@ def _has_bare_header(part: Message) -> bool:
         and not part.strays
         and len(part.fields) <= limits.PART_FIELDS
         and all(
-            field.name.startswith(b"content-") or (field.name == b"mime-version" and field.value == b"1.0")
+            field.name in _PART_FIELDS or (field.name == b"mime-version" and field.value == b"1.0")
             for field in part.fields
         )
         and all(len(field.raw) <= limits.PART_FIELD_OCTETS for field in part.fields)
     )
+
+
+def _free_octets(part: Message) -> int:
+    """How much text there is in the part's header section that mail programs do not always write there.
+
+    The name of a file counts once, though it is given twice.
+    """
+    return sum(map(len, {_free_text(piece) for field in part.fields for piece in field.value.split(b";")}))
+
+
+def _free_text(piece: bytes) -> bytes:
+    """What a piece of a field's value says; nothing where that is usual."""
+    name, equals, value = piece.partition(b"=")
+    known = equals and name.strip().rstrip(b"*0123456789").lower() in _PARAMETERS
+    text = b" ".join((value if known else piece).split()).strip(b'"')
+    return b"" if _USUAL.fullmatch(text) else text
 
 
 def _is_control(part: Message) -> bool:
@@ -280,9 +336,16 @@ def _is_empty_text(part: Message) -> bool:
     return text is not None and not text.strip()
 
 
-def _encrypted(part: Message, opener: Opener = encrypted_payload) -> EncryptedMessage | None:
+def _encrypted(part: Message, opener: Opener = open_payload) -> EncryptedMessage | None:
     data = _decoded(part)
-    return None if data is None else opener(data)
+    if data is None or (_media_type(part) == _TEXT.media_type and not _is_armored(data)):
+        return None
+    return opener(data)
+
+
+def _is_armored(text: bytes) -> bool:
+    """Whether this could be OpenPGP in ASCII, as text must be: who takes binary data for text, reads it."""
+    return text.lstrip().startswith(b"-----")
 
 
 def _content(message: Message) -> ContentType | None:

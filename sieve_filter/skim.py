@@ -9,8 +9,9 @@ from sieve_filter import limits
 from sieve_filter.armor import Content, content_start
 from sieve_filter.message import Message, split
 from sieve_filter.mime import WHITE_SPACE
-from sieve_filter.packets import EncryptedMessage, Walker, encrypted_payload
-from sieve_filter.shape import Opener, Shape, classify
+from sieve_filter.packets import EncryptedMessage, Walker
+from sieve_filter.randomness import Randomness
+from sieve_filter.shape import Opener, Shape, classify, open_payload
 
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/" + WHITE_SPACE
 
@@ -23,7 +24,7 @@ class Skim:
 
     def __init__(self, beginning: Message) -> None:
         self._content = Content()
-        self._walker = Walker()
+        self._walker = Walker(Randomness())
         self._behind = b""  # what goes with the next piece, from a line end on; then what stands behind the base64
         self._ending = False
         start = beginning.body_start
@@ -52,7 +53,7 @@ class Skim:
             return None
         around = self._around(self._behind)
         encrypted = self._finish(around[1]) if around else None
-        return self._classify(self._behind, lambda data: encrypted if _GONE in data else encrypted_payload(data))
+        return self._classify(self._behind, lambda data: encrypted if _GONE in data else open_payload(data))
 
     def _begin(self) -> bool:
         """Take the armor off what stands before the lines that go by; False where these are no armor's."""

@@ -1,6 +1,7 @@
 """Builders for OpenPGP packets, armor and messages, and fixtures with what the real gpg and openssl write."""
 
 import base64
+import random
 import shutil
 import subprocess
 import tempfile
@@ -31,8 +32,13 @@ def partial_packet(tag: int, *bodies: bytes) -> bytes:
     return head + b"\xff" + len(bodies[-1]).to_bytes(4) + bodies[-1]
 
 
+def noise(octets: int, seed: int = 1) -> bytes:
+    """Octets that look random, as ciphertext and keys do, and are the same each time."""
+    return random.Random(seed).randbytes(octets)  # noqa: S311
+
+
 def mpi(octets: int) -> bytes:
-    return (octets * 8).to_bytes(2) + b"\xa5" * octets
+    return (octets * 8).to_bytes(2) + b"\xa5" + noise(octets - 1)
 
 
 def pkesk(key_id: str = KEY_ID, algorithm: int = 1, material: bytes | None = None, version: int = 3) -> bytes:
@@ -42,7 +48,7 @@ def pkesk(key_id: str = KEY_ID, algorithm: int = 1, material: bytes | None = Non
 
 
 PKESK = packet(1, pkesk())
-SEIPD = packet(18, b"\x01" + b"\x5a" * 80)
+SEIPD = packet(18, b"\x01" + noise(80))
 CIPHERTEXT = PKESK + SEIPD
 LITERAL = packet(11, b"b\x00\x00\x00\x00\x00" + b"Meet me at noon.")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sieve_filter import limits
 from sieve_filter.cms import COMPRESSED_DATA, ENVELOPED_DATA, SIGNED_DATA, content_type, enveloped
-from tests.samples import Smime, smime
+from tests.samples import Smime, noise, smime
 
 __all__ = ["smime"]
 
@@ -30,11 +30,13 @@ def ber(identifier: int, *contents: bytes) -> bytes:
 DATA = bytes.fromhex("06092a864886f70d010701")
 ENVELOPED = bytes.fromhex("06092a864886f70d010703")
 AUTH_ENVELOPED = bytes.fromhex("060b2a864886f70d0109100117")
-AES = der(0x30, bytes.fromhex("060960864801650304012a"), der(0x04, bytes(16)))
+AES = der(0x30, bytes.fromhex("060960864801650304012a"), der(0x04, noise(16)))
 VERSION = b"\x02\x01\x00"
-RECIPIENT = der(0x30, VERSION, der(0x30, bytes(20)), AES, der(0x04, bytes(256)))
+NAME = der(0x30, der(0x31, der(0x30, b"\x06\x03\x55\x04\x03", der(0x0C, b"Example Authority 1"))))
+ISSUER = der(0x30, NAME, der(0x02, noise(16)))
+RECIPIENT = der(0x30, VERSION, ISSUER, AES, der(0x04, noise(256)))
 RECIPIENTS = der(0x31, RECIPIENT)
-CONTENT = der(0x30, DATA, AES, der(0x80, bytes(32)))
+CONTENT = der(0x30, DATA, AES, der(0x80, noise(32)))
 
 
 def info(*envelope: bytes, kind: bytes = ENVELOPED) -> bytes:
@@ -48,9 +50,7 @@ MESSAGE = info(VERSION, RECIPIENTS, CONTENT)
     "data",
     [
         pytest.param(MESSAGE, id="smallest"),
-        pytest.param(
-            info(VERSION, der(0xA0, bytes(9)), RECIPIENTS, CONTENT, der(0xA1, bytes(9))), id="optional-fields"
-        ),
+        pytest.param(info(VERSION, der(0xA0, AES), RECIPIENTS, CONTENT, der(0xA1, AES)), id="optional-fields"),
         pytest.param(info(VERSION, der(0x31, RECIPIENT, RECIPIENT), CONTENT), id="two-recipients"),
         pytest.param(info(VERSION, der(0x31, der(0xA3, VERSION, AES)), CONTENT), id="password"),
         pytest.param(info(VERSION, RECIPIENTS, CONTENT, der(0x04, bytes(16)), kind=AUTH_ENVELOPED), id="authenticated"),

@@ -47,9 +47,7 @@ ENCRYPTED = {
     "inline in quoted-printable, all escaped": part(
         b"text/plain", b"".join(b"=%02X=\n" % octet for octet in ARMORED), QUOTED
     ),
-    "inline in binary": part(b"text/plain", CIPHERTEXT),
-    "inline in binary in base64": part(b"text/plain", base64.encodebytes(CIPHERTEXT), BASE64),
-    "inline with padding before it": part(b"text/plain", armor(packet(21, b"x" * 500) * 20 + CIPHERTEXT)),
+    "inline with a marker before it": part(b"text/plain", armor(packet(10, b"PGP") + CIPHERTEXT)),
     "inline with attachments": multipart(b"multipart/mixed", INLINE, OCTETS),
     "inline with attachments in base64": multipart(
         b"multipart/mixed",

@@ -9,7 +9,7 @@ PACKAGE = Path(sieve_filter.__file__).parent
 
 # Each module may import those above it, and none below.
 PURE = [
-    *("errors", "limits", "message", "cms", "mime", "armor", "packets", "structure", "shape", "skim"),
+    *("errors", "limits", "randomness", "message", "cms", "mime", "armor", "packets", "structure", "shape", "skim"),
     *("hcp", "pgpmime", "incoming", "wkd", "owner", "listing", "certificate", "keybox", "recipients"),
     *("decision", "keyreport"),
     *("keymail", "notice", "sievescript", "published", "transfer"),

@@ -21,6 +21,7 @@ from tests.samples import (
     armor,
     home,
     multipart,
+    noise,
     packet,
     part,
     pgp_mime,
@@ -29,7 +30,8 @@ from tests.test_incoming import ENCRYPTED
 
 __all__ = ["home"]
 
-LONG = armor(PKESK + packet(18, b"\x01" + os.urandom(300_000)))
+LARGE = PKESK + packet(18, b"\x01" + noise(300_000))
+LONG = armor(LARGE)
 TEXT = b"This can be read.\n"
 
 
@@ -57,7 +59,7 @@ def skimmed(raw: bytes, beginning: int, *cuts: int) -> Shape | None:
         pytest.param(pgp_mime(LONG, preamble=b"This is a multi-part message in MIME format."), id="preamble"),
         pytest.param(pgp_mime(LONG, epilogue=b"\n \n"), id="epilogue"),
         pytest.param(pgp_mime(LONG).replace(b"\n--frontier--\n", b"\n"), id="not-closed"),
-        pytest.param(pgp_mime(armor(PKESK + packet(18, b"\x01" + bytes(300_000)), checksum=False)), id="zeros"),
+        pytest.param(pgp_mime(armor(LARGE, checksum=False)), id="no-checksum"),
         pytest.param(
             multipart(b"multipart/mixed", part(b"text/plain", b""), CONTROL, part(b"application/octet-stream", LONG)),
             id="as-exchange-leaves-it",
@@ -92,6 +94,8 @@ def test_usual_forms_are_told_while_they_go_by(raw: bytes, eol: bytes) -> None:
         pytest.param(pgp_mime(LONG[:200_000] + LONG[200_004:]), id="octets-are-missing"),
         pytest.param(pgp_mime(LONG[:200_000] + b"MeetMeAtNoon" + LONG[200_000:]), id="octets-too-many"),
         pytest.param(pgp_mime(armor(os.urandom(300_000))), id="no-ciphertext"),
+        pytest.param(pgp_mime(armor(LARGE[:200_000] + TEXT * 50 + LARGE[200_000 + 50 * len(TEXT) :])), id="text-in-it"),
+        pytest.param(pgp_mime(armor(PKESK + packet(18, b"\x01" + bytes(300_000)))), id="zeros"),
         pytest.param(pgp_mime(LONG)[:300_000], id="cut"),
     ],
 )

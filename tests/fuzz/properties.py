@@ -1,12 +1,17 @@
 """What must hold for any bytes at all. `make fuzz` looks for bytes that break it; `make test` checks the corpus."""
 
+import base64
 import os
 
 from sieve_filter import cms, keymail, listing, lmtp, mime, owner, packets, pgpmime, scriptprotocol, shape
 from sieve_filter.errors import UsageError
 from sieve_filter.hcp import POLICIES
 from sieve_filter.message import split
+from sieve_filter.randomness import Randomness
 from sieve_filter.skim import Skim
+
+# More than the names and comments that may stand around ciphertext.
+PROSE = b"Meet me at noon, where the old road crosses the river. Bring the papers, and tell nobody. " * 8
 
 
 def check(data: bytes) -> None:
@@ -24,8 +29,12 @@ def _message(data: bytes) -> None:
     if verdict.encrypted:
         assert message.agreed
         assert all(shape.may_be_encrypted(split(data[:end])) for end in range(message.body_start, len(data), 50))
-        # Ciphertext has no room for a word more.
+        # Ciphertext has no room for a word more, and none for text in its place.
         assert not shape.classify(split(data + b"\r\nThis can be read.\r\n")).encrypted
+        for start in range(message.body_start, len(data) + 1, 1 + len(message.body) // 5):
+            for text in (PROSE, base64.b64encode(PROSE)):
+                for end in (start, start + len(text)):
+                    assert not shape.classify(split(data[:start] + text + data[end:])).encrypted
     for length in range(message.body_start, len(data), 1 + len(data) // 10):
         beginning = split(data[:length])
         if beginning.settled:
@@ -59,6 +68,11 @@ def _ciphertext(data: bytes) -> None:
     for start in range(0, len(data), 7):
         walker.feed(data[start : start + 7])
     assert walker.finish() == packets.encrypted_message(data)
+    whole, cut = Randomness(), Randomness()
+    whole.feed(data)
+    for start in range(0, len(data), 7):
+        cut.feed(data[start : start + 7])
+    assert cut.finish() == whole.finish()
     if cms.enveloped(data):
         assert not cms.enveloped(data + b"x")
     mime.content_type(data)

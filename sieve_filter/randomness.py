@@ -1,0 +1,82 @@
+"""Tells readable text from ciphertext by its octets, cheaply and as they come. Pure: bytes in, yes or no out.
+
+Ciphertext looks like octets drawn at random; what people read does not, in any alphabet and encoding that mail knows.
+Compressed data does look random, and so does text that is encrypted with a key that everybody has: that somebody can
+decrypt it, or nobody else, is not what is tested here.
+
+Two tests, over all octets, each with the odds that it takes random ones for text:
+
+- In each window, the octets below 64, 128, 192 and 256 are counted, and chi-square (three degrees of freedom) tells how
+  far they are from a quarter each. Random octets exceed the limit once in 10**12 windows of a KiB. Prose does if it is
+  three tenths of a window or, base64 in place of octets and UTF-16 included, if it is all of it.
+- No text stands in one piece: 32 octets of ASCII, or 48 of other alphabets. That is once in 10**13 octets.
+"""
+
+from sieve_filter import limits
+
+_WINDOW = limits.RANDOM_WINDOW_OCTETS
+_HIGHEST = int.from_bytes(b"\x80" * _WINDOW)
+_SECOND = int.from_bytes(b"\x40" * _WINDOW)
+
+_PUNCTUATION = b"\t\n\r ,."
+_YES, _NO = b"y", b"n"
+
+
+def _alphabet(octets: bytes) -> bytes:
+    """A table for bytes.translate that says of each octet whether it is one of these."""
+    return bytes((_YES if octet in octets else _NO)[0] for octet in range(256))
+
+
+# Alphabets, and how many of their octets stand in a row in text only. NUL is half of UTF-16.
+_PIECES = (
+    (_alphabet(bytes(range(32, 127)) + b"\0\t\n\r"), _YES * limits.ASCII_PIECE_OCTETS),
+    (_alphabet(bytes(range(128, 256)) + _PUNCTUATION), _YES * limits.OTHER_PIECE_OCTETS),
+)
+_OVERLAP = max(len(piece) for _, piece in _PIECES) - 1
+
+
+class Randomness:
+    """Looks at octets that come in pieces, however they are cut."""
+
+    def __init__(self) -> None:
+        self._held = b""  # the last window, once there was one, and what is not yet a whole one
+        self._tested = 0  # octets of it that are in a window that was tested
+        self._text = False
+
+    def feed(self, octets: bytes) -> None:
+        """Go on with the next octets."""
+        if self._text:
+            return
+        data = self._held + octets
+        start = self._tested
+        while start + _WINDOW <= len(data) and not self._text:
+            self._text = _is_uneven(data[start : start + _WINDOW])
+            start += _WINDOW
+        if start > self._tested:
+            self._text = self._text or _has_piece(data[max(0, self._tested - _OVERLAP) : start])
+            data = data[start - _WINDOW :]
+            start = _WINDOW
+        self._held = data
+        self._tested = start
+
+    def finish(self) -> bool:
+        """Whether all of the octets could be random."""
+        return not (self._text or _is_uneven(self._held[-_WINDOW:]) or _has_piece(self._held))
+
+
+def _is_uneven(window: bytes) -> bool:
+    """Whether chi-square is above the limit.
+
+    With a quarter each expected, it is the sum of squares of three differences over the size: of octets with the
+    highest bit and those without, the same for the second, and of octets where the two are equal and others.
+    """
+    number = int.from_bytes(window)
+    size = len(window)
+    highest = 2 * (number & _HIGHEST).bit_count() - size
+    second = 2 * (number & _SECOND).bit_count() - size
+    both = 2 * ((number ^ number >> 1) & _SECOND).bit_count() - size
+    return highest * highest + second * second + both * both > limits.RANDOM_CHI_SQUARE * size
+
+
+def _has_piece(data: bytes) -> bool:
+    return any(piece in data.translate(alphabet) for alphabet, piece in _PIECES)
