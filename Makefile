@@ -1,9 +1,18 @@
 # Installs cryptomail, and runs its tests, checks and lab. `make help` lists what there is.
 
-PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
-LOCALSTATEDIR ?= /var
 DESTDIR ?=
+
+# What `make install` was told stands in this file, for the next time. A line is taken only as what cannot be anything but
+# NAME=VALUE to make and to a shell.
+REMEMBERED := $(SYSCONFDIR)/cryptomail/install.conf
+SETTINGS := PREFIX LOCALSTATEDIR PYTHON MAIL_USER SEALING KEY_FOLDER SENDMAIL SEQUOIA BASE_DIR TEMP_DIR
+TOLD := $(foreach name,$(SETTINGS),$(if $(filter command environment,$(firstword $(origin $(name)))),$(name)))
+$(foreach line,$(shell sed -n 's/^\([A-Z_]*=[A-Za-z0-9_.\/@:+-]*\)$$/\1/p' "$(DESTDIR)$(REMEMBERED)" 2>/dev/null),\
+    $(if $(filter-out $(TOLD),$(filter $(SETTINGS),$(firstword $(subst =, ,$(line))))),$(eval $(subst =, := ,$(line)))))
+
+PREFIX ?= /usr/local
+LOCALSTATEDIR ?= /var
 # Debian's own: the mail user must be able to reach the interpreter, and one in root's home it cannot.
 PYTHON ?= /usr/bin/python3
 LAB ?=
@@ -17,8 +26,10 @@ export PATH := $(SBIN_PATH)
 
 # What the machine's own Dovecot says of a setting.
 setting = $(shell doveconf -c "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" -h $(1) 2>/dev/null)
-# The one user who owns all mail. Empty where each mailbox belongs to a system user of its own.
-MAIL_USER ?= $(call setting,mail_uid)
+# MAIL_USER is the one user who owns all mail; empty where each mailbox belongs to a system user of its own. Where that is
+# not told, Dovecot is asked.
+mail_owner = $(PYTHON) -I dovecot/mailowner.py "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" \
+	$(if $(DESTDIR),--staged) $(if $(filter undefined,$(origin MAIL_USER)),,--told "$(MAIL_USER)")
 SEALING ?= yes
 # The folder in which owners save their keys, without the prefix of its namespace. Empty: they cannot.
 KEY_FOLDER ?= OpenPGP
@@ -65,6 +76,7 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	@test -d "dovecot/conf.d/$(DOVECOT_VERSION)" -a -n "$(DOVECOT_VERSION)" || { \
 	    echo "This needs Dovecot 2.3 or 2.4 (found: '$(DOVECOT_VERSION)'):" \
 	    "apt-get install dovecot-core dovecot-lmtpd dovecot-sieve gnupg" >&2; exit 1; }
+	owner=$$($(mail_owner)) && install -d "$(DESTDIR)$(VENV)" && echo "$$owner" > "$(DESTDIR)$(VENV)/mail-owner"
 # First all that may fail, beside what is there and delivers.
 	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" VENV="$(VENV)" SEQUOIA="$(SEQUOIA)" sh dovecot/install-venv.sh
 	install -d "$(DESTDIR)$(VENV)/filter-bin" "$(DESTDIR)$(VENV)/execute-bin" "$(DESTDIR)$(VENV)/imap-bin" \
@@ -77,8 +89,8 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	$(call program,workers,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail",worker)
 	"$(DESTDIR)$(VENV)/bin/python" -I "$(DESTDIR)$(VENV)/bin/cryptomail" --version > /dev/null
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" \
-	    "$(LIB)" "$(SHARE)/sieve" "$(GUARD)" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" "$(MAIL_USER)" "$(KEY_FOLDER)" \
-	    > "$(DESTDIR)$(VENV)/snippet.conf"
+	    "$(LIB)" "$(SHARE)/sieve" "$(GUARD)" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" \
+	    "$$(cat "$(DESTDIR)$(VENV)/mail-owner")" "$(KEY_FOLDER)" > "$(DESTDIR)$(VENV)/snippet.conf"
 	install -m 644 $(GLOBAL_SCRIPTS) sieve/guard/guard.sieve "$(DESTDIR)$(VENV)/sieve"
 	sievec -c dovecot/sievec/$(DOVECOT_VERSION).conf "$(DESTDIR)$(VENV)/sieve"
 # Then each in place of the one before, by a rename.
@@ -97,7 +109,7 @@ endif
 ifneq ($(wildcard config.toml.example),)
 	$(CONFFILE) install "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml" < config.toml.example
 endif
-	rm -f "$(DESTDIR)$(VENV)/snippet.conf"
+	rm -f "$(DESTDIR)$(VENV)/snippet.conf" "$(DESTDIR)$(VENV)/mail-owner"
 	install -m 644 dovecot/sievec/$(DOVECOT_VERSION).conf "$(DESTDIR)$(SHARE)/sievec.conf"
 	install -m 644 sieve/user/*.sieve "$(DESTDIR)$(SHARE)/sieve/user"
 	for unit in dovecot/systemd/*; do \
@@ -105,12 +117,13 @@ endif
 	chmod 644 "$(DESTDIR)$(SHARE)"/systemd/*
 	for page in $(MAN_PAGES); do \
 	    install -D -m 644 $$page "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}" || exit; done
+	$(CONFFILE) remember "$(DESTDIR)$(REMEMBERED)" $(foreach name,$(TOLD),"$(name)=$($(name))")
 
 .PHONY: uninstall
 uninstall: ## Take it away again; mail, keys and edited configuration stay
 	$(CONFFILE) remove "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf"
 	$(CONFFILE) remove "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml"
-	rm -f "$(DESTDIR)$(GUARD)" "$(DESTDIR)$(GUARD:.sieve=.svbin)"
+	rm -f "$(DESTDIR)$(REMEMBERED)" "$(DESTDIR)$(GUARD)" "$(DESTDIR)$(GUARD:.sieve=.svbin)"
 	rmdir "$(DESTDIR)$(SYSCONFDIR)/cryptomail" 2>/dev/null || true
 	rm -rf "$(DESTDIR)$(LIB)" "$(DESTDIR)$(SOCKETS)" "$(DESTDIR)$(SHARE)" "$(DESTDIR)$(PREFIX)/bin/cryptomail"
 	for page in $(MAN_PAGES); do rm -f "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}"; done

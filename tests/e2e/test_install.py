@@ -39,7 +39,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     staging = tmp_path_factory.mktemp("staging")
     before = os.umask(0o077)
     try:
-        make("install", staging)
+        make("install", staging, MAIL_USER="vmail")
     finally:
         os.umask(before)
     return staging
@@ -96,6 +96,42 @@ def test_installing_again_keeps_what_was_edited_and_says_so(staging: Path) -> No
     assert f"{staging / SNIPPET} was edited and is kept" in said
     assert (staging / SNIPPET).read_text() == edited
     assert "60s" in (staging / f"{SNIPPET}.new").read_text()
+
+
+def test_what_install_was_told_is_remembered(staging: Path) -> None:
+    make("install", staging, KEY_FOLDER="Keys", SEALING="no")
+    make("install", staging, KEY_FOLDER="")
+    snippet = (staging / SNIPPET).read_text()
+    assert "before-without-sealing.sieve" in snippet
+    assert "user = vmail" in snippet
+    assert "imap_sieve" not in snippet
+
+
+def test_a_remembered_line_is_never_run(staging: Path, tmp_path: Path) -> None:
+    with (staging / "etc/cryptomail/install.conf").open("a") as file:
+        file.write(f"SEALING=$(shell touch {tmp_path}/make)\nKEY_FOLDER=`touch {tmp_path}/shell`\nDESTDIR=/nowhere\n")
+    make("install", staging)
+    assert not (tmp_path / "make").exists()
+    assert not (tmp_path / "shell").exists()
+    assert "OpenPGP" in (staging / SNIPPET).read_text()
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({}, "this is for another system"),
+        ({"DESTDIR": "", "MAIL_USER": "nobody-at-all"}, "there is no user nobody-at-all"),
+    ],
+)
+def test_installing_without_knowing_who_owns_the_mail_writes_nothing(
+    tmp_path: Path, variables: dict[str, str], reason: str
+) -> None:
+    places = {"PREFIX": f"{tmp_path}/usr", "SYSCONFDIR": f"{tmp_path}/etc", "LOCALSTATEDIR": f"{tmp_path}/var"}
+    options = [f"{name}={value}" for name, value in {"DESTDIR": str(tmp_path), **places, **variables}.items()]
+    done = subprocess.run(["make", "--silent", "install", *options], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    assert done.returncode != 0
+    assert reason in done.stderr
+    assert files_below(tmp_path) == set()
 
 
 def rendered(tmp_path: Path, configuration: str, *scope: str) -> dict[str, str]:
