@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from html import unescape
 from typing import NamedTuple
 
-from sieve_filter import certificate, limits
+from sieve_filter import certificate, limits, secretkey
 from sieve_filter.certificate import Certificate, Reading
 from sieve_filter.message import Message, split
 from sieve_filter.mime import ContentType, content_type, decode, split_multipart, transfer_encoding
@@ -23,8 +23,6 @@ _HTML = b"text/html"
 # RFC 9580 section 6.2. A line of its own: a quoted or described key is none.
 _BEGIN = re.compile(rb"^-----BEGIN PGP PUBLIC KEY BLOCK-----[ \t]*\r?$", re.MULTILINE)
 _END = re.compile(rb"^-----END PGP PUBLIC KEY BLOCK-----[ \t]*\r?$", re.MULTILINE)
-# Anywhere at all: here the mistake is to overlook one.
-_SECRET = re.compile(rb"BEGIN PGP (?:PRIVATE|SECRET) KEY BLOCK")
 # The first octet of a binary key (RFC 9580 section 4.2): packet type 5 or 6, in the old format or the new one.
 _BINARY = frozenset(bytes([octet]) for octet in (*range(0x94, 0x9C), 0xC5, 0xC6))
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # what PowerShell makes of `gpg --armor --export > file`
@@ -62,12 +60,10 @@ class KeyMail(NamedTuple):
 
 def read(raw: bytes) -> KeyMail:
     """What the message `raw` asks for. Any octets at all can be read, in time proportional to their number."""
+    if secretkey.found(raw):
+        return KeyMail(secret=True)
     message = split(raw)
-    if _SECRET.search(raw):
-        return KeyMail(secret=True)
     leaves = list(_leaves(message))
-    if any(_SECRET.search(data) for _, data in leaves):
-        return KeyMail(secret=True)
     # HTML mostly repeats the text that stands beside it; some mail programs send nothing else.
     plain = [block for kind, data in leaves if kind != _HTML for block in _blocks(kind, data)]
     blocks = plain or [block for kind, data in leaves if kind == _HTML for block in _blocks(kind, _shown(data))]

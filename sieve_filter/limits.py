@@ -103,6 +103,11 @@ FRAME_OCTETS = 50_000
 KEY_MAIL_OCTETS = 5_000_000
 KEY_MAIL_DEPTH = 10
 KEY_MAIL_PARTS = 100
+# How deep, and for how many octets in all, the encodings in such a message are undone to find secret keys in it: an
+# archive in base64 of HTML in UTF-16 takes four. A message of 5 MB that is base64 takes 20 MB, and where that
+# stands in HTML as well as in quoted-printable, 60 MB.
+UNWRAPPED_DEPTH = 6
+UNWRAPPED_OCTETS = 60_000_000
 # Keys in one such message, and seconds that may go by: less than Dovecot's sieve_filter_exec_timeout.
 KEY_MAIL_KEYS = 10
 KEY_MAIL_SECONDS = 50

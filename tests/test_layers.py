@@ -12,7 +12,7 @@ PURE = [
     *("errors", "limits", "randomness", "message", "cms", "mime", "armor", "packets", "structure", "shape", "skim"),
     *("hcp", "pgpmime", "incoming", "wkd", "owner", "listing", "certificate", "keybox", "recipients"),
     *("decision", "keyreport"),
-    *("keymail", "notice", "sievescript", "published", "transfer"),
+    *("unwrap", "secretkey", "keymail", "notice", "sievescript", "published", "transfer"),
 ]
 ORDER = [
     *PURE,

@@ -1,0 +1,195 @@
+"""Undoes what makes octets look like something else: transfer encodings, character sets, markup, compression. Pure.
+
+No header is asked whether an encoding was used, for headers are wrong, are missing, or are a part of what was copied.
+Whatever can be undone is undone, in every order, as deep and as far as the limits allow.
+"""
+
+import binascii
+import bz2
+import lzma
+import re
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from html import unescape
+from urllib.parse import unquote_to_bytes
+
+from sieve_filter import limits
+
+# ASCII text, whatever surrounds it. There are hardly any such runs in octets that are not text.
+_TEXT = re.compile(rb"[\t\n\r -~]{16,}+")
+_LEAST_OCTETS = 64  # the smallest secret key has some 70
+
+_QUOTED_VALUES = re.compile(rb"=\"[^\"\n]{0,100}+\"")
+_MARKS = re.compile(rb"<[^<>]*+>")
+_QUOTED_PRINTABLE = re.compile(rb"=(?:[0-9A-Fa-f]{2}|[ \t]*+\r?\n)")
+_PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
+_BACKSLASHES = re.compile(rb"\\++([nr]?)")
+_UU_LINE = re.compile(rb"^(?:[>|] ?)*+(?:begin [0-7]{3,4} |M[ -`]{59})", re.MULTILINE)
+_QUOTED_UU = re.compile(rb"^(?:[>|] ?)++(?=M)", re.MULTILINE)
+_HEXADECIMAL = re.compile(rb"(?:[0-9A-Fa-f]{2}[ \t\r\n:,]{0,4}+)++")
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_NOT_BASE64 = bytes(set(range(256)) - set(_BASE64))
+_URL_SAFE = re.compile(rb"[-_][A-Za-z0-9]++[-_]")
+_FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
+# What compressed data begins with. A ZIP archive: PKWARE's APPNOTE.TXT, section 4.3.7. A packet of compressed data (RFC
+# 9580 sections 4.2 and 5.6) with algorithm 1; with 2 and 3 there is one of the others in it. The first octet is matched
+# by itself, because a search for it is fast.
+_COMPRESSED = re.compile(
+    rb"[\x1fxB\xfdP\xa0-\xa3\xc8](?="
+    rb"(?P<gzip>(?<=\x1f)\x8b\x08)"
+    rb"|(?P<zlib>(?<=x)[\x01\x5e\x9c\xda])"
+    rb"|(?P<bzip2>(?<=B)Zh[1-9]1AY&SY)"
+    rb"|(?P<xz>(?<=\xfd)7zXZ\x00)"
+    rb"|(?P<zip>(?<=P)K\x03\x04.{4}\x08\x00.{16}(?P<name>..)(?P<extra>..))"
+    rb"|(?P<openpgp>(?:(?<=\xa0).|(?<=\xa1)..|(?<=\xa2).{4}|(?<=\xa3)"
+    rb"|(?<=\xc8)(?:[\x00-\xbf\xe0-\xfe]|[\xc0-\xdf].|\xff.{4}))\x01))",
+    re.DOTALL,
+)
+_FIRST_PIECE, _PIECE = 256, 65_536  # what only looks like it mostly ends in the first
+
+
+def layers(data: bytes) -> Iterator[bytes]:
+    """`data`, and all that it stands for once encodings are undone. Any octets may be given.
+
+    What was in base64 comes in four ways, because it may begin anywhere: three are noise. So are others, now and then.
+    """
+    yield data
+    seen = {hash(data)}
+    left = limits.UNWRAPPED_OCTETS
+    waiting = deque([(data, 0)])
+    while waiting:
+        one, depth = waiting.popleft()
+        for inner in _undone(one, left):
+            if len(inner) < _LEAST_OCTETS or hash(inner) in seen:
+                continue
+            seen.add(hash(inner))
+            left -= len(inner)
+            if left < 0:
+                return
+            yield inner
+            if depth + 1 < limits.UNWRAPPED_DEPTH and (_wide(inner) or _COMPRESSED.search(inner)):
+                waiting.append((inner, depth + 1))
+
+
+def _undone(data: bytes, most: int) -> Iterator[bytes]:
+    """What is there when one encoding is undone, each in its turn; of what is compressed at most so many octets."""
+    if text := _text(data):
+        yield from (undo(text) for undo in _UNDO_TEXT)
+        yield from _base64(text)
+    if b"\x00" in data:
+        yield _wide(data)
+    for match in _COMPRESSED.finditer(data):
+        yield _decompressed(match, data, most)
+
+
+def _text(data: bytes) -> bytes:
+    """The runs of text in `data`; empty where they are too short for a key."""
+    text = b"\n".join(_TEXT.findall(data))
+    return text if len(text) >= _LEAST_OCTETS else b""
+
+
+def _wide(data: bytes) -> bytes:
+    """The text in `data` that has more than one octet for a character, such as UTF-16's with or without a mark."""
+    return _text(data.replace(b"\x00", b""))
+
+
+def _without_marks(text: bytes) -> bytes:
+    """The text of HTML or XML."""
+    if b"<" not in text and b"&" not in text:
+        return b""
+    begin, *others = text.split(b"<!--")
+    text = begin + b"".join(behind or one for one in others for one, _, behind in [one.partition(b"-->")])
+    text = _MARKS.sub(b"", _QUOTED_VALUES.sub(b"", text))
+    return unescape(text.decode("latin-1")).encode("latin-1", "replace") if b"&" in text else text
+
+
+def _without_quoted_printable(text: bytes) -> bytes:
+    return binascii.a2b_qp(text) if _QUOTED_PRINTABLE.search(text) else b""
+
+
+def _without_percents(text: bytes) -> bytes:
+    """As in a URL."""
+    return unquote_to_bytes(text) if _PERCENT.search(text) else b""
+
+
+def _without_backslashes(text: bytes) -> bytes:
+    """As in JSON, or in a program's source."""
+    return _BACKSLASHES.sub(lambda one: b"\n" if one[1] else b"", text) if b"\\" in text else b""
+
+
+def _without_uuencode(text: bytes) -> bytes:
+    """Each line by itself, as POSIX defines them: what stands between makes noise, and nothing is shifted."""
+    if not _UU_LINE.search(text):
+        return b""
+    octets = bytearray()
+    for line in filter(None, _QUOTED_UU.sub(b"", text).split(b"\n")):
+        length = line[0] - 32 & 63
+        with suppress(binascii.Error):
+            octets += binascii.a2b_uu(line[: 1 + (length + 2) // 3 * 4].rstrip(b"\r"))
+    return bytes(octets)
+
+
+def _without_hexadecimal(text: bytes) -> bytes:
+    runs = (run.translate(None, b" \t\r\n:,") for run in _HEXADECIMAL.findall(text))
+    return b"".join(binascii.a2b_hex(run) for run in runs if len(run) >= 2 * _LEAST_OCTETS)
+
+
+_UNDO_TEXT: tuple[Callable[[bytes], bytes], ...] = (
+    _without_marks,
+    _without_quoted_printable,
+    _without_percents,
+    _without_backslashes,
+    _without_uuencode,
+    _without_hexadecimal,
+)
+
+
+def _base64(text: bytes) -> Iterator[bytes]:
+    """The octets of all base64 in `text` (RFC 4648 sections 4 and 5), without what stands between."""
+    alphabets = [text]
+    if _URL_SAFE.search(text):
+        alphabets.append(text.translate(_FROM_URL_SAFE))
+    for one in alphabets:
+        packed = one.translate(None, _NOT_BASE64)
+        for start in range(4):
+            yield binascii.a2b_base64(packed[start : len(packed) - (len(packed) - start) % 4])
+
+
+def _decompressed(match: re.Match[bytes], data: bytes, most: int) -> bytes:
+    """What begins there, at most that many octets; as far as it goes, where it is damaged or no such thing at all."""
+    start = match.start()
+    decompress: zlib._Decompress | bz2.BZ2Decompressor | lzma.LZMADecompressor
+    match match.lastgroup:
+        case "gzip":
+            decompress = zlib.decompressobj(31)
+        case "zlib":
+            decompress = zlib.decompressobj()
+        case "bzip2":
+            decompress = bz2.BZ2Decompressor()
+        case "xz":
+            decompress = lzma.LZMADecompressor(memlimit=limits.UNWRAPPED_OCTETS)
+        case _:
+            decompress = zlib.decompressobj(-15)
+            start = match.end(match.lastgroup or 0)
+            if match["zip"]:
+                start += int.from_bytes(match["name"], "little") + int.from_bytes(match["extra"], "little")
+    octets = bytearray()
+    try:
+        size = _FIRST_PIECE
+        while start < len(data):
+            piece = data[start : start + size]
+            start, size = start + size, _PIECE
+            while True:
+                some = decompress.decompress(piece, _PIECE)
+                octets += some
+                if decompress.eof or len(octets) > most:
+                    return bytes(octets[:most])
+                if len(some) < _PIECE:  # then it has used up the piece
+                    break
+                piece = getattr(decompress, "unconsumed_tail", b"")  # the others keep it themselves
+    except (zlib.error, OSError, lzma.LZMAError):
+        pass
+    return bytes(octets)

@@ -1,0 +1,259 @@
+"""Secret keys are found in whatever they were put into, and nothing else is taken for one."""
+
+import base64
+import binascii
+import bz2
+import gzip
+import html
+import io
+import itertools
+import lzma
+import quopri
+import random
+import tarfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sieve_filter import keymail, secretkey
+from tests.samples import Home, home, multipart, old_packet, packet, part
+
+__all__ = ["home"]
+
+
+PLAIN = ("--passphrase", "")
+KINDS = {
+    "RSA": ("rsa2048", "rsa2048"),
+    "RSA in plain": ("rsa1024", "rsa1024", *PLAIN),
+    "DSA and Elgamal": ("dsa1024", "elg1024", *PLAIN),
+    "Ed25519": ("ed25519", "cv25519"),
+    "Ed25519 in plain": ("ed25519", "cv25519", *PLAIN),
+    "NIST in plain": ("nistp256", "nistp256", *PLAIN),
+    "Brainpool": ("brainpoolP384r1", "brainpoolP384r1"),
+}
+
+
+class Keys(dict[str, tuple[bytes, bytes]]):
+    """Of each kind of key the binary public and secret key, as gpg exports them."""
+
+
+@pytest.fixture(scope="session")
+def keys(home: Home) -> Keys:
+    made = Keys()
+    for name, (primary, subkey, *options) in KINDS.items():
+        user_id = f"{name}@example.org".replace(" ", "-")
+        home.gpg(*options, "--quick-generate-key", f"<{user_id}>", primary, "sign", "never")
+        listing = home.gpg("--with-colons", "--list-keys", user_id).decode()
+        fingerprint = next(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr:"))
+        home.gpg(*options, "--quick-add-key", fingerprint, subkey, "encr", "never")
+        secret = home.gpg(*options, "--export-secret-keys", fingerprint)
+        made[name] = (home.gpg("--export", fingerprint), secret)
+    return made
+
+
+def armor(data: bytes, label: str = "PUBLIC KEY BLOCK", end: bytes = b"\n") -> bytes:
+    lines = base64.b64encode(data)
+    cut = end.join(lines[start : start + 64] for start in range(0, len(lines), 64))
+    begin, finish = (f"-----{word} PGP {label}-----".encode() for word in ("BEGIN", "END"))
+    return end.join([begin, b"", cut, finish, b""])
+
+
+def uuencoded(data: bytes) -> bytes:
+    lines = [binascii.b2a_uu(data[start : start + 45]) for start in range(0, len(data), 45)]
+    return b"begin 644 key.gpg\n" + b"".join(lines) + b"`\nend\n"
+
+
+def zipped(data: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("readme.txt", "Here it is.\n" * 20)
+        archive.writestr("key.gpg", data)
+    return file.getvalue()
+
+
+def tarred(data: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        member = tarfile.TarInfo("key.gpg")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+def in_html(text: bytes) -> bytes:
+    """As editors write it: a mark in each line, in its middle too, and entities."""
+
+    def escaped(piece: bytes) -> bytes:
+        return html.escape(piece.decode("latin-1")).encode("latin-1").replace(b"+", b"&#43;")
+
+    lines = [
+        escaped(line[:9])
+        + b'<span style="x: 1 > 0">'
+        + escaped(line[9:20])
+        + b"</span><!-- a > b -->"
+        + escaped(line[20:])
+        for line in text.split(b"\n")
+    ]
+    return b"<html><p>Hello,</p><pre>" + b"&nbsp;<br>\n".join(lines) + b"</pre></html>"
+
+
+Wrap = Callable[[bytes], bytes]
+
+# What makes text of anything, and what needs text.
+TO_TEXT: dict[str, Wrap] = {
+    "armor of a public key": armor,
+    "armor of a message": lambda data: armor(data, "MESSAGE", b"\r\n"),
+    "base64 without armor lines": base64.encodebytes,
+    "base64 on one line": base64.b64encode,
+    "base64 for URLs": base64.urlsafe_b64encode,
+    "uuencode": uuencoded,
+    "hexadecimal digits": lambda data: data.hex(" ", 2).encode(),
+}
+OF_TEXT: dict[str, Wrap] = {
+    "UTF-16 with a mark": lambda text: text.decode("latin-1").encode("utf-16"),
+    "UTF-16 without a mark": lambda text: text.decode("latin-1").encode("utf-16-le"),
+    "UTF-16, big end first": lambda text: text.decode("latin-1").encode("utf-16-be"),
+    "UTF-32": lambda text: text.decode("latin-1").encode("utf-32"),
+    "HTML": in_html,
+    "JSON": lambda text: b'{"key": "' + text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n") + b'"}',
+    "a URL": lambda text: b"data:," + quote(text).encode(),
+    "a quotation": lambda text: b"> " + text.replace(b"\n", b"\n> "),
+}
+OF_ANYTHING: dict[str, Wrap] = {
+    "gzip": lambda data: gzip.compress(data, mtime=0),
+    "zlib": zlib.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "ZIP": zipped,
+    "tar": tarred,
+    "a compressed packet": lambda data: b"\xa3\x01" + zlib.compress(data, wbits=-15),
+    "a literal packet": lambda data: packet(11, b"b\x03key\x00\x00\x00\x00" + data),
+    "quoted-printable": lambda data: quopri.encodestring(data, quotetabs=True),
+    "a message as text": lambda data: part(b"text/plain", data),
+    "a base64 part": lambda data: multipart(
+        b"multipart/mixed", part(b"application/x", base64.encodebytes(data), b"Content-Transfer-Encoding: base64")
+    ),
+    "a quoted-printable part": lambda data: part(
+        b"text/html", quopri.encodestring(data), b"Content-Transfer-Encoding: quoted-printable"
+    ),
+    "an attached message": lambda data: part(b"message/rfc822", part(b"application/octet-stream", data)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_secret_key_is_found_and_no_public_key_is(kind: str, keys: Keys) -> None:
+    public, secret = keys[kind]
+    assert secretkey.found(secret)
+    assert not secretkey.found(public)
+
+
+@pytest.mark.parametrize("around", [*OF_TEXT, *OF_ANYTHING])
+@pytest.mark.parametrize("form", ["binary", *TO_TEXT])
+def test_no_form_of_a_saved_secret_key_is_overlooked(form: str, around: str, keys: Keys) -> None:
+    if form == "binary" and around in OF_TEXT:
+        pytest.skip("octets are no text")
+    public, secret = keys["RSA"]
+    for data, expected in ((secret, True), (public, False)):
+        text = TO_TEXT[form](data) if form in TO_TEXT else data
+        wrapped = (OF_TEXT | OF_ANYTHING)[around](text)
+        assert keymail.read(b"Subject: my key\nContent-Type: text/plain\n\nHello,\n\n" + wrapped).secret == expected
+
+
+WRAPS = TO_TEXT | OF_TEXT | OF_ANYTHING
+LAYERS = st.one_of(
+    st.tuples(st.sampled_from(list(OF_ANYTHING))),
+    st.tuples(st.sampled_from(list(TO_TEXT))),
+    st.tuples(st.sampled_from(list(TO_TEXT)), st.sampled_from(list(OF_TEXT))),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(list(KINDS)), st.lists(LAYERS, max_size=2), st.binary(max_size=60), st.binary(max_size=60))
+def test_no_pile_of_encodings_hides_a_secret_key_or_makes_one_of_a_public_key(
+    keys: Keys, kind: str, layers: list[tuple[str, ...]], before: bytes, behind: bytes
+) -> None:
+    public, secret = keys[kind]
+    for name in itertools.chain.from_iterable(layers):
+        public, secret = WRAPS[name](public), WRAPS[name](secret)
+    assert secretkey.found(before + b"\n" + secret + b"\n" + behind)
+    assert not secretkey.found(before + b"\n" + public + b"\n" + behind)
+
+
+def test_the_beginning_of_a_secret_key_is_one(keys: Keys) -> None:
+    for _, secret in keys.values():
+        assert secretkey.found(secret[: len(secret) // 2])
+        assert secretkey.found(base64.encodebytes(secret[: len(secret) // 2]))
+
+
+FIXED = b"\x65\x00\x00\x00\x1b" + b"k" * 32
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x12\x34",
+        b"\x04" + FIXED + b"\xfe\x09\x03\x08" + b"s" * 8 + b"\x60" + b"i" * 16 + b"s" * 52,
+        b"\x06\x65\x00\x00\x00\x1b\x00\x00\x00\x20" + b"k" * 32 + b"\x00" + b"s" * 32,
+        b"\x06\x65\x00\x00\x00\x1b\x00\x00\x00\x20" + b"k" * 32 + b"\xfd\x26\x09\x02\x14\x04" + b"s" * 84,
+        b"\x06\x65\x00\x00\x00\x23\x00\x00\x04\xc0" + b"k" * 1216 + b"\x00" + b"s" * 96,
+        b"\x03\x30\x00\x00\x00\x00\x00\x01\x02\x00\x80" + b"n" * 63 + b"\x00\x05\x11\x01" + b"i" * 8 + b"s" * 200,
+    ],
+)
+def test_secret_keys_of_other_versions_are_found(body: bytes) -> None:
+    for made in (packet(5, body), old_packet(7, body)):
+        assert secretkey.found(b"text " + made)
+
+
+def test_a_secret_subkey_behind_a_public_key_is_found(keys: Keys) -> None:
+    public, _ = keys["Ed25519"]
+    assert secretkey.found(public + packet(7, b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x12\x34"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQdamaged",
+        b"-----BEGIN <b>PGP</b> PRIVATE&nbsp;KEY BLOCK-----\n\nlQdamaged",
+        b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIC",
+        b"Created: 20240101T000000\nKey: (protected-private-key (rsa (n #00C0",
+        b"(21:protected-private-key(3:rsa(1:n257:",
+    ],
+)
+def test_what_says_that_it_is_a_secret_key_is_one(text: bytes) -> None:
+    assert secretkey.found(b"Subject: my key\n\nHere it is.\n\n" + text)
+    assert secretkey.found(text.ljust(90).decode().encode("utf-16-le"))
+
+
+def test_noise_and_letters_are_no_keys() -> None:
+    noise = random.Random(5).randbytes(1_000_000)  # noqa: S311  # the same each time
+    letter = b"Dear friend, how do you keep your private key? Mine begins with lQOYBF. " * 5_000
+    for one in (noise, letter, base64.encodebytes(noise), gzip.compress(letter), b"Subject: x\n\n" + letter + noise):
+        assert not secretkey.found(one)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x95\x01\x00\x04\x65\x00\x00\x00\x01" * 100_000,
+        gzip.compress(gzip.compress(b"\x00" * 300_000_000)),
+        bz2.compress(b"\x00" * 300_000_000),
+        b"<!--" * 250_000,
+        b'="' * 500_000,
+        b"ab " * 63 * 5_000 + b"x",
+        b"\xa3\x01" * 500_000,
+        b"&amp;" * 200_000,
+        b"=3D%3D\\n<" * 100_000,
+        b"M" + b"=" * 1_000_000,
+    ],
+    ids=lambda raw: str(raw[:9]),
+)
+def test_a_megabyte_of_anything_takes_a_few_seconds(raw: bytes) -> None:
+    started = time.process_time()
+    assert not secretkey.found(raw)
+    assert time.process_time() - started < 10
