@@ -57,7 +57,10 @@ DEV := .venv/bin/python -m
 SOCKET := $(BASE_DIR)/lmtp-sealed
 # Dovecot 2.3 does not make directories for its sockets below its BASE_DIR, which is gone after a restart.
 SOCKETS := $(LOCALSTATEDIR)/lib/cryptomail
+# Whose mail is encrypted is noted there, because a home that is not there must not pass for that of one without a key.
+REGISTER := $(SOCKETS)/enrolled
 comma := ,
+KNOWN := register="$(REGISTER)"
 # How notices to owners are delivered.
 POST := socket_path="$(SOCKET)"$(comma) sendmail_path="$(SENDMAIL)"$(comma) folder="$(KEY_FOLDER)"
 # A new environment each time, and with its programs beside it: those of before keep theirs, and are replaced one by one.
@@ -81,12 +84,12 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" VENV="$(VENV)" SEQUOIA="$(SEQUOIA)" sh dovecot/install-venv.sh
 	install -d "$(DESTDIR)$(VENV)/filter-bin" "$(DESTDIR)$(VENV)/execute-bin" "$(DESTDIR)$(VENV)/imap-bin" \
 	    "$(DESTDIR)$(VENV)/bin" "$(DESTDIR)$(VENV)/sieve"
-	$(call program,cli,main,config_file="$(CONFIG)"$(comma) $(POST),bin/cryptomail)
-	$(call program,extprogram,filter_main,config_file="$(CONFIG)",filter-bin/cryptomail)
-	$(call program,extprogram,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)",execute-bin/cryptomail)
-	$(call program,extprogram,filter_main,config_file="$(CONFIG)",imap-bin/cryptomail)
-	$(call program,imapprogram,enroll_main,config_file="$(CONFIG)"$(comma) $(POST),imap-bin/cryptomail-enroll)
-	$(call program,workers,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail",worker)
+	$(call program,cli,main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN),bin/cryptomail)
+	$(call program,extprogram,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),filter-bin/cryptomail)
+	$(call program,extprogram,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)"$(comma) $(KNOWN),execute-bin/cryptomail)
+	$(call program,extprogram,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),imap-bin/cryptomail)
+	$(call program,imapprogram,enroll_main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN),imap-bin/cryptomail-enroll)
+	$(call program,workers,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail"$(comma) $(KNOWN),worker)
 	"$(DESTDIR)$(VENV)/bin/python" -I "$(DESTDIR)$(VENV)/bin/cryptomail" --version > /dev/null
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" \
 	    "$(LIB)" "$(SHARE)/sieve" "$(GUARD)" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" \
@@ -97,7 +100,9 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(LIB)/filter-bin" "$(DESTDIR)$(LIB)/execute-bin" \
 	    "$(DESTDIR)$(LIB)/imap-bin" "$(DESTDIR)$(SHARE)/sieve/user" "$(DESTDIR)$(SHARE)/systemd" \
 	    "$(DESTDIR)$(SYSCONFDIR)/cryptomail"
-	install -d "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute"
+	install -d "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute" "$(DESTDIR)$(REGISTER)"
+	@owner=$$(cat "$(DESTDIR)$(VENV)/mail-owner"); if [ -n "$$owner" ] && [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then \
+	    install -d -m 700 -o "$$owner" -g "$$(id -g "$$owner")" "$(DESTDIR)$(REGISTER)/$$(id -u "$$owner")"; fi
 	DESTDIR="$(DESTDIR)" VENV="$(VENV)" PREFIX="$(PREFIX)" LIB="$(LIB)" SHARE="$(SHARE)" GUARD="$(GUARD)" \
 	    SIEVEC="sievec -c dovecot/sievec/$(DOVECOT_VERSION).conf" sh dovecot/swap.sh
 ifneq ($(DESTDIR),)
@@ -125,7 +130,9 @@ uninstall: ## Take it away again; mail, keys and edited configuration stay
 	$(CONFFILE) remove "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml"
 	rm -f "$(DESTDIR)$(REMEMBERED)" "$(DESTDIR)$(GUARD)" "$(DESTDIR)$(GUARD:.sieve=.svbin)"
 	rmdir "$(DESTDIR)$(SYSCONFDIR)/cryptomail" 2>/dev/null || true
-	rm -rf "$(DESTDIR)$(LIB)" "$(DESTDIR)$(SOCKETS)" "$(DESTDIR)$(SHARE)" "$(DESTDIR)$(PREFIX)/bin/cryptomail"
+	rm -rf "$(DESTDIR)$(LIB)" "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute" "$(DESTDIR)$(SHARE)" \
+	    "$(DESTDIR)$(PREFIX)/bin/cryptomail"
+	rmdir "$(DESTDIR)$(REGISTER)"/* "$(DESTDIR)$(REGISTER)" "$(DESTDIR)$(SOCKETS)" 2>/dev/null || true
 	for page in $(MAN_PAGES); do rm -f "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}"; done
 
 .venv/installed: setup.cfg pyproject.toml

@@ -18,15 +18,19 @@ FOLDER = "OpenPGP"
 
 
 def main(
-    config_file: str = CONFIG_FILE, socket_path: str = SOCKET, sendmail_path: str = SENDMAIL, folder: str = FOLDER
+    config_file: str = CONFIG_FILE,
+    socket_path: str = SOCKET,
+    sendmail_path: str = SENDMAIL,
+    folder: str = FOLDER,
+    register: str = "",
 ) -> int:
-    """Run the subcommand that `sys.argv` names. `socket_path` and what follows: see post.Post.
+    """Run the subcommand that `sys.argv` names. `register` is a directory of `register`, the others are post.Post's.
 
     Returns an exit code of sysexits(3); of `keys check`, one of Nagios' plugins.
     """
 
     def work() -> int:
-        return _main(config_file, Post(socket_path, sendmail_path, folder))
+        return _main(config_file, Post(socket_path, sendmail_path, folder), register)
 
     if sys.argv[1:3] == ["keys", "check"]:
         from sieve_filter import keycommand  # it loads more than a filter has time for
@@ -35,8 +39,8 @@ def main(
     return execmode.guarded(work)
 
 
-def _main(config_file: str, defaults: Post) -> int:
-    options = _parser(defaults).parse_args()
+def _main(config_file: str, defaults: Post, register: str) -> int:
+    options = _parser(defaults).parse_args(namespace=argparse.Namespace(register=register))
     code: int = options.run(options, config_file)
     return code
 
@@ -114,27 +118,28 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _filter(options: argparse.Namespace, config_file: str) -> int:
-    return execmode.run(sieve_options.chosen(options), _environment(options), config_file, execmode.pass_on)
+    chosen, environment = sieve_options.chosen(options), _environment(options)
+    return execmode.run(chosen, environment, config_file, execmode.pass_on, register=options.register)
 
 
 def _seal(options: argparse.Namespace, config_file: str) -> int:
-    environment = _environment(options)
+    chosen, environment = sieve_options.chosen(options), _environment(options)
     finish = execmode.seal(options.socket, environment)
-    return execmode.run(sieve_options.chosen(options), environment, config_file, finish)
+    return execmode.run(chosen, environment, config_file, finish, register=options.register)
 
 
 def _worker(options: argparse.Namespace, config_file: str) -> int:
     from sieve_filter import worker, workers
 
     listeners = [workers.listen(path) for path in (*options.listen, *options.listen_execute)] or workers.inherited()
-    service = worker.Service(config_file, options.socket, frozenset(options.listen_execute))
+    service = worker.Service(config_file, options.socket, frozenset(options.listen_execute), options.register)
     return workers.alone(listeners, service, options.processes)
 
 
 def _enroll(options: argparse.Namespace, config_file: str) -> int:
     from sieve_filter import imapprogram  # it loads more than a filter has time for
 
-    return imapprogram.run(_environment(options), config_file, post.chosen(options))
+    return imapprogram.run(_environment(options), config_file, post.chosen(options), options.register)
 
 
 def _inspect(options: argparse.Namespace, _config_file: str) -> int:

@@ -18,7 +18,8 @@ AUTO, GNUPG, SEQUOIA = "auto", "gnupg", "sequoia"  # engines
 class Settings(NamedTuple):
     """What the administrator decided; the defaults are those of a missing file. cryptomail.toml(5) explains each.
 
-    `size_limit` counts octets (0: no limit), `time_limit` seconds.
+    `size_limit` counts octets (0: no limit), `time_limit` seconds. `register` is not in the file, but known to what is
+    installed: the directory of `register`, empty where there is none.
     """
 
     header_policy: str = "no_confidentiality"
@@ -33,6 +34,7 @@ class Settings(NamedTuple):
     expired_key: str = ENCRYPT_ANYWAY
     too_large: str = REFUSE
     aliases: Mapping[str, tuple[str, ...]] = {}  # a Mapping cannot be written to
+    register: str = ""
 
 
 def load(path: str, trusted_owners: frozenset[int] | None = None) -> Settings:

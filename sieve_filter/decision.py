@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sieve_filter import listing
-from sieve_filter.errors import ExpiredKeyError, NoKeyError, RefusedError, UnusableKeyError
+from sieve_filter.errors import ExpiredKeyError, LostKeyringError, NoKeyError, RefusedError, UnusableKeyError
 from sieve_filter.listing import Key
 from sieve_filter.recipients import Found, Holding, Recipients
 
@@ -51,6 +51,13 @@ Decision = Encrypt | StoreClear | Wait
 
 def decide(found: Found, rules: Rules, now: int) -> Decision:
     """What becomes of mail where these keys are found; `now` is in seconds since 1970."""
+    if found.lost:
+        return Wait(
+            LostKeyringError(
+                f"{found.user} had a key, and there is none in {found.place} any more: is the home there? "
+                f"To store mail in clear from now on: cryptomail keys off --user {found.user}"
+            )
+        )
     if not found.holdings:
         if rules.required or rules.no_key != STORE_PLAIN:
             return Wait(NoKeyError(f"{found.user} has no key; set one up in {found.place}"))

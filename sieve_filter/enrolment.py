@@ -17,11 +17,13 @@ from sieve_filter import (
     job,
     keymail,
     keyreport,
+    keyring,
     limits,
     listing,
     notice,
     owner,
     quarantine,
+    register,
     survey,
 )
 from sieve_filter.certificate import Certificate
@@ -130,12 +132,22 @@ def set_up(vetted: tuple[Owner, Order, Verdicts], desk: Desk) -> list[Outcome]:
             before.append(_before(whose, desk.settings))
 
     outcomes = enrol.put([(wanted, verdicts)], desk.settings.keyrings.minimum_bits, look)
+    note_enrolled(outcomes, desk.settings, desk.warn)
     for then in before:
         try:
             tell(whose, then, outcomes, desk)
         except CryptomailError as error:
             desk.warn(f"a notice to {whose.user!r} was not sent: {error}")
     return outcomes
+
+
+def note_enrolled(outcomes: Sequence[Outcome], settings: Settings, warn: Callable[[str], object]) -> None:
+    """Note outside their homes for whom keys were set up: see `register`."""
+    for user in {one.user for one in outcomes if one.status in (IMPORTED, RENEWED, UNCHANGED)}:
+        try:
+            register.note(settings.register, user)
+        except CryptomailError as error:  # the first delivery tries again
+            warn(str(error))
 
 
 def tell(whose: Owner, before: Standing, outcomes: Sequence[Outcome], desk: Desk) -> tuple[Standing, str]:
@@ -231,6 +243,7 @@ def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing
     # Of an owner whose address is not known, it cannot be said that a key is somebody else's.
     asked = order(whose, certificates, desk.settings, named=True, foreign=not whose.addresses)
     outcomes = enrol.enrol([asked], desk.settings.keyrings.minimum_bits)
+    note_enrolled(outcomes, desk.settings, desk.warn)
     refused = [_reason(one, before, asked.keyring) for one in outcomes if one.status == REFUSED]
     gone = [one.fingerprint for one in outcomes if one.status == REVOKED]
     if refused and not gone:
@@ -284,6 +297,8 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
     keyrings = desk.settings.keyrings
     held = survey.export(whose, keyrings._replace(owner=keyrings.owner[:1]))
     left = enrol.remove(keyring_home, fingerprint)
+    if not keyring.find(whose, keyrings).holdings:
+        register.forget(desk.settings.register, whose.user)
     words = notice.removal_notice(fingerprint, standing(whose, desk.settings).used)
     message = notice.message(whose.user, words, stamp())
     with suppress(CryptomailError):  # it was revoked, say; then in clear, because there is no secret in it

@@ -43,6 +43,14 @@ class KeyringError(RefusedError):
     """A keyring is there but cannot be read."""
 
 
+class LostKeyringError(RefusedError):
+    """The owner's mail is encrypted, as is noted elsewhere, and there is no keyring any more."""
+
+
+class RegisterError(RefusedError):
+    """It cannot be known whose mail is encrypted."""
+
+
 class EncryptionError(RefusedError):
     """GnuPG failed, or what it wrote is not the ciphertext that was asked for."""
 

@@ -25,11 +25,12 @@ def run(
     config_file: str,
     finish: Callable[[Delivery], Iterable[bytes]],
     trusted_owners: frozenset[int] | None = None,
+    register: str = "",
 ) -> int:
     """Read a message from standard input, and write what `finish` makes of its delivery to standard output.
 
-    `trusted_owners`: see config.load. Returns an exit code of sysexits(3). Where it is not EX_OK, one line on standard
-    error says why, and what was written, if anything, is not to be used.
+    `trusted_owners`: see config.load; `register`: a directory of `register`. Returns an exit code of sysexits(3). Where
+    it is not EX_OK, one line on standard error says why, and what was written, if anything, is not to be used.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the message in clear; gpg inherits this
     message = split(b"")
@@ -37,7 +38,7 @@ def run(
         for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _give_up)
         signal.alarm(Settings().time_limit)
-        settings = job.settings(options.config, config_file, trusted_owners)
+        settings = job.settings(options.config, config_file, trusted_owners, register)
         signal.alarm(settings.time_limit)
         incoming = job.receive_message(read(), settings)
         message = incoming.message

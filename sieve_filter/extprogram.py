@@ -15,17 +15,17 @@ from sieve_filter.errors import UsageError
 from sieve_filter.job import Options
 
 
-def filter_main(config_file: str) -> int:
+def filter_main(config_file: str, register: str = "") -> int:
     """`filter "cryptomail" [OPTION...]`: the message in, the message to store out. Returns an exit code."""
-    return execmode.guarded(lambda: _run(sys.argv[1:], config_file, execmode.pass_on))
+    return execmode.guarded(lambda: _run(sys.argv[1:], config_file, execmode.pass_on, register))
 
 
-def execute_main(config_file: str, socket_path: str) -> int:
+def execute_main(config_file: str, socket_path: str, register: str = "") -> int:
     """`execute :pipe :output "verdict" "cryptomail" ["seal", OPTION...]`: the message in, a verdict out.
 
     `socket_path` is the LMTP service that takes encrypted messages. Returns an exit code.
     """
-    return execmode.guarded(lambda: _seal(config_file, socket_path))
+    return execmode.guarded(lambda: _seal(config_file, socket_path, register))
 
 
 def drop_privileges() -> None:
@@ -35,17 +35,19 @@ def drop_privileges() -> None:
     os.setresuid(user, user, user)
 
 
-def _seal(config_file: str, socket_path: str) -> int:
+def _seal(config_file: str, socket_path: str, register: str) -> int:
     if sys.argv[1:2] != ["seal"]:
         raise UsageError("the only command here is: seal")
-    return _run(sys.argv[2:], config_file, execmode.seal(socket_path, os.environ))
+    return _run(sys.argv[2:], config_file, execmode.seal(socket_path, os.environ), register)
 
 
-def _run(arguments: Sequence[str], config_file: str, finish: Callable[[Delivery], Iterable[bytes]]) -> int:
+def _run(
+    arguments: Sequence[str], config_file: str, finish: Callable[[Delivery], Iterable[bytes]], register: str
+) -> int:
     drop_privileges()
     gc.disable()  # the process ends with its one message
     trusted_owners = frozenset({0, os.stat(__file__).st_uid})
-    return execmode.run(_options(arguments), os.environ, config_file, finish, trusted_owners)
+    return execmode.run(_options(arguments), os.environ, config_file, finish, trusted_owners, register)
 
 
 def _options(arguments: Sequence[str]) -> Options:

@@ -20,12 +20,12 @@ from sieve_filter.post import Post
 _ENVELOPE = ("SENDER", "RECIPIENT", "ORIG_RECIPIENT")
 
 
-def enroll_main(config_file: str, socket_path: str, sendmail_path: str, folder: str) -> int:
+def enroll_main(config_file: str, socket_path: str, sendmail_path: str, folder: str, register: str = "") -> int:
     """`filter "cryptomail-enroll"`: the saved message in, the one to keep in its place out. Returns an exit code."""
-    return execmode.guarded(lambda: _program(config_file, Post(socket_path, sendmail_path, folder)))
+    return execmode.guarded(lambda: _program(config_file, Post(socket_path, sendmail_path, folder), register))
 
 
-def run(environment: Mapping[str, str], config_file: str, post: Post) -> int:
+def run(environment: Mapping[str, str], config_file: str, post: Post, register: str) -> int:
     """Read a message from standard input, do what it asks for, and write the answer. Returns an exit code.
 
     Raises CryptomailError where that cannot be; nothing was written then.
@@ -37,7 +37,7 @@ def run(environment: Mapping[str, str], config_file: str, post: Post) -> int:
     deadline = threading.Timer(limits.KEY_MAIL_SECONDS, lambda: os.kill(os.getpid(), signal.SIGTERM))
     deadline.daemon = True
     deadline.start()
-    settings = job.settings(None, config_file, None)
+    settings = job.settings(None, config_file, None, register)
     whose = owner.identify(environment, settings.aliases, "")
     raw = _read()
     execmode.write(enrolment.answer(raw, whose, Desk(settings, post, execmode.warn)))
@@ -45,14 +45,14 @@ def run(environment: Mapping[str, str], config_file: str, post: Post) -> int:
     return os.EX_OK
 
 
-def _program(config_file: str, post: Post) -> int:
+def _program(config_file: str, post: Post, register: str) -> int:
     extprogram.drop_privileges()
     if sys.argv[1:]:
         raise UsageError("cryptomail-enroll takes no arguments")
     if given := [name for name in _ENVELOPE if os.environ.get(name)]:
         # A key that arrives is a stranger's: only what owners save themselves counts.
         raise UsageError(f"{given[0]} is set: cryptomail-enroll is for messages that are saved over IMAP")
-    return run(os.environ, config_file, post)
+    return run(os.environ, config_file, post, register)
 
 
 def _read() -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from sieve_filter import config, keyring, owner
+from sieve_filter import config, keyring, owner, register
 from sieve_filter.config import Settings
 from sieve_filter.decision import STORE_PLAIN, Encrypt, Rules, StoreClear, Wait, decide
 from sieve_filter.delivery import Delivery, deliver
@@ -17,6 +17,7 @@ from sieve_filter.hcp import POLICIES
 from sieve_filter.incoming import Incoming, receive
 from sieve_filter.limits import SMALL_OCTETS
 from sieve_filter.message import Message
+from sieve_filter.owner import Owner
 from sieve_filter.recipients import Found
 from sieve_filter.spool import MemoryFile, Spool
 
@@ -37,14 +38,16 @@ class Options(NamedTuple):
     config: str | None = None
 
 
-def settings(named: str | None, installed: str, trusted_owners: frozenset[int] | None) -> Settings:
+def settings(
+    named: str | None, installed: str, trusted_owners: frozenset[int] | None = None, register_directory: str = ""
+) -> Settings:
     """The settings in the file `named`, else in the `installed` one, else the defaults. Raises ConfigError."""
     try:
-        return config.load(named or installed, trusted_owners)
+        return config.load(named or installed, trusted_owners)._replace(register=register_directory)
     except FileNotFoundError:
         if named:
             raise ConfigError(f"there is no file {named}") from None
-        return Settings()
+        return Settings(register=register_directory)
 
 
 def receive_message(pieces: Iterator[bytes], settings: Settings) -> Incoming:
@@ -68,7 +71,7 @@ def encrypt_for_owner(
     subject = f"message {message_id(incoming.message)} for {whose.user!r}: "
 
     def decided() -> Encrypt | StoreClear:
-        found = _find_in_script(options.keydata) if options.keydata else keyring.find(whose, settings.keyrings, wanted)
+        found = _find_in_script(options.keydata) if options.keydata else find_keys(whose, settings, wanted)
         decision = decide(found, rules(settings, options), int(time.time()))
         if isinstance(decision, Wait):
             raise decision.error
@@ -77,6 +80,8 @@ def encrypt_for_owner(
         if isinstance(decision, Encrypt) and (moment := decision.recipients.expired_after) is not None:
             day = time.strftime("%Y-%m-%d", time.gmtime(moment + 1))
             engines.warn(f"{subject}encrypted to a key that expired on {day}: renew it")
+        if isinstance(decision, Encrypt) and not found.named:
+            register.note(settings.register, whose.user)
         return decision
 
     if settings.size_limit:
@@ -89,6 +94,13 @@ def encrypt_for_owner(
     boundary = b"_cryptomail_" + os.urandom(16).hex().encode("ascii")
     encrypt = engines.choose(settings, large=not incoming.whole)
     return deliver(incoming, policy, decided, encrypt, boundary, Spool(), MemoryFile)
+
+
+def find_keys(whose: Owner, settings: Settings, wanted: Sequence[str] = (), *, signatures: bool = False) -> Found:
+    """As `keyring.find`; where there is no key, it is known whether there was one. Raises RegisterError too."""
+    found = keyring.find(whose, settings.keyrings, wanted, signatures=signatures)
+    lost = not found.holdings and register.has(settings.register, whose.user)
+    return found._replace(lost=lost)
 
 
 def rules(settings: Settings, options: Options) -> Rules:

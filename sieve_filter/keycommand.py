@@ -14,18 +14,19 @@ from typing import Any, NamedTuple, TypeVar
 
 from sieve_filter import (
     certificate,
-    config,
     enrol,
     enrolment,
     errors,
     execmode,
     homes,
+    job,
     keyreport,
     limits,
     owner,
     parallel,
     post,
     refresh,
+    register,
     reminder,
     survey,
     wkd,
@@ -36,10 +37,10 @@ from sieve_filter.config import Settings
 from sieve_filter.enrol import REFUSED, Order, Outcome, Verdicts
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import (
-    ConfigError,
     CryptomailError,
     FileError,
     NoKeyError,
+    PlaceError,
     RefusedKeyError,
     ServiceError,
     UnknownUserError,
@@ -102,6 +103,7 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
     action = add_action(actions, "remove", "take a key out of an owner's keyring", _remove, everybody=None)
     action.add_argument("fingerprint", metavar="FINGERPRINT", help="the full fingerprint")
     post.add_options(action, defaults)
+    add_action(actions, "off", "have mail stored in clear for an owner whose keys are gone", _off, everybody=None)
     action = add_action(actions, "export", "write an owner's keys, or a Web Key Directory of everybody's", _export)
     action.add_argument("--wkd", metavar="DIR", help="with --all: write a Web Key Directory there")
     action = add_action(
@@ -144,7 +146,7 @@ def add_action(
     action.add_argument("--home", metavar="DIRECTORY", help="with --user: the owner's home directory")
     action.add_argument("--home-template", metavar="PATH", help="where homes are, with %%u, %%n, %%d filled in")
     action.add_argument("--config", metavar="FILE", help="settings to use instead of the installed ones")
-    if name not in ("export", "remove"):
+    if name not in ("export", "remove", "off"):
         action.add_argument("--json", action="store_true", help="write JSON")
     action.set_defaults(run=functools.partial(_run, run), action=name)
     return action
@@ -159,12 +161,7 @@ def _run(action: Callable[[argparse.Namespace, Site], int], options: argparse.Na
         raise UsageError("--home is one owner's: with --all use --home-template")
     if options.home_template is not None:
         homes.check(options.home_template)
-    try:
-        settings = config.load(options.config or config_file)
-    except FileNotFoundError:
-        if options.config:
-            raise ConfigError(f"there is no file {options.config}") from None
-        settings = Settings()
+    settings = job.settings(options.config, config_file, None, options.register)
     return action(options, Site(settings, options.home_template, options.home))
 
 
@@ -242,7 +239,9 @@ def _vet(batch: Sequence[tuple[Identity, tuple[Owner, Order]]], minimum_bits: in
 
 def _set_up(vetted: tuple[Owner, Order, Verdicts], site: Site) -> list[Outcome]:
     """Do an order, and tell nobody."""
-    return enrol.put([vetted[1:]], site.settings.keyrings.minimum_bits)
+    outcomes = enrol.put([vetted[1:]], site.settings.keyrings.minimum_bits)
+    enrolment.note_enrolled(outcomes, site.settings, execmode.warn)
+    return outcomes
 
 
 def _refused(order: Order, error: CryptomailError) -> list[Outcome]:
@@ -345,6 +344,7 @@ def _orders(
             if places.setdefault(keyring, whose.user) != whose.user:
                 raise RefusedKeyError(f"its keyring would be that of {places[keyring]}: mend keyrings.owner")
             identity = parallel.identity_of(whose.home)
+            register.make(site.settings.register, *identity)
         except CryptomailError as error:
             refused.extend(Outcome(whose.user, keyring, one.fingerprint, REFUSED, str(error)) for one in certificates)
         else:
@@ -430,7 +430,13 @@ def _states(options: argparse.Namespace, site: Site, failures: list[Failure], wa
             failures.append(Failure(whose.user, state))
         else:
             states.append(state._replace(user=whose.user))  # whatever the process says
+    # Whose home is not there may not be asked for at all, where homes are the directories that there are.
+    noted = register.everybody(site.settings.register)
+    lost = {one: "their home is not among those that there are" for one in noted if options.all}
+    lost |= {one.user: str(one.error) for one in failures if one.user in noted}
     there = {one.user for one in states}
+    states += [keyreport.lost(user, why) for user, why in lost.items() if user not in there]
+    there |= lost.keys()
     states += [keyreport.unknown(one.user, str(one.error)) for one in failures if one.user not in there]
     return sorted(states, key=lambda one: one.user)
 
@@ -539,6 +545,21 @@ def _remove(options: argparse.Namespace, site: Site) -> int:
     os.sync()
     rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
     _write(f"removed {fingerprint} from {keyring}; {rest}")
+    return os.EX_OK
+
+
+def _off(options: argparse.Namespace, site: Site) -> int:
+    try:
+        whose = site.owner(options.user)
+        keys = as_owner(whose, functools.partial(survey.look, whose, site.settings, 0)).keys
+    except (UnknownUserError, PlaceError):
+        keys = ()  # that is what this is for
+    if keys:
+        raise RefusedKeyError(f"{options.user} has a key: cryptomail keys remove takes it away, and turns this off")
+    if register.forget(site.settings.register, options.user):
+        _write(f"mail for {options.user} is stored as the setting no_key says from now on")
+    else:
+        _write(f"nothing was noted of {options.user}")
     return os.EX_OK
 
 

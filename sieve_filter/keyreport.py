@@ -60,7 +60,9 @@ def judge(found: Found, decision: Decision, notes: Sequence[str], rules: Rules) 
     `notes` are what is wrong with the keyring's files.
     """
     if not found.holdings:
-        return OwnerState(found.user, "", CRITICAL if isinstance(decision, Wait) else OK, ("has no key", *notes), ())
+        if not isinstance(decision, Wait):
+            return OwnerState(found.user, "", OK, ("has no key",), ())
+        return OwnerState(found.user, "", CRITICAL, (str(decision.error) if found.lost else "has no key",), ())
     state = WARNING if notes else OK
     said = list(notes)
     states: list[KeyState] = []
@@ -84,6 +86,12 @@ def judge(found: Found, decision: Decision, notes: Sequence[str], rules: Rules) 
 def unreadable(user: str, error: str) -> OwnerState:
     """The state of an owner whose keyring cannot be read: mail waits."""
     return OwnerState(user, "", CRITICAL, (error,), ())
+
+
+def lost(user: str, why: str) -> OwnerState:
+    """The state of an owner whose mail is encrypted, as is noted, and who cannot be found: mail waits."""
+    said = f"had a key, and is lost: {why}; mail waits. To store it in clear: cryptomail keys off --user {user}"
+    return OwnerState(user, "", CRITICAL, (said,), ())
 
 
 def unknown(user: str, error: str) -> OwnerState:

@@ -37,13 +37,14 @@ class Found(NamedTuple):
     """The keys that count for a message to `user`.
 
     There is one holding, or none; where the message's own options name keys (`named`), there is one for each, and all
-    are needed. `place` is where the owner's keys belong.
+    are needed. `place` is where the owner's keys belong; `lost` says that there is none, and that there was one before.
     """
 
     user: str
     holdings: tuple[Holding, ...]
     place: str = ""
     named: bool = False
+    lost: bool = False
 
 
 class Recipients(NamedTuple):

@@ -33,7 +33,7 @@ def look(owner: Owner, settings: Settings, warn_days: int) -> OwnerState:
 def survey(owner: Owner, settings: Settings, warn_days: int) -> Survey:
     """What a delivery to `owner` finds. Raises CryptomailError where that cannot be read."""
     with at_most(limits.QUARANTINE_SECONDS):
-        found = keyring.find(owner, settings.keyrings, signatures=True)
+        found = job.find_keys(owner, settings, signatures=True)
     now, rules = int(time.time()), job.rules(settings, Options())
     decision = decide(found, rules, now)
     notes = [note for holding in found.holdings for note in _notes(Path(holding.home.path))]
@@ -52,7 +52,7 @@ def try_out(owner: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
     Raises what a delivery would.
     """
     with at_most(limits.QUARANTINE_SECONDS):
-        found = keyring.find(owner, settings.keyrings)
+        found = job.find_keys(owner, settings)
         decision = decide(found, job.rules(settings, Options()), int(time.time()))
         if isinstance(decision, Wait):
             raise decision.error

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn, cast
 
-from sieve_filter import errors, job, lmtp, options, owner, scriptprotocol
+from sieve_filter import errors, job, lmtp, options, owner, register, scriptprotocol
 from sieve_filter.delivery import Delivery
 from sieve_filter.engine import Engines
 from sieve_filter.errors import DeliveryError, TimedOutError, UsageError
@@ -39,11 +39,14 @@ Connected = Callable[[], smtplib.LMTP]
 
 
 class Service(NamedTuple):
-    """What a worker serves: on `execute_sockets` it delivers over `lmtp_socket`, on others it filters."""
+    """What a worker serves: on `execute_sockets` it delivers over `lmtp_socket`, on others it filters; `register` is a
+    directory of `register`.
+    """
 
     config_file: str
     lmtp_socket: str
     execute_sockets: frozenset[str]
+    register: str = ""
 
 
 def serve(listeners: Sequence[socket.socket], service: Service, master: Master) -> None:
@@ -124,6 +127,7 @@ class _Worker:
             groups = os.getgrouplist(pwd.getpwuid(user).pw_name, group)
         except KeyError:
             groups = [group]
+        register.make(self._service.register, user, group)
         os.setgroups(groups)
         os.setresgid(group, group, group)
         os.setresuid(user, user, user)
@@ -152,7 +156,7 @@ class _Worker:
             raise UsageError("the only command here is: seal")
         connected = prepare(request if seals else None)
         chosen = options.parse(request.arguments[1:] if seals else request.arguments)
-        settings = job.settings(chosen.config, self._service.config_file, self._trusted_owners)
+        settings = job.settings(chosen.config, self._service.config_file, self._trusted_owners, self._service.register)
         signal.alarm(settings.time_limit)
         incoming = job.receive_message(progress.received(beginning, connection), settings)
         progress.message_id = job.message_id(incoming.message)

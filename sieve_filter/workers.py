@@ -22,9 +22,9 @@ _PAUSE_SECONDS = 0.1  # before a process is replaced: one that cannot live shall
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
-def under_dovecot(config_file: str, lmtp_socket: str, execute_socket: str) -> int:
+def under_dovecot(config_file: str, lmtp_socket: str, execute_socket: str, register: str = "") -> int:
     """What the `service` block in Dovecot's configuration starts. Returns an exit code."""
-    service = Service(config_file, lmtp_socket, frozenset({execute_socket}))
+    service = Service(config_file, lmtp_socket, frozenset({execute_socket}), register)
     worker.serve(inherited(), service, master(os.environ))
     return os.EX_OK
 

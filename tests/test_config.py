@@ -35,6 +35,7 @@ def test_every_setting_is_read() -> None:
         "expired_key": "refuse",
         "too_large": "store-plain",
         "aliases": {"a@b": ("c@d", "e@f")},
+        "register": "",  # not of the file
     }
 
 

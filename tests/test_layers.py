@@ -23,6 +23,7 @@ ORDER = [
         "keystore",
         "keyring",
         "config",
+        "register",
         "delivery",
         "sequoia",
         "engine",

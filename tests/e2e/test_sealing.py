@@ -97,6 +97,17 @@ def test_what_the_owners_script_discards_stays_discarded(person: Person, canary:
     assert_nowhere_in_clear(person.lab, canary)
 
 
+def test_mail_waits_while_the_keyring_of_an_owner_who_had_one_is_not_there(person: Person, canary: str) -> None:
+    assert deliver(person, message(canary)) == 250
+    keyring = person.lab.home(person.user) / ".cryptomail"
+    away = keyring.rename(keyring.with_name("elsewhere"))
+    assert deliver(person, message(canary)) == TEMPORARY_FAILURE
+    away.rename(keyring)
+    assert deliver(person, message(canary)) == 250
+    assert len(person.received()) == 2
+    assert_nowhere_in_clear(person.lab, canary)
+
+
 def test_without_the_inner_service_the_sender_is_told_to_try_again(person: Person, canary: str) -> None:
     with without_the_service(person.lab):
         assert deliver(person, message(canary)) == TEMPORARY_FAILURE

@@ -39,3 +39,16 @@ def test_each_user_s_mail_is_sealed_with_that_user_s_rights(lab: Lab, new_person
         files = [file for file in (lab.home(person.user) / "Maildir").rglob("*") if file.is_file()]
         assert {file.stat().st_uid for file in files} == {pwd.getpwnam(person.user).pw_uid}
     assert_nowhere_in_clear(lab, canary)
+
+
+def test_mail_waits_while_the_keyring_of_a_user_who_had_one_is_not_there(
+    lab: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person = settle(new_person, lab, "games")
+    sent = message(canary)
+    assert [reply.code for reply in client.lmtp(lab, sent, [person.address])] == [250]
+    keyring = lab.home(person.user) / ".cryptomail"
+    away = keyring.rename(keyring.with_name("elsewhere"))
+    assert [reply.code for reply in client.lmtp(lab, sent, [person.address])] == [451]
+    away.rename(keyring)
+    assert_nowhere_in_clear(lab, canary)
