@@ -4,7 +4,8 @@ import binascii
 import re
 
 from sieve_filter import limits
-from sieve_filter.mime import WHITE_SPACE, decode_base64
+from sieve_filter.mime import WHITE_SPACE, decode_packed
+from sieve_filter.randomness import Letters
 
 # RFC 9580 section 6.2. A key that is not among its five is text that an encrypted message has no need of.
 _ARMOR_BEGIN = b"-----BEGIN PGP MESSAGE-----"
@@ -29,8 +30,8 @@ _TAIL = re.compile(rb"\n(?:=[A-Za-z0-9+/]{4}\n)?" + _ARMOR_TAIL + rb"\n")
 def dearmor(data: bytes) -> bytes | None:
     """The octets inside an armor (RFC 9580 section 6.2) that is a PGP MESSAGE and, but for white space, all of `data`.
 
-    None for anything else: other text, a header line too many, characters that are not base64, a wrong checksum. A
-    missing checksum is fine (section 6.1).
+    None for anything else: other text, a header line too many, characters that are not base64, words in the letters of
+    base64, a wrong checksum. A missing checksum is fine (section 6.1).
     """
     start = content_start(data)
     return None if start is None else Content().finish(data[start:])
@@ -56,6 +57,7 @@ class Content:
 
     def __init__(self) -> None:
         self._left = b""  # base64 characters, less than the four that stand for three octets
+        self._letters = Letters()
         self._checksum = _Checksum()
 
     def feed(self, text: bytes) -> bytes:
@@ -70,6 +72,7 @@ class Content:
             raise ValueError("this is not base64 only")
         octets = binascii.a2b_base64(packed[:end], strict_mode=True)
         self._left = packed[end:]
+        self._letters.feed(packed[:end])
         self._checksum.feed(octets)
         return octets
 
@@ -80,14 +83,18 @@ class Content:
             return None
         body = text[:end].rstrip()
         checksum = _ARMOR_CHECKSUM.search(body, max(0, len(body) - 6))
-        if checksum is None:
-            return decode_base64(self._left + body)
-        body = body[: checksum.start()]
-        octets = decode_base64(self._left + body)
-        if octets is None:
+        if checksum is not None:
+            body = body[: checksum.start()]
+        packed = self._left + body.translate(None, WHITE_SPACE)
+        octets = decode_packed(packed)
+        self._letters.feed(packed)
+        if octets is None or not self._letters.finish():
             return None
-        self._checksum.feed(octets)
-        return octets if decode_base64(checksum[1]) == self._checksum.finish().to_bytes(3) else None
+        if checksum is not None:
+            self._checksum.feed(octets)
+            if decode_packed(checksum[1]) != self._checksum.finish().to_bytes(3):
+                return None
+        return octets
 
 
 class Dearmor:

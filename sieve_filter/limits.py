@@ -30,9 +30,11 @@ ARMOR_HEADERS = 8
 ARMOR_HEADER_OCTETS = 200
 
 # How text is told from ciphertext (randomness). The window is large enough for base64 in place of octets, the limit on
-# chi-square far above what chance gives: 60 once in 10**12 windows.
+# chi-square far above what chance gives: 60 once in 10**12 windows; so are seven standard deviations, squared, of
+# letters.
 RANDOM_WINDOW_OCTETS = 1024
 RANDOM_CHI_SQUARE = 60
+RANDOM_LETTERS_SQUARE = 49
 ASCII_PIECE_OCTETS = 32
 OTHER_PIECE_OCTETS = 48
 

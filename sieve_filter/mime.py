@@ -107,7 +107,11 @@ def decode_base64(text: bytes) -> bytes | None:
 
     RFC 2045 section 6.8 lets a reader skip other characters; here they could be text that somebody is able to read.
     """
-    packed = text.translate(None, WHITE_SPACE)
+    return decode_packed(text.translate(None, WHITE_SPACE))
+
+
+def decode_packed(packed: bytes) -> bytes | None:
+    """As decode_base64, of base64 without white space."""
     if len(packed) % 4 or not _BASE64.fullmatch(packed):
         return None
     return binascii.a2b_base64(packed)

@@ -4,12 +4,14 @@ Ciphertext looks like octets drawn at random; what people read does not, in any 
 Compressed data does look random, and so does text that is encrypted with a key that everybody has: that somebody can
 decrypt it, or nobody else, is not what is tested here.
 
-Two tests, over all octets, each with the odds that it takes random ones for text:
+Three tests, over all octets, each with the odds that it takes random ones for text:
 
 - In each window, the octets below 64, 128, 192 and 256 are counted, and chi-square (three degrees of freedom) tells how
   far they are from a quarter each. Random octets exceed the limit once in 10**12 windows of a KiB. Prose does if it is
   three tenths of a window or, base64 in place of octets and UTF-16 included, if it is all of it.
 - No text stands in one piece: 32 octets of ASCII, or 48 of other alphabets. That is once in 10**13 octets.
+- In each window of base64, as the message has it, small letters are not above their share by more than seven standard
+  deviations, which is once in 10**12. They are where words are a fifth of it.
 """
 
 from sieve_filter import limits
@@ -35,8 +37,8 @@ _PIECES = (
 _OVERLAP = max(len(piece) for _, piece in _PIECES) - 1
 
 
-class Randomness:
-    """Looks at octets that come in pieces, however they are cut."""
+class _Windows:
+    """Looks at octets that come in pieces, however they are cut: in windows, the last of which ends where they end."""
 
     def __init__(self) -> None:
         self._held = b""  # the last window, once there was one, and what is not yet a whole one
@@ -50,10 +52,10 @@ class Randomness:
         data = self._held + octets
         start = self._tested
         while start + _WINDOW <= len(data) and not self._text:
-            self._text = _is_uneven(data[start : start + _WINDOW])
+            self._text = self._is_text(data[start : start + _WINDOW])
             start += _WINDOW
         if start > self._tested:
-            self._text = self._text or _has_piece(data[max(0, self._tested - _OVERLAP) : start])
+            self._text = self._text or self._has_piece(data[max(0, self._tested - _OVERLAP) : start])
             data = data[start - _WINDOW :]
             start = _WINDOW
         self._held = data
@@ -61,22 +63,43 @@ class Randomness:
 
     def finish(self) -> bool:
         """Whether all of the octets could be random."""
-        return not (self._text or _is_uneven(self._held[-_WINDOW:]) or _has_piece(self._held))
+        return not (self._text or self._is_text(self._held[-_WINDOW:]) or self._has_piece(self._held))
+
+    def _is_text(self, window: bytes) -> bool:
+        raise NotImplementedError
+
+    def _has_piece(self, data: bytes) -> bool:
+        return False
 
 
-def _is_uneven(window: bytes) -> bool:
-    """Whether chi-square is above the limit.
+class Randomness(_Windows):
+    """Looks at octets that must be random."""
 
-    With a quarter each expected, it is the sum of squares of three differences over the size: of octets with the
-    highest bit and those without, the same for the second, and of octets where the two are equal and others.
-    """
-    number = int.from_bytes(window)
-    size = len(window)
-    highest = 2 * (number & _HIGHEST).bit_count() - size
-    second = 2 * (number & _SECOND).bit_count() - size
-    both = 2 * ((number ^ number >> 1) & _SECOND).bit_count() - size
-    return highest * highest + second * second + both * both > limits.RANDOM_CHI_SQUARE * size
+    def _is_text(self, window: bytes) -> bool:
+        """Whether chi-square is above the limit.
+
+        With a quarter each expected, it is the sum of squares of three differences over the size: of octets with the
+        highest bit and those without, the same for the second, and of octets where the two are equal and others.
+        """
+        number = int.from_bytes(window)
+        size = len(window)
+        highest = 2 * (number & _HIGHEST).bit_count() - size
+        second = 2 * (number & _SECOND).bit_count() - size
+        both = 2 * ((number ^ number >> 1) & _SECOND).bit_count() - size
+        return highest * highest + second * second + both * both > limits.RANDOM_CHI_SQUARE * size
+
+    def _has_piece(self, data: bytes) -> bool:
+        return any(piece in data.translate(alphabet) for alphabet, piece in _PIECES)
 
 
-def _has_piece(data: bytes) -> bool:
-    return any(piece in data.translate(alphabet) for alphabet, piece in _PIECES)
+class Letters(_Windows):
+    """Looks at the base64 of octets that must be random, without white space: words can be written in its letters."""
+
+    def _is_text(self, window: bytes) -> bool:
+        """Whether there are too many small letters, which are 26 of the 64 characters, and most of any text.
+
+        Of that alphabet, they alone have both the second bit and the third.
+        """
+        number = int.from_bytes(window)
+        excess = 64 * (number & number << 1 & _SECOND).bit_count() - 26 * len(window)
+        return excess > 0 and excess * excess > limits.RANDOM_LETTERS_SQUARE * len(window) * 26 * 38

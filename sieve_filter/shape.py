@@ -13,9 +13,17 @@ from typing import NamedTuple
 from sieve_filter import cms, limits
 from sieve_filter.armor import header_text
 from sieve_filter.message import Message, split
-from sieve_filter.mime import ContentType, content_type, decode, decode_base64, split_multipart, transfer_encoding
+from sieve_filter.mime import (
+    WHITE_SPACE,
+    ContentType,
+    content_type,
+    decode,
+    decode_base64,
+    split_multipart,
+    transfer_encoding,
+)
 from sieve_filter.packets import EncryptedMessage, encrypted_payload
-from sieve_filter.randomness import Randomness
+from sieve_filter.randomness import Letters, Randomness
 from sieve_filter.structure import Structure, StructureError
 
 # RFC 2045 section 5.2: what a message or part without a Content-Type is.
@@ -174,8 +182,7 @@ def _is_control_so_far(part: Message) -> bool:
 
 def _may_begin_encrypted(beginning: Message) -> bool:
     """Whether a body that begins like this, without its transfer encoding, may be an armored OpenPGP message."""
-    fields = beginning.named(b"content-transfer-encoding")
-    encoding = transfer_encoding(fields[0].value) if fields else b"7bit"
+    encoding = _encoding(beginning)
     body = beginning.body[: limits.CONTENT_TYPE_OCTETS]
     if encoding == b"base64":
         packed = b"".join(body.split())
@@ -210,7 +217,7 @@ def _plain(text: bytes) -> Shape:
 def _smime(message: Message) -> Shape:
     """S/MIME (RFC 8551): smime-type and file name are claims, the CMS structure is what counts."""
     data = _decoded(message)
-    if data is not None and cms.enveloped(data):
+    if data is not None and cms.enveloped(data) and not _is_in_letters(message):
         return Shape(Kind.SMIME_ENVELOPED, "S/MIME with enveloped (encrypted) data")
     claimed = None if data is None else cms.content_type(data)
     if claimed == cms.SIGNED_DATA:
@@ -267,7 +274,7 @@ def _text(message: Message, opener: Opener) -> Shape | None:
     if text.lstrip().startswith(_CLEARSIGNED):
         return Shape(Kind.SIGNED, "text signed in the clear")
     encrypted = opener(text) if _is_armored(text) else None
-    if encrypted is None:
+    if encrypted is None or _is_in_letters(message):
         return _plain(text)
     return Shape(Kind.INLINE_PGP, "its text is one OpenPGP encrypted message", _key_ids([encrypted]))
 
@@ -340,7 +347,8 @@ def _encrypted(part: Message, opener: Opener = open_payload) -> EncryptedMessage
     data = _decoded(part)
     if data is None or (_media_type(part) == _TEXT.media_type and not _is_armored(data)):
         return None
-    return opener(data)
+    encrypted = opener(data)
+    return None if encrypted is None or _is_in_letters(part) else encrypted
 
 
 def _is_armored(text: bytes) -> bool:
@@ -361,8 +369,21 @@ def _media_type(part: Message) -> bytes | None:
 
 def _decoded(message: Message) -> bytes | None:
     """The body without its transfer encoding, or None when that is unknown or does not fit."""
+    return decode(message.body, _encoding(message))
+
+
+def _encoding(message: Message) -> bytes | None:
     fields = message.named(b"content-transfer-encoding")
-    return decode(message.body, transfer_encoding(fields[0].value) if fields else b"7bit")
+    return transfer_encoding(fields[0].value) if fields else b"7bit"
+
+
+def _is_in_letters(message: Message) -> bool:
+    """Whether the body is base64 in which there are words."""
+    if _encoding(message) != b"base64":
+        return False
+    letters = Letters()
+    letters.feed(message.body.translate(None, WHITE_SPACE))
+    return not letters.finish()
 
 
 def _key_ids(messages: list[EncryptedMessage]) -> tuple[str, ...]:

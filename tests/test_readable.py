@@ -46,6 +46,9 @@ PROSE = (
     b"the inn on the other side; its keeper knows my name, and will let you have the room above the door.\n"
 ) * 5
 BASE64 = b"Content-Transfer-Encoding: base64"
+OCTETS = b"application/octet-stream"
+INLINE = part(b"text/plain", ARMORED)
+ENCRYPTED_TYPE = b'multipart/encrypted; protocol="application/pgp-encrypted"'
 CYRILLIC = "Встретимся в полдень у старого вокзала. Никому не говори об этом, и возьми с собой все бумаги. " * 11  # noqa: RUF001
 CHINESE = "我们中午在老火车站见面请带上所有文件不要告诉任何人关于这次谈话的内容明天早上我在同一个地方等你" * 20
 
@@ -128,6 +131,37 @@ def test_readable_text_in_openpgp_is_not_ciphertext(name: str) -> None:
     assert not classify(split(multipart(b"multipart/mixed", part(b"text/plain", ARMORED), attached))).encrypted
 
 
+def in_letters(before: int) -> bytes:
+    """Octets whose base64, where so many stand before them, is words and random letters by turns, forty of each."""
+    words = re.sub(rb"[^A-Za-z]", b"", PROSE * 3)[:2_000]
+    turns = (words[at : at + 40] + base64.b64encode(noise(30, at)) for at in range(0, len(words), 40))
+    return noise(-before % 3) + base64.b64decode(b"".join(turns))
+
+
+def spaced(text: bytes) -> bytes:
+    """The base64 of these octets with a space here and there, as between words."""
+    encoded = base64.encodebytes(text)
+    return b" ".join(encoded[at : at + 5] for at in range(0, len(encoded), 5))
+
+
+def test_words_in_the_letters_of_base64_are_not_ciphertext() -> None:
+    data = with_data(in_letters(len(with_data(b""))))
+    armored = armor(data)
+    assert re.search(rb"(?i)meetmeatnoonwheretheoldroadcrosses", armored.replace(b"\n", b""))
+    before = info(VERSION, RECIPIENTS, der(0x30, DATA, AES, der(0x80, bytes(3_100))))
+    content = in_letters(len(before) - 3_100)
+    sealed = info(VERSION, RECIPIENTS, der(0x30, DATA, AES, der(0x80, content + noise(3_100 - len(content)))))
+    for raw in (
+        pgp_mime(armored),
+        pgp_mime(armor(data, checksum=False).replace(b"th", b"t h")),
+        part(b"text/plain", armored),
+        multipart(ENCRYPTED_TYPE, CONTROL, part(OCTETS, base64.encodebytes(data), BASE64)),
+        multipart(b"multipart/mixed", INLINE, part(OCTETS, spaced(data), BASE64)),
+        part(b"application/pkcs7-mime", base64.encodebytes(sealed), BASE64),
+    ):
+        assert not classify(split(raw)).encrypted
+
+
 ROOM = [der(0x04, PROSE), der(0x0C, PROSE), der(0x30, der(0x13, PROSE)), der(0x03, b"\0" + PROSE)]
 LETTERS = b"".join(bytes([letter, 0]) for letter in PROSE if letter & 0x1F != 0x1F)  # identifiers without a content
 ATTRIBUTES = [der(0x31, der(0x30, b"\x06\x03\x55\x04\x0d", der(0x31, value))) for value in [*ROOM, LETTERS]]
@@ -208,8 +242,6 @@ def described(*values: bytes) -> list[bytes]:
     return [b"Content-Description: " + value.replace(b"\n", b" ") for value in values]
 
 
-OCTETS = b"application/octet-stream"
-INLINE = part(b"text/plain", ARMORED)
 COMMENTS = [b"Comment: " + piece.replace(b"\n", b" ") for piece in words(7)]
 LINES = {
     "armor header lines": pgp_mime(armor(CIPHERTEXT, *COMMENTS)),
