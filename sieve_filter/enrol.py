@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -377,7 +377,9 @@ def _replace(store: _Store, content: bytes) -> None:
     fresh = f"{store.name}.cryptomail"
 
     def opener(path: str, flags: int) -> int:
-        return os.open(path, flags | os.O_NOFOLLOW, mode=0o600, dir_fd=store.directory)
+        with suppress(FileNotFoundError):
+            os.unlink(path, dir_fd=store.directory)  # of a command that was killed; or a pipe, for which it would wait
+        return os.open(path, flags | os.O_EXCL, mode=0o600, dir_fd=store.directory)
 
     try:
         with open(fresh, "wb", opener=opener) as file:

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -285,7 +286,7 @@ def _orders_of_everybody(source: str, site: Site) -> Given:
         for path in files:
             try:
                 whose = site.owner(path.stem)
-                reading = _read(str(path), limits.CERTIFICATE_FILE_OCTETS)
+                reading = _read(str(path), limits.CERTIFICATE_FILE_OCTETS, named=False)
                 if problem := _problem(reading):
                     raise RefusedKeyError(problem)
             except CryptomailError as error:
@@ -646,19 +647,27 @@ def as_owner(whose: Owner, work: Callable[[], _T]) -> _T:
     return parallel.alone(parallel.identity_of(whose.home), work)
 
 
-def _read(name: str, most: int) -> Reading:
-    """The certificates in a file, or in standard input. Raises FileError."""
+def _read(name: str, most: int, named: bool = True) -> Reading:
+    """The certificates in a file, or in standard input; in a pipe only where that was `named`. Raises FileError."""
     try:
         if name == "-":
             data = sys.stdin.buffer.read(most + 1)
         else:
-            with Path(name).open("rb") as file:
+            with open(name, "rb", opener=None if named else _without_waiting) as file:
                 data = file.read(most + 1)
     except OSError as error:
         raise FileError(f"cannot read {name}: {error.strerror}") from error
     if len(data) > most:
         raise RefusedKeyError(f"{name} is larger than {most} octets")
     return certificate.read(data)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileError(f"{path} is not a file")
+    return descriptor
 
 
 def _write(text: str) -> None:

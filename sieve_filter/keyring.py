@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from sieve_filter import gpg, listing
+from sieve_filter import gpg, limits, listing
 from sieve_filter.errors import KeyringError, NoKeyError, UsageError
 from sieve_filter.owner import Owner, expand
 from sieve_filter.recipients import FileVersion, Found, Holding, Home
 
 # A keyring of GnuPG 2.1 and later, of 2.0 and earlier, and of keyboxd (2.3 and later).
 _KEYRING_FILES = ("pubring.kbx", "pubring.gpg", f"{gpg.KEYBOXD}/pubring.db")
-# What else a listing depends on: what keyboxd has not put into its file yet, and which keys are disabled.
-_OTHER_FILES = (f"{gpg.KEYBOXD}/pubring.db-wal", "trustdb.gpg")
+# What else a listing depends on: what keyboxd has not put into its file yet, which keys are disabled, and whether
+# keyboxd has them.
+_OTHER_FILES = (f"{gpg.KEYBOXD}/pubring.db-wal", "trustdb.gpg", "common.conf")
 
 # Listings kept in memory, some 2 KB each.
 _LISTINGS = 2_000
@@ -120,7 +121,7 @@ def _home(path: str) -> Home | None:
     One that cannot be looked at is an error, not "no key".
     """
     try:
-        if (alone := _version(path)) and alone.is_file:
+        if (alone := _version(path, or_directory=True)) and alone.is_file:
             return Home(path, (alone,)) if alone.size else None
         keyrings = [_version(f"{path}/{name}") for name in _KEYRING_FILES]
         if not any(version is not None and version.size > 0 for version in keyrings):
@@ -130,11 +131,14 @@ def _home(path: str) -> Home | None:
         raise KeyringError(f"cannot look into {path}: {error.strerror}; check its owner and mode") from error
 
 
-def _version(path: str) -> FileVersion | None:
+def _version(path: str, or_directory: bool = False) -> FileVersion | None:
+    """What a file shows, or a directory. Raises KeyringError where it is neither: gpg would wait for a pipe."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    if not (stat.S_ISREG(status.st_mode) or (or_directory and stat.S_ISDIR(status.st_mode))):
+        raise KeyringError(f"{path} is not a file: take it away")
     return FileVersion(status.st_ino, status.st_size, status.st_mtime_ns, stat.S_ISREG(status.st_mode))
 
 
@@ -142,7 +146,7 @@ def refuse_damaged(home: str) -> None:
     """Raise KeyringError where there is something in which gpg found no key: it passes over what it cannot read."""
     from sieve_filter import keybox  # a good keyring has no need of it
 
-    for path, content in _contents(home):
+    for path, content in _contents(home, limits.KEYRING_OCTETS):
         try:
             # What is left where all keys were removed is a file without certificates.
             damaged = bool(keybox.split(content).blobs) if path.endswith(".kbx") else bool(content)
@@ -157,7 +161,7 @@ def refuse_not_whole(home: Home) -> None:
     """Raise KeyringError where a keyring is damaged anywhere: there may be the key that gpg did not find."""
     from sieve_filter import certificate, keybox  # an owner's key is found without them
 
-    for path, content in _contents(home.path):
+    for path, content in _contents(home.path, limits.SHARED_KEYRING_OCTETS):
         try:
             if path.endswith(".kbx"):
                 keybox.split(content)
@@ -167,14 +171,25 @@ def refuse_not_whole(home: Home) -> None:
             raise KeyringError(f"{path} is damaged ({error}): set the keys in it up again") from error
 
 
-def _contents(home: str) -> Iterator[tuple[str, bytes]]:
-    """The keyring files in a GnuPG home, or the one file that it is, with what is in them."""
+def _contents(home: str, most: int) -> Iterator[tuple[str, bytes]]:
+    """The keyring files in a GnuPG home, or the one file that it is, with what is in them: `most` octets each."""
     for path in [home] if os.path.isfile(home) else [f"{home}/{name}" for name in _KEYRING_FILES[:2]]:
         try:
-            with open(path, "rb") as file:
-                content = file.read()
+            with open(path, "rb", opener=_without_waiting) as file:
+                content = file.read(most + 1)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise KeyringError(f"cannot read {path}: {error.strerror}") from error
+        if len(content) > most:
+            raise KeyringError(f"{path} is larger than {most} octets: set the keys in it up again")
         yield path, content
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file. Raises KeyringError where it is none, as its owner may put a pipe there at any time."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise KeyringError(f"{path} is not a file: take it away")
+    return descriptor

@@ -87,6 +87,8 @@ CERTIFICATE_STREAM_OCTETS = 1_000_000_000
 
 # A keyring of one owner's.
 KEYRING_OCTETS = 50_000_000
+# A keyring of many owners', where it has to be read as a whole: 20,000 certificates of 10 KB.
+SHARED_KEYRING_OCTETS = 200_000_000
 
 # Certificates that one gpg looks at together. GnuPG's time for a keyring grows with the square of it; measured.
 CERTIFICATES_AT_ONCE = 100
