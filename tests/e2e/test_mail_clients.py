@@ -6,8 +6,11 @@ import os
 import pty
 import subprocess
 import termios
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from lab import managesieve
 from lab.client import Lab
@@ -45,6 +48,13 @@ Content-Disposition: attachment; filename=note.txt
 --inner--
 """
     return lines.replace("\n", "\r\n").encode()
+
+
+def damaged(sent: bytes) -> bytes:
+    """The same with lines in its header section that are no fields, and with a field that not all clients see."""
+    before = b"From a@example.com Thu Jan  1 00:00:00 1970\r\n"
+    strays = b"lost words\r\nLost Words: of somebody\r\n"
+    return before + sent.replace(b"Subject: ", strays + b"Subject : ").replace(b"MIME-Version: 1.0\r\n", b"")
 
 
 def notmuch(person: Person, directory: Path, *arguments: str) -> bytes:
@@ -94,24 +104,31 @@ def run_in_terminal(command: list[str], environment: dict[str, str]) -> None:
     assert process.returncode == 0
 
 
-def test_notmuch_shows_text_and_attachment(lab: Lab, new_person: NewPerson, canary: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent_as", [bytes, damaged])
+def test_notmuch_shows_text_and_attachment(
+    lab: Lab, new_person: NewPerson, canary: str, tmp_path: Path, sent_as: Callable[[bytes], bytes]
+) -> None:
     require("notmuch", "notmuch")
     person = new_person(lab)
     person.set_up_key()
-    assert deliver(person, letter("hello", canary)) == 250
+    assert deliver(person, sent_as(letter("hello", canary))) == 250
     shown = json.dumps(notmuch_shows(person, tmp_path), ensure_ascii=False)
     assert '"decrypted": {"status": "full"' in shown
+    assert '"Subject": "hello"' in shown
     assert TEXT in shown
     assert '"filename": "note.txt"' in shown
     assert canary in shown
     assert_nowhere_in_clear(lab, canary)
 
 
-def test_neomutt_shows_text_and_attachment(lab: Lab, new_person: NewPerson, canary: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent_as", [bytes, damaged])
+def test_neomutt_shows_text_and_attachment(
+    lab: Lab, new_person: NewPerson, canary: str, tmp_path: Path, sent_as: Callable[[bytes], bytes]
+) -> None:
     require("neomutt", "neomutt")
     person = new_person(lab)
     person.set_up_key()
-    assert deliver(person, letter("hello", canary)) == 250
+    assert deliver(person, sent_as(letter("hello", canary))) == 250
     text, attachment = tmp_path / "text", tmp_path / "attachment"
     maildir = copy_of_mail(person, tmp_path)
     settings = tmp_path / "neomuttrc"

@@ -13,6 +13,7 @@ from lab.keys import Owner
 from sieve_filter import pgpmime
 from tests.program.conftest import ALICE, Server
 from tests.program.test_engines import armor_in
+from tests.program.workers import running
 
 HEADER = b"Subject: s\r\nMessage-ID: <1@example.com>\r\nContent-Type: text/plain\r\n\r\n"
 MEGABYTES = 30
@@ -162,3 +163,13 @@ def test_header_section_takes_little_memory_and_time(
     assert time.monotonic() - started < 10
     assert stored.startswith(b"Subject: s\r\n")
     assert pgpmime.restore(alice.gpg("--decrypt", data=armor_in(stored))) == message
+
+
+def test_header_sections_leave_a_worker_no_larger(enrolled: Server, tmp_path: Path) -> None:
+    with running(enrolled, tmp_path, processes=1) as worker:
+        for unit in HEADERS.values():
+            message = b"Subject: s\n" + (unit * (36_000_000 // len(unit) + 1))[:36_000_000] + b"\n\ntext\n"
+            assert worker.filter(message).endswith(b"+\n")
+        for child in worker.children:
+            peak = Path(f"/proc/{child}/status").read_text().partition("VmHWM:")[2].split()[0]
+            assert int(peak) < MOST_KILOBYTES
