@@ -1,6 +1,6 @@
 # Encrypts every message to the key of the mailbox's owner, if it can.
 #
-# For those who would rather have a message stored in clear than see it arrive late: when the encryption fails (an
+# For those who would rather have a message stored in clear than see it arrive late: when the encryption fails (a
 # revoked key, a full disk), the message is delivered as it came, and Dovecot's log says so. To use it, name it in
 # place of before.sieve in 99-cryptomail.conf.
 
@@ -8,8 +8,7 @@ require ["vnd.dovecot.filter", "imap4flags"];
 
 # In an `if` with nothing in it: as a command of its own, a filter that is missing or hangs would end all scripts, and
 # the owner's own would not run.
-# Twice, because Dovecot gives up on a worker's socket after five milliseconds when the machine is busy.
-if not anyof (filter "cryptomail", filter "cryptomail") {
+if not filter "cryptomail" {
 }
 
 # For guard.sieve, which refuses the message where this script is missing.

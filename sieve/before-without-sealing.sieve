@@ -10,8 +10,7 @@
 require ["vnd.dovecot.filter", "fileinto", "mailbox", "imap4flags"];
 
 # The filter must stand in an `if`: as a command of its own, a failure would go unnoticed and the clear text be stored.
-# Twice, because Dovecot gives up on a worker's socket after five milliseconds when the machine is busy.
-if not anyof (filter "cryptomail", filter "cryptomail") {
+if not filter "cryptomail" {
     fileinto :create "cryptomail-tempfail/x";
     stop;
 }

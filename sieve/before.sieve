@@ -9,9 +9,8 @@
 
 require ["vnd.dovecot.execute", "variables", "fileinto", "mailbox", "imap4flags"];
 
-# A second attempt, because Dovecot gives up on a worker's socket after five milliseconds when the machine is busy.
-if not anyof (execute :pipe :output "verdict" "cryptomail" ["seal"],
-              execute :pipe :output "verdict" "cryptomail" ["seal"]) {
+# Never a second attempt: the first may have delivered, even where it failed.
+if not execute :pipe :output "verdict" "cryptomail" ["seal"] {
     set "verdict" "failed";
 }
 

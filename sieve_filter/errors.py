@@ -63,6 +63,14 @@ class DeliveryError(RefusedError):
     """Dovecot does not take the encrypted message."""
 
 
+class UncertainError(CryptomailError):
+    """The encrypted message was handed to Dovecot, and it is not known whether it is stored, or who asked cannot be
+    told: it will come again, and may be there twice then.
+    """
+
+    code = os.EX_TEMPFAIL
+
+
 class TooLargeError(RefusedError):
     """The message is larger than the administrator's limit."""
 

@@ -5,6 +5,8 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import chain
 from types import FrameType
 from typing import NoReturn
 
@@ -14,9 +16,10 @@ from sieve_filter.delivery import Delivery
 from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError, FileError, TimedOutError
 from sieve_filter.job import Options
-from sieve_filter.message import split
+from sieve_filter.timelimit import at_most
 
 _PIECE = 65536  # octets: what a pipe of Linux holds
+_READ_OUT_SECONDS = 10
 
 
 def run(
@@ -33,22 +36,30 @@ def run(
     it is not EX_OK, one line on standard error says why, and what was written, if anything, is not to be used.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the message in clear; gpg inherits this
-    message = split(b"")
+    beginning = job.Beginning()
+    pieces = beginning.passing(read())
     try:
         for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _give_up)
         signal.alarm(Settings().time_limit)
         settings = job.settings(options.config, config_file, trusted_owners, register)
         signal.alarm(settings.time_limit)
-        incoming = job.receive_message(read(), settings)
-        message = incoming.message
+        incoming = job.receive_message(pieces, settings)
         delivery = job.encrypt_for_owner(incoming, options, environment, settings, Engines(warn, lasting=False))
         for piece in finish(delivery):
             write(piece)
         signal.alarm(0)
     except CryptomailError as error:
-        return report(error, f"message {job.message_id(message)} for {environment.get('USER', 'nobody')!r}: ")
+        _read_out(chain(pieces, beginning.passing(read())))  # the first may have been broken off
+        return report(error, f"message {beginning.message_id} for {environment.get('USER', 'nobody')!r}: ")
     return os.EX_OK
+
+
+def _read_out(pieces: Iterator[bytes]) -> None:
+    """Take in the rest of the message: Dovecot's lmtp panics where a program ends before."""
+    with suppress(CryptomailError), at_most(_READ_OUT_SECONDS):
+        for _ in pieces:
+            pass
 
 
 def pass_on(delivery: Delivery) -> Iterable[bytes]:
@@ -60,8 +71,14 @@ def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery
     """What `seal` writes: `sealed` once it has delivered the encrypted message, `pass` where there is nothing to do."""
     from sieve_filter import lmtp  # filter has no use for it, and pays at each delivery
 
+    answer_by = lmtp.answer_by()
+
+    def check() -> None:
+        lmtp.check_caller(1)
+        signal.alarm(0)  # from here on, Dovecot may store the message: there is no giving up
+
     def finish(delivery: Delivery) -> Iterable[bytes]:
-        return lmtp.seal(delivery, lambda: lmtp.connect(socket_path), environment, lambda: lmtp.check_caller(1))
+        return lmtp.seal(delivery, lambda: lmtp.connect(socket_path), environment, check, answer_by)
 
     return finish
 

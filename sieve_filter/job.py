@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -16,13 +16,34 @@ from sieve_filter.errors import ConfigError, TooLargeError, UsageError
 from sieve_filter.hcp import POLICIES
 from sieve_filter.incoming import Incoming, receive
 from sieve_filter.limits import SMALL_OCTETS
-from sieve_filter.message import Message
+from sieve_filter.message import Message, split
 from sieve_filter.owner import Owner
 from sieve_filter.recipients import Found
 from sieve_filter.spool import MemoryFile, Spool
 
 # What of a Message-ID goes into a log line: what RFC 5322 section 3.6.4 allows, and no more than a line takes.
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,200}>")
+
+
+_BEGINNING = 65536
+
+
+class Beginning:
+    """The first octets of a message, as it comes in: they have its Message-ID, whatever becomes of the rest."""
+
+    def __init__(self) -> None:
+        self._octets = b""
+
+    def passing(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            if len(self._octets) < _BEGINNING:
+                self._octets += piece[:_BEGINNING]
+            yield piece
+
+    @property
+    def message_id(self) -> str:
+        """See the function of that name."""
+        return message_id(split(self._octets))
 
 
 class Options(NamedTuple):

@@ -1,20 +1,32 @@
 """Hands a message to an LMTP server (RFC 2033) on a Unix socket of this machine."""
 
+import errno
+import os
 import re
 import select
 import smtplib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import NamedTuple
+from socket import socket
+from typing import NamedTuple, cast
 
 from sieve_filter.delivery import Delivery
-from sieve_filter.errors import DeliveryError
+from sieve_filter.errors import DeliveryError, TimedOutError, UncertainError
 
 GONE = "Dovecot's delivery process has gone"
 
-_SECONDS = 60  # for one answer; the time for a whole message is its caller's to limit
+# Until when Dovecot must have an answer, from its first word on: it waits for 180 (sealing.conf).
+ANSWER_SECONDS = 170
+
+_SECONDS = 60  # for one answer before the message; the time for a whole message is its caller's to limit
 _DOT = re.compile(rb"\n\.")
 _PLAIN_XTEXT = re.compile(rb"[!-*,-<>-~]")
+
+
+def answer_by() -> float:
+    """When, on the monotonic clock, whoever asks now must have an answer."""
+    return time.monotonic() + ANSWER_SECONDS
 
 
 class Envelope(NamedTuple):
@@ -37,6 +49,11 @@ def connect(socket_path: str) -> smtplib.LMTP:
         # The name is only a greeting; smtplib would ask the DNS for one.
         return smtplib.LMTP(socket_path, local_hostname="localhost", timeout=_SECONDS)
     except (OSError, smtplib.SMTPException) as error:
+        if isinstance(error, OSError) and error.errno == errno.EACCES:
+            raise DeliveryError(
+                f"cannot deliver to {socket_path}: it does not belong to user {os.geteuid()}, as whom this runs; set "
+                "MAIL_USER for make install, or `user` in that unix_listener"
+            ) from error
         raise DeliveryError(f"cannot deliver to {socket_path}: {error}; look at Dovecot's log") from error
 
 
@@ -45,15 +62,16 @@ def seal(
     connected: Callable[[], smtplib.LMTP],
     environment: Mapping[str, str],
     check: Callable[[], None],
+    answer_by: float,
 ) -> Iterator[bytes]:
     """Deliver what was encrypted, with the envelope in `environment`. Out: `sealed`, or `pass` where nothing was.
 
-    `connected` gives a fresh connection; `check`: see `send`. Raises DeliveryError.
+    `connected` gives a fresh connection; `check`, `answer_by` and what is raised: see `send`.
     """
     pieces = iter(delivery.output)
     if delivery.encrypted:
         header = without_trace(next(pieces))
-        send(connected(), envelope(environment), chain([header], pieces), check)
+        send(connected(), envelope(environment), chain([header], pieces), check, answer_by)
         yield b"sealed"
     else:
         for _ in pieces:  # Dovecot wants to be rid of the whole message
@@ -72,11 +90,15 @@ def check_caller(descriptor: int) -> None:
         raise DeliveryError(GONE)
 
 
-def send(server: smtplib.LMTP, to: Envelope, message: Iterable[bytes], check: Callable[[], None]) -> None:
+def send(
+    server: smtplib.LMTP, to: Envelope, message: Iterable[bytes], check: Callable[[], None], answer_by: float
+) -> None:
     """Deliver `message`, in pieces, the last of which ends a line; return when the server has taken it, and hang up.
 
-    `check` is called at the last moment at which the delivery can still be broken off, by raising an error. Raises
-    DeliveryError where the server does not take it, for now or for good: it is then for the sender's server to know.
+    `check` is called at the last moment at which the delivery can still be broken off, by raising an error. Behind it
+    there is only waiting for the answer, until `answer_by` on the monotonic clock: the server may store the message
+    whatever happens here. Raises DeliveryError where the server does not take it, for now or for good: it is then for
+    the sender's server to know. Raises UncertainError where its answer does not come.
     """
     original = f" ORCPT=rfc822;{_xtext(to.original_recipient)}" if to.original_recipient != to.recipient else ""
     try:
@@ -92,12 +114,23 @@ def send(server: smtplib.LMTP, to: Envelope, message: Iterable[bytes], check: Ca
             server.send(piece)
         check()
         server.send(b".\r\n")
-        _demand(2, *server.getreply())
+        _demand(2, *_last_answer(server, answer_by))
         server.putcmd("QUIT")
     except (OSError, smtplib.SMTPException, ValueError) as error:
         raise DeliveryError(f"cannot deliver over LMTP: {error}; look at Dovecot's log") from error
     finally:  # smtplib as a context manager would wait for an answer to QUIT, even when the time is over
         server.close()
+
+
+def _last_answer(server: smtplib.LMTP, answer_by: float) -> tuple[int, bytes]:
+    try:
+        cast(socket, server.sock).settimeout(max(0.001, answer_by - time.monotonic()))
+        return server.getreply()
+    except (OSError, smtplib.SMTPException, TimedOutError) as error:
+        raise UncertainError(
+            f"Dovecot did not say whether it has stored the encrypted message: {error}; it is refused and will come "
+            "again, and may be there twice then"
+        ) from error
 
 
 def _dot_stuffed(message: Iterable[bytes]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Who started a worker: Dovecot's master process, systemd, or a shell; and where its log lines go."""
+"""Who started the supervisor: Dovecot's master process, systemd, or a shell; and where its log lines go."""
 
 import os
 import struct
@@ -15,32 +15,29 @@ _TYPES = {"info": b"\1\2", "warning": b"\1\3", "error": b"\1\4"}
 
 
 class Master(Protocol):
-    """Is told whether this process takes another connection, and what happened."""
+    """Is told that this process takes connections, and what happened."""
 
     descriptor: int | None  # readable when the master has gone
 
-    def available(self, yes: bool) -> bool:
-        """Out: whether there is still somebody to tell; if not, this process is to end."""
-        ...
+    def available(self) -> None: ...
 
     def log(self, level: str, line: str) -> None: ...
 
 
 class Dovecot:
-    """Dovecot's master process: it starts further workers while all are busy, and writes the log."""
+    """Dovecot's master process: it starts this one anew where it dies, and writes the log."""
 
     descriptor: int | None = _DEAD_WITH_MASTER
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._generation = int(environment["GENERATION"])
+        self._clients = int(environment["CLIENT_LIMIT"])
 
-    def available(self, yes: bool) -> bool:
-        try:
+    def available(self) -> None:
+        """Be as if nobody were connected, for good: then the master never drops a connection."""
+        with suppress(BrokenPipeError):  # it has gone
             # struct master_status: pid_t pid; unsigned int uid, available_count
-            os.write(_STATUS, struct.pack("=iII", os.getpid(), self._generation, int(yes)))
-        except BrokenPipeError:  # after a reload, the master listens to the workers that it has started since
-            return False
-        return True
+            os.write(_STATUS, struct.pack("=iII", os.getpid(), self._generation, self._clients))
 
     def log(self, level: str, line: str) -> None:
         with suppress(OSError):  # what was done is done, and the log is no reason to call it a failure
@@ -48,13 +45,12 @@ class Dovecot:
 
 
 class Shell:
-    """Nobody in particular; the log goes to standard error. `descriptor` is as in `Master`, where there is one."""
+    """Nobody in particular; the log goes to standard error."""
 
-    def __init__(self, descriptor: int | None = None) -> None:
-        self.descriptor = descriptor
+    descriptor: int | None = None
 
-    def available(self, yes: bool) -> bool:
-        return True
+    def available(self) -> None:
+        pass
 
     def log(self, level: str, line: str) -> None:
         with suppress(OSError):

@@ -82,4 +82,4 @@ def by_sendmail(post: Post, user: str, message: bytes) -> None:
 def _over_lmtp(post: Post, user: str, message: bytes) -> None:
     from sieve_filter import lmtp  # slow to load, and few commands deliver anything
 
-    lmtp.send(lmtp.connect(post.socket_path), lmtp.Envelope("", user, user), [message], lambda: None)
+    lmtp.send(lmtp.connect(post.socket_path), lmtp.Envelope("", user, user), [message], lambda: None, lmtp.answer_by())

@@ -1,20 +1,21 @@
-"""A process that answers Dovecot's script protocol on sockets: `filter` and `seal` without starting a program.
+"""What a process of the supervisor's does: answer a request of Dovecot's script protocol, with `filter` or `seal`.
 
-It serves one connection at a time. Dovecot starts as many of them as are needed, so that a message which is large, slow
-or fatal is nobody else's trouble.
+A lasting worker serves one connection after the other for the user as whom it runs. A process of one connection acts
+for another user, whom it becomes before it reads the message.
 """
 
+import array
+import ctypes
 import os
 import pwd
 import resource
-import select
 import signal
 import smtplib
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,156 +25,196 @@ from typing import NamedTuple, NoReturn, cast
 from sieve_filter import errors, job, lmtp, options, owner, register, scriptprotocol
 from sieve_filter.delivery import Delivery
 from sieve_filter.engine import Engines
-from sieve_filter.errors import DeliveryError, TimedOutError, UsageError
-from sieve_filter.master import Master
+from sieve_filter.errors import CryptomailError, DeliveryError, TimedOutError, UncertainError, UsageError
 from sieve_filter.scriptprotocol import ProtocolError, Request
 from sieve_filter.timelimit import at_most
 
+NO = scriptprotocol.FAILURE
+DONE, LAST = b".", b"!"  # what a worker says of a connection that is done; with the latter it ends
+
 _PIECE = 65536
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
+_DEADLINE = struct.Struct("=d")
 _HEAD_SECONDS = 5  # for what Dovecot sends at once, before it is known which settings hold
 _LAST_WORD_SECONDS = 1
+_GROWN_KILOBYTES = 250_000
+_PR_SET_DUMPABLE = 4
+_libc = ctypes.CDLL(None)
 
 
 Connected = Callable[[], smtplib.LMTP]
+Log = Callable[[str, str], object]
 
 
 class Service(NamedTuple):
-    """What a worker serves: on `execute_sockets` it delivers over `lmtp_socket`, on others it filters; `register` is a
-    directory of `register`.
+    """What is served: on `execute_sockets` it delivers over `lmtp_socket`, on others it filters; `register` is a
+    directory of `register`. A client has its answer after `answer_seconds` at the latest.
     """
 
     config_file: str
     lmtp_socket: str
     execute_sockets: frozenset[str]
     register: str = ""
+    answer_seconds: float = lmtp.ANSWER_SECONDS
 
 
-def serve(listeners: Sequence[socket.socket], service: Service, master: Master) -> None:
-    """Answer connections until SIGTERM, SIGINT or the end of the master; what is in hand is finished."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold mail in clear; gpg inherits this
+def work(channel: socket.socket, service: Service, log: Log) -> None:
+    """Serve the connections that come over `channel`, until it ends; say there when each is done.
+
+    Ends earlier where a message has made the process large: the memory would not come back.
+    """
+    _take_signals()
+    worker = _Worker(service, log)
+    while (taken := _take(channel)) is not None:
+        connection, deadline = taken
+        with connection:
+            worker.answer(connection, deadline, lambda _: partial(lmtp.connect, service.lmtp_socket))
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _GROWN_KILOBYTES
+        try:
+            channel.send(LAST if grown else DONE)
+        except BrokenPipeError:  # the supervisor has gone; this connection has had its answer
+            return
+        if grown:
+            return
+
+
+def hand_over(channel: socket.socket, connection: socket.socket, deadline: float) -> None:
+    """Give a worker a connection, and the time, on the monotonic clock, at which it must have answered."""
+    descriptor = array.array("i", [connection.fileno()])
+    channel.sendmsg([_DEADLINE.pack(deadline)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)])
+
+
+def _take(channel: socket.socket) -> tuple[socket.socket, float] | None:
+    data, passed, _, _ = socket.recv_fds(channel, _DEADLINE.size, 1, socket.MSG_CMSG_CLOEXEC)
+    if not passed:
+        return None
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, passed[0]), _DEADLINE.unpack(data)[0]
+
+
+def act_for(connection: socket.socket, deadline: float, service: Service, log: Log) -> None:
+    """Serve one connection of a system user's, with that user's rights: as root no more than has to be is done."""
+    _take_signals()
+    user, group = peer(connection)
+    worker = _Worker(service, log)
+
+    def prepare(request: Request | None) -> Connected:
+        try:
+            # What only root can do for the user; nothing of the message has been read.
+            register.make(service.register, user, group)
+            server = worker.connect_for(user, request) if request is not None else None
+        finally:
+            _become(user, group)
+        return lambda: cast(smtplib.LMTP, server)
+
+    worker.answer(connection, deadline, prepare)
+
+
+def refuse(connection: socket.socket, seconds: int) -> None:
+    """Say "no", after the rest of what the client has to send: Dovecot's lmtp panics where that is not taken."""
+    _take_signals()
+    _read_out(iter(lambda: connection.recv(_PIECE), b""), seconds)
+    _end(connection, NO)
+
+
+def peer(connection: socket.socket) -> tuple[int, int]:
+    """The user and group that the client runs as."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, group = _CREDENTIALS.unpack(credentials)
+    return user, group
+
+
+def _take_signals() -> None:
     signal.signal(signal.SIGALRM, _too_late)
-    worker = _Worker(service, master)
-    waiting = {listener.fileno(): listener for listener in listeners}
-    poll = select.epoll()
-    for listener in listeners:
-        listener.setblocking(False)
-        poll.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)  # a connection wakes one idle worker, not all
-    if master.descriptor is not None:
-        poll.register(master.descriptor, select.EPOLLIN)
-    with poll, _told_to_stop() as stop:
-        poll.register(stop, select.EPOLLIN)
-        master.available(True)
-        while True:
-            ready = [descriptor for descriptor, _ in poll.poll()]
-            if not waiting.keys() >= set(ready):
-                return
-            for descriptor in ready:
-                with suppress(BlockingIOError):  # another worker was faster
-                    connection, _ = waiting[descriptor].accept()
-                    master.available(False)
-                    with connection:
-                        worker.answer(connection)
-                    if not master.available(True):
-                        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGINT):  # what is in hand is finished; the supervisor says when to end
+        signal.signal(number, lambda *_: None)
 
 
-@contextmanager
-def _told_to_stop() -> Iterator[int]:
-    """A descriptor that becomes readable when SIGTERM or SIGINT comes."""
-    reader, writer = os.pipe()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.write(writer, b"."))
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # `workers` starts this process with signals held back
-    yield reader
-    os.close(reader)
-    os.close(writer)
+def _become(user: int, group: int) -> None:
+    """Be that user from here on, whom the kernel lets neither trace this process nor take descriptors out of it."""
+    try:
+        groups = os.getgrouplist(pwd.getpwuid(user).pw_name, group)
+    except KeyError:
+        groups = [group]
+    os.setgroups(groups)
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
+    if _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError("prctl")
 
 
 class _Worker:
-    def __init__(self, service: Service, master: Master) -> None:
+    def __init__(self, service: Service, log: Log) -> None:
         self._service = service
-        self._log = master.log
+        self._log = log
         self._engines = Engines(lambda text: self._log("warning", errors.printable(text)), lasting=True)
         self._trusted_owners = frozenset({0, Path(__file__).stat().st_uid})
 
-    def answer(self, connection: socket.socket) -> None:
-        """Answer one request; whatever happens, this process goes on, and no answer is "yes" by mistake."""
-        user, group = _peer(connection)
-        if os.geteuid() != 0 or user == 0:
-            self._try(connection, lambda _: partial(lmtp.connect, self._service.lmtp_socket))
-            return
-        # Each mailbox belongs to a system user: a process of its own, which can do no more than that user.
-        child = os.fork()
-        if child:
-            os.waitpid(child, 0)
-            return
-        try:
-            self._try(connection, partial(self._become, user, group))
-        finally:
-            os._exit(os.EX_OK)
+    def answer(
+        self, connection: socket.socket, deadline: float, prepare: Callable[[Request | None], Connected]
+    ) -> None:
+        """Answer one request; whatever happens, this process goes on, and no answer is "yes" by mistake.
 
-    def _become(self, user: int, group: int, request: Request | None) -> Connected:
-        """Be that user from here on. Out: how to deliver `request`, if it is to be sealed; only root can connect there.
-
-        Raises UsageError where the request is not for the user's own mailbox.
+        `prepare` is called before the message is read, with the request if it is to be sealed. Out: how to deliver.
         """
-        server = None
-        if request is not None:
-            settings = job.settings(None, self._service.config_file, self._trusted_owners)
-            _check_own_mailbox(user, request.environment, settings.recipient_delimiter)
-            server = lmtp.connect(self._service.lmtp_socket)
-        try:
-            groups = os.getgrouplist(pwd.getpwuid(user).pw_name, group)
-        except KeyError:
-            groups = [group]
-        register.make(self._service.register, user, group)
-        os.setgroups(groups)
-        os.setresgid(group, group, group)
-        os.setresuid(user, user, user)
-        return lambda: cast(smtplib.LMTP, server)
-
-    def _try(self, connection: socket.socket, prepare: Callable[[Request | None], Connected]) -> None:
-        progress = _Progress()
+        progress = _Progress(connection)
         try:
             with at_most(_HEAD_SECONDS):
-                self._answer(connection, progress, prepare)
+                self._answer(connection, deadline, progress, prepare)
         except Exception as error:
+            _read_out(progress.received(), _LAST_WORD_SECONDS)
             gone = isinstance(error, ConnectionError | TimeoutError)
-            known = DeliveryError(lmtp.GONE) if gone else errors.known(error)
+            known = progress.gone() if gone else errors.known(error)
             self._log("error", errors.printable(errors.line(known, progress.subject)))
-            _refuse(connection)
+            _end(connection, NO)
+
+    def connect_for(self, user: int, request: Request) -> smtplib.LMTP:
+        """Where to deliver the message for that system user, whose mailbox it must be. Raises UsageError."""
+        settings = job.settings(None, self._service.config_file, self._trusted_owners)
+        _check_own_mailbox(user, request.environment, settings.recipient_delimiter)
+        return lmtp.connect(self._service.lmtp_socket)
 
     def _answer(
-        self, connection: socket.socket, progress: "_Progress", prepare: Callable[[Request | None], Connected]
+        self,
+        connection: socket.socket,
+        deadline: float,
+        progress: "_Progress",
+        prepare: Callable[[Request | None], Connected],
     ) -> None:
         started = time.monotonic()
         _check_peer(connection)
         request, beginning = _read_head(connection)
-        progress.user = request.environment.get("USER", "nobody")
+        progress.head_was_read(request, beginning)
         seals = connection.getsockname() in self._service.execute_sockets
         if seals and request.arguments[:1] != ("seal",):
             raise UsageError("the only command here is: seal")
         connected = prepare(request if seals else None)
         chosen = options.parse(request.arguments[1:] if seals else request.arguments)
         settings = job.settings(chosen.config, self._service.config_file, self._trusted_owners, self._service.register)
-        signal.alarm(settings.time_limit)
-        incoming = job.receive_message(progress.received(beginning, connection), settings)
+        signal.alarm(max(1, min(settings.time_limit, int(deadline - time.monotonic()))))
+        incoming = job.receive_message(progress.received(), settings)
         progress.message_id = job.message_id(incoming.message)
         delivery = job.encrypt_for_owner(incoming, chosen, request.environment, settings, self._engines)
         delivery = delivery._replace(output=progress.stored(delivery.output))
         output = delivery.output
         if seals:
-            output = lmtp.seal(delivery, connected, request.environment, lambda: lmtp.check_caller(connection.fileno()))
+
+            def check() -> None:
+                lmtp.check_caller(connection.fileno())
+                signal.alarm(0)  # from here on, Dovecot may store the message: there is no giving up
+
+            output = lmtp.seal(delivery, connected, request.environment, check, deadline)
         answer = bytearray()  # each piece that is sent wakes the client up
         for piece in output:
             if len(answer) + len(piece) > _PIECE:
                 connection.sendall(answer)
                 answer.clear()
             answer += piece
+        progress.sealed = answer == b"sealed"
         signal.alarm(0)  # what is done is done: a "no" behind the "yes" would make it a failure
         connection.settimeout(_LAST_WORD_SECONDS)
         connection.sendall(answer + scriptprotocol.SUCCESS)
+        connection.shutdown(socket.SHUT_WR)  # the supervisor has this connection too: closing it would end nothing
         milliseconds = (time.monotonic() - started) * 1000
         self._log("info", errors.printable(progress.summary(delivery, milliseconds)))
 
@@ -181,20 +222,36 @@ class _Worker:
 class _Progress:
     """What the log says of a request, as far as it is known."""
 
-    def __init__(self) -> None:
-        self.user = "nobody"
-        self.message_id = "without Message-ID"
+    def __init__(self, connection: socket.socket) -> None:
+        self.sealed = False
+        self.message_id = ""
+        self._user = "nobody"
+        self._connection = connection
+        self._came_with_head = b""
+        self._beginning = job.Beginning()
         self._octets_in = self._octets_out = 0
 
     @property
     def subject(self) -> str:
-        return f"message {self.message_id} for {self.user!r}: "
+        return f"message {self.message_id or self._beginning.message_id} for {self._user!r}: "
 
-    def received(self, beginning: bytes, connection: socket.socket) -> Iterator[bytes]:
-        """The message, in pieces."""
-        for piece in chain([beginning], iter(lambda: connection.recv(_PIECE), b"")):
+    def head_was_read(self, request: Request, beginning: bytes) -> None:
+        self._user = request.environment.get("USER", "nobody")
+        self._came_with_head = beginning
+
+    def received(self) -> Iterator[bytes]:
+        """The message, in pieces; what has been read of it does not come again."""
+        pieces = chain([self._came_with_head], iter(lambda: self._connection.recv(_PIECE), b""))
+        self._came_with_head = b""
+        for piece in self._beginning.passing(pieces):
             self._octets_in += len(piece)
             yield piece
+
+    def gone(self) -> CryptomailError:
+        """What to say where the client has gone."""
+        if self.sealed:
+            return UncertainError(f"{lmtp.GONE} before it was told that the message is stored: it may come again")
+        return DeliveryError(lmtp.GONE)
 
     def stored(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """The same pieces, counted."""
@@ -223,28 +280,26 @@ def _read_head(connection: socket.socket) -> tuple[Request, bytes]:
         raise UsageError(f"this is for Dovecot's script protocol: {error}") from error
 
 
-def _peer(connection: socket.socket) -> tuple[int, int]:
-    """The user and group that the client runs as."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, user, group = _CREDENTIALS.unpack(credentials)
-    return user, group
-
-
 def _check_peer(connection: socket.socket) -> None:
     """Raise UsageError unless this process may act for the client: it is root, or one and the same user."""
-    user, _ = _peer(connection)
+    user, _ = peer(connection)
     if os.geteuid() != 0 and user not in (0, os.geteuid()):
         raise UsageError(f"user {user} may not ask: this serves user {os.geteuid()}")
 
 
-def _refuse(connection: socket.socket) -> None:
-    """Say "no", after the rest of what the client has to send: it might not listen before."""
-    with suppress(OSError, TimedOutError), at_most(_LAST_WORD_SECONDS):
-        while connection.recv(_PIECE):
+def _read_out(pieces: Iterator[bytes], seconds: int) -> None:
+    """Take in the rest of what the client sends: it might not listen before."""
+    with suppress(OSError, TimedOutError), at_most(seconds):
+        for _ in pieces:
             pass
+
+
+def _end(connection: socket.socket, answer: bytes) -> None:
+    """Send this, as the last."""
     with suppress(OSError):
         connection.settimeout(_LAST_WORD_SECONDS)
-        connection.sendall(scriptprotocol.FAILURE)
+        connection.sendall(answer)
+        connection.shutdown(socket.SHUT_WR)
 
 
 def _check_own_mailbox(user: int, environment: Mapping[str, str], recipient_delimiter: str) -> None:

@@ -1,62 +1,43 @@
-"""Starts workers: one in the hands of Dovecot's master process, or several of our own that listen for themselves."""
+"""Starts the supervisor: in the hands of Dovecot's master process, or on sockets of our own, or of systemd."""
 
 import os
-import signal
 import socket
 import stat
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from sieve_filter import descriptors, errors, worker
+from sieve_filter import descriptors, lmtp, supervisor
 from sieve_filter.errors import UsageError
 from sieve_filter.master import Shell, master
 from sieve_filter.worker import Service
 
 # Where Dovecot and systemd pass listening sockets on: from 3, systemd's first; Dovecot's come behind seven of its own.
 _INHERITED = range(3, 64)
-_BACKLOG = 128
 
-_PAUSE_SECONDS = 0.1  # before a process is replaced: one that cannot live shall not keep the machine busy
-
-_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+_READY = 4  # workers, for messages that come at once
 
 
-def under_dovecot(config_file: str, lmtp_socket: str, execute_socket: str, register: str = "") -> int:
-    """What the `service` block in Dovecot's configuration starts. Returns an exit code."""
-    service = Service(config_file, lmtp_socket, frozenset({execute_socket}), register)
-    worker.serve(inherited(), service, master(os.environ))
+def under_dovecot(
+    config_file: str,
+    lmtp_socket: str,
+    execute_socket: str,
+    register: str = "",
+    answer_seconds: float = lmtp.ANSWER_SECONDS,
+) -> int:
+    """What the `service` block in Dovecot's configuration starts. Returns an exit code.
+
+    As root it starts a process for each message, and keeps none.
+    """
+    service = Service(config_file, lmtp_socket, frozenset({execute_socket}), register, answer_seconds)
+    supervisor.serve(inherited(), service, master(os.environ), _READY if os.geteuid() else 0)
     return os.EX_OK
 
 
 def alone(listeners: Sequence[socket.socket], service: Service, processes: int) -> int:
     """Serve with so many processes, until SIGTERM or SIGINT; one that dies is started anew. Returns an exit code."""
-    children: set[int] = set()
-    stopping = False
-    lifeline, ours = os.pipe()  # shows the children that this process has gone, however it went
-
-    def serve() -> None:
-        os.close(ours)
-        worker.serve(listeners, service, Shell(lifeline))
-
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they are waited for, so that none comes at a bad moment
-    while children or not stopping:
-        while len(children) < processes and not stopping:
-            children.add(_fork(serve))
-        if signal.sigwait(_SIGNALS) != signal.SIGCHLD:
-            stopping = True
-            for child in children:
-                os.kill(child, signal.SIGTERM)
-        for child in _ended(children):
-            children.discard(child)
-            if not stopping:
-                Shell().log("error", f"worker process {child} has ended; another takes its place")
-                time.sleep(_PAUSE_SECONDS)
+    descriptors.keep()
+    supervisor.serve(listeners, service, Shell(), processes)
     return os.EX_OK
-
-
-def _ended(children: Iterable[int]) -> list[int]:
-    return [child for child in children if os.waitpid(child, os.WNOHANG) != (0, 0)]
 
 
 def inherited() -> list[socket.socket]:
@@ -87,7 +68,7 @@ def listen(path: str) -> socket.socket:
         if _is_dead_socket(path):
             Path(path).unlink()
         listener.bind(path)
-        listener.listen(_BACKLOG)
+        listener.listen()
     except OSError as error:
         raise UsageError(f"cannot listen on {path}: {error.strerror or error}") from error
     finally:
@@ -110,16 +91,3 @@ def _is_dead_socket(path: str) -> bool:
         except OSError:
             return False
     return False
-
-
-def _fork(work: Callable[[], None]) -> int:
-    child = os.fork()
-    if child:
-        return child
-    try:
-        work()
-        os._exit(os.EX_OK)
-    except Exception as error:
-        Shell().log("error", str(errors.known(error)))
-    finally:
-        os._exit(os.EX_SOFTWARE)

@@ -37,6 +37,7 @@ ORDER = [
         "scriptprotocol",
         "master",
         "worker",
+        "supervisor",
         "workers",
         "extprogram",
         "decryption",

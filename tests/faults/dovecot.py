@@ -116,19 +116,19 @@ def changed(lab: Lab) -> Iterator[None]:
 def renew_workers(lab: Lab) -> None:
     """Have Dovecot start its workers anew; for that it starts LMTP anew too. Waits until the old ones have ended."""
     if mode(lab) != PROGRAM:
-        old = _processes(lab)
+        old = processes(lab, "lmtp", "worker")
         configuration = lab.inside(lab.directory / "dovecot.conf")
         subprocess.run(lab.command("/usr/bin/doveadm", "-c", configuration, "reload"), check=True)
-        _wait(lambda: not old & _processes(lab), STOP_SECONDS)
+        _wait(lambda: not old & processes(lab, "lmtp", "worker"), STOP_SECONDS)
 
 
-def _processes(lab: Lab) -> set[int]:
-    """Those of Dovecot's processes that deliver."""
+def processes(lab: Lab, *names: str) -> set[int]:
+    """Those of Dovecot's processes that have one of these names."""
     master = (lab.directory / "run" / "master.pid").read_text().strip()
     found = set()
     for child in Path(f"/proc/{master}/task/{master}/children").read_text().split():
         with suppress(OSError):  # it has ended
-            if Path(f"/proc/{child}/comm").read_text().strip() in ("lmtp", "worker"):
+            if Path(f"/proc/{child}/comm").read_text().strip() in names:
                 found.add(int(child))
     return found
 

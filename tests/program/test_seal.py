@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedRWPair
@@ -30,7 +31,7 @@ GOOD = {b"LHLO": b"250 fake", b"MAIL": b"250 ok", b"RCPT": b"250 ok", b"DATA": b
 class Fake:
     """An LMTP server for one connection: `said` has the commands, `taken` the message, `answers` its replies.
 
-    `ended` says whether the message came to its end.
+    `ended` says whether the message came to its end; the answer to that comes `delay` seconds later.
     """
 
     def __init__(self, directory: str, answers: dict[bytes, bytes]) -> None:
@@ -38,6 +39,7 @@ class Fake:
         self.said: list[bytes] = []
         self.taken = b""
         self.ended = False
+        self.delay = 0.0
         self._answers = answers
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
@@ -64,6 +66,7 @@ class Fake:
             while (line := stream.readline()) not in (b".\r\n", b""):
                 self.taken += line.removeprefix(b".")
             self.ended = line == b".\r\n"
+            time.sleep(self.delay)
             return self._answer(stream, b".")
         return bool(answer)
 
@@ -116,7 +119,6 @@ def test_message_is_delivered_encrypted_with_the_same_envelope(enrolled: Server,
         {"end": b"451 later"},
         {"end": b"552 5.2.2 quota exceeded"},
         {"end": b""},
-        {"end": b"250-never ends"},
         {"DATA": b""},
     ],
     ids=repr,
@@ -127,6 +129,48 @@ def test_anything_but_a_yes_is_a_failure(changed: dict[str, bytes], enrolled: Se
         code, stdout, stderr = seal(enrolled, server.path)
     assert (code, stdout) == (75, b"")
     assert stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("answer", [b"250-never ends", b""])
+def test_message_of_which_nobody_knows_whether_it_is_stored_is_not_said_to_be_lost(
+    answer: bytes, enrolled: Server
+) -> None:
+    code = "from sieve_filter import lmtp; lmtp.ANSWER_SECONDS = 3; import sys; from sieve_filter.cli import main; "
+    code += f"sys.exit(main({str(enrolled.config)!r}))"
+    environment = {"USER": ALICE, "HOME": str(enrolled.home)} | ENVELOPE
+    with fake(end=answer) as server:
+        command = [sys.executable, "-c", code, "seal", "--socket", server.path]
+        done = subprocess.run(command, input=MESSAGE, capture_output=True, env=environment, timeout=30)
+        assert server.ended
+    assert (done.returncode, done.stdout) == (75, b"")
+    assert b"did not say whether it has stored" in done.stderr
+    assert b"nothing was stored" not in done.stderr
+
+
+def test_behind_the_last_octet_there_is_only_waiting(enrolled: Server, alice: Owner) -> None:
+    """Its receiver has the message, and may store it after any limit of ours."""
+    enrolled.config.write_text("time_limit = 4\n")
+    with fake() as server:
+        server.delay = 6
+        assert seal(enrolled, server.path) == (0, b"sealed", b"")
+    assert decrypt(server.taken, alice) == MESSAGE
+
+
+def test_what_comes_too_late_to_be_read_is_read_out_all_the_same(enrolled: Server) -> None:
+    """Dovecot's lmtp panics where a program ends before it has taken the whole message, and its ID is in the log."""
+    enrolled.config.write_text("this is not TOML")
+    message = b"Message-ID: <early@example.com>\r\n" + MESSAGE + b"text\r\n" * 500_000
+    reader, writer = os.pipe()
+    code = f"import sys; from sieve_filter.cli import main; sys.exit(main({str(enrolled.config)!r}))"
+    environment = {"USER": ALICE, "HOME": str(enrolled.home)}
+    command = [sys.executable, "-c", code, "seal", "--socket", "/nonexistent"]
+    process = subprocess.Popen(command, stdin=reader, stderr=subprocess.PIPE, env=environment)
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        pipe.write(message)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 78
+    assert b"message <early@example.com> for" in stderr
 
 
 def test_missing_service_is_a_failure(enrolled: Server) -> None:

@@ -9,15 +9,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from lab.keys import Owner
+from tests.faults.table import LONG
 from tests.program.conftest import ALICE, Server
 from tests.program.test_filter import decrypt
 from tests.program.test_seal import MESSAGE, Fake, fake
+from tests.program.workers import children, until
 
 # Two system users that every Debian has; they stand for people.
 THIS, OTHER = "games", "news"
@@ -42,6 +45,7 @@ class Host(NamedTuple):
     home: Path
     lmtp: Fake
     log: Path
+    worker: "subprocess.Popen[bytes]"
 
     def ask(self, uid: int, path: Path, environment: dict[str, str], *arguments: str) -> bytes:
         """What a process of that user is answered."""
@@ -78,7 +82,7 @@ def host(alice: Owner) -> Iterator[Host]:
                 time.sleep(0.02)
             path.chmod(0o666)
         Path(lmtp.path).parent.chmod(0o700)
-        yield Host(*paths, home, lmtp, directory / "log")
+        yield Host(*paths, home, lmtp, directory / "log", worker)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0
     shutil.rmtree(directory)
@@ -122,3 +126,150 @@ def test_nobody_seals_for_another_mailbox(asker: str, environment: dict[str, str
     assert answer == b"-\n"
     assert not host.lmtp.said
     assert b"may not deliver" in host.log.read_bytes()
+
+
+# What a user can do to those who act for him, and to others' mail: docs/threat-model.md.
+
+# Has 300 connections open, of which some say nothing, some are slow and some hang in the middle of a message; and does
+# to each process of its own user that acts for it what its second argument names.
+_ATTACK = """
+import os, signal, socket, sys, time
+path, what, head = sys.argv[1], sys.argv[2], sys.argv[3].encode()
+number = getattr(signal, what)
+held = []
+while True:
+    while len(held) < 300:
+        one = socket.socket(socket.AF_UNIX)
+        one.setblocking(False)
+        try:
+            one.connect(path)
+            one.send([b"", head[:20], head, head + b"Subject: x\\r\\n"][len(held) % 4])
+        except OSError:
+            break
+        held.append(one)
+    for one in list(held):
+        try:
+            if one.recv(1000) == b"":
+                held.remove(one)
+        except BlockingIOError:
+            pass
+        except OSError:
+            held.remove(one)
+    for process in os.listdir("/proc"):
+        try:
+            if process.isdigit() and int(process) != os.getpid() and os.stat(f"/proc/{process}").st_uid == os.getuid():
+                os.kill(int(process), number)
+        except OSError:
+            pass
+    time.sleep(0.05)
+"""
+
+
+def request_of(user: str, home: Path) -> str:
+    return f"VERSION\tscript\t4\t0\nenv_USER={user}\nenv_HOME={home}\n-\n\n"
+
+
+@contextmanager
+def attack(host: Host, what: str) -> Iterator[None]:
+    command = ["/usr/bin/python3", "-I", "-c", _ATTACK, str(host.filter), what, request_of(THIS, host.home)]
+    attacker = subprocess.Popen(command, user=uid(THIS), group=uid(THIS), extra_groups=[])
+    try:
+        yield
+    finally:
+        attacker.kill()
+        attacker.wait()
+        for process in children(host.worker.pid):  # what he left stopped would end in its own time
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("what", ["SIGSTOP", "SIGKILL"])
+def test_a_user_who_stops_kills_and_holds_whatever_he_can_does_not_hold_up_others(what: str, host: Host) -> None:
+    seconds = 300 if LONG in os.environ else 10
+    home = host.home.with_name(OTHER)
+    home.mkdir()
+    os.chown(home, uid(OTHER), -1)
+    answers, slowest = [], 0.0
+    end = time.monotonic() + seconds
+    with attack(host, what):
+        time.sleep(1)
+        while time.monotonic() < end:
+            started = time.monotonic()
+            answers.append(host.ask(uid(OTHER), host.filter, {"USER": OTHER, "HOME": str(home)}))
+            slowest = max(slowest, time.monotonic() - started)
+            assert len(children(host.worker.pid)) <= 8
+            assert len(list(Path(f"/proc/{host.worker.pid}/fd").iterdir())) < 200
+    assert [answer for answer in answers if answer != MESSAGE + b"+\n"] == []
+    assert slowest < 5
+
+
+@pytest.fixture
+def acting(host: Host) -> Iterator[int]:
+    """A process that acts for THIS, and waits for the rest of the message."""
+    client = f"import socket, sys, time; c = socket.socket(socket.AF_UNIX); c.connect({str(host.filter)!r})"
+    client += f"; c.send({request_of(THIS, host.home).encode() + b'Subject: x'!r}); time.sleep(60)"
+    command = ["/usr/bin/python3", "-I", "-c", client]
+    asking = subprocess.Popen(command, user=uid(THIS), group=uid(THIS), extra_groups=[])
+
+    def found() -> list[int]:
+        return [one for one in children(host.worker.pid) if Path(f"/proc/{one}").stat().st_uid in (0, uid(THIS))]
+
+    until(lambda: [one for one in found() if f"Uid:\t{uid(THIS)}\t" in Path(f"/proc/{one}/status").read_text()])
+    time.sleep(0.3)
+    [process] = [one for one in found() if f"Uid:\t{uid(THIS)}\t" in Path(f"/proc/{one}/status").read_text()]
+    yield process
+    asking.kill()
+    asking.wait()
+
+
+def test_process_that_acts_for_a_user_has_the_connection_and_nothing_else(acting: int) -> None:
+    links = {int(path.name): str(path.readlink()) for path in Path(f"/proc/{acting}/fd").iterdir()}
+    assert len([name for number, name in links.items() if number > 2]) == 1
+    assert next(name for number, name in links.items() if number > 2).startswith("socket:")
+
+
+# Each says "refused" where the kernel refuses it.
+_TRACE = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+process, what = int(sys.argv[1]), sys.argv[2]
+if what == "ptrace":
+    done = libc.ptrace(16, process, None, None)  # PTRACE_ATTACH
+elif what == "pidfd_getfd":
+    done = libc.syscall(438, os.pidfd_open(process), 2, 0)
+else:
+    try:
+        open(f"/proc/{process}/{what}", "rb").read(1)
+        done = 0
+    except OSError:
+        done = -1
+print("refused" if done < 0 else "done")
+"""
+
+
+@pytest.mark.parametrize("what", ["ptrace", "pidfd_getfd", "mem", "environ", "maps"])
+def test_user_cannot_look_into_the_process_that_acts_for_him(what: str, acting: int) -> None:
+    command = ["/usr/bin/python3", "-I", "-c", _TRACE, str(acting), what]
+    done = subprocess.run(command, user=uid(THIS), group=uid(THIS), extra_groups=[], stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"refused\n"
+
+
+def test_user_who_kills_the_process_that_acts_for_him_is_refused(acting: int, host: Host) -> None:
+    os.kill(acting, signal.SIGKILL)
+    until(lambda: b"has ended (SIGKILL): its message is refused" in host.log.read_bytes())
+
+
+def test_connections_of_one_user_beyond_a_limit_are_refused_at_once(host: Host) -> None:
+    client = f"""
+import socket
+held = []
+for _ in range(200):
+    one = socket.socket(socket.AF_UNIX)
+    one.connect({str(host.filter)!r})
+    one.settimeout(3)
+    held.append(one)
+print(held[-1].recv(10))
+"""
+    command = ["/usr/bin/python3", "-I", "-c", client]
+    done = subprocess.run(command, user=uid(THIS), group=uid(THIS), extra_groups=[], stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"b'-\\n'\n"

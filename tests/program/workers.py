@@ -38,7 +38,7 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
 class Worker:
     """The running program: `filter_path` and `execute_path` are its sockets, `lmtp_path` is where it delivers."""
 
-    def __init__(self, server: Server, directory: Path, *options: str, processes: int = 2) -> None:
+    def __init__(self, server: Server, directory: Path, *options: str, processes: int = 2, fetched: str = "") -> None:
         self.server = server
         self.filter_path = str(directory / "filter")
         self.execute_path = str(directory / "execute")
@@ -46,7 +46,8 @@ class Worker:
         self._log = directory / "log"
         listen = ["--listen", self.filter_path, "--listen-execute", self.execute_path, "--socket", self.lmtp_path]
         with self._log.open("wb") as log:
-            self.process = start(server, *listen, "--processes", str(processes), *options, stderr=log.fileno())
+            options = (*listen, "--processes", str(processes), *options)
+            self.process = start(server, *options, stderr=log.fileno(), fetched=fetched)
         until(lambda: _answers(self.filter_path) and _answers(self.execute_path))
         until(lambda: len(self.children) == processes)
 
@@ -84,9 +85,9 @@ def start(server: Server, *options: str, stderr: int, fetched: str = "", **other
 
 
 @contextmanager
-def running(server: Server, directory: Path, *options: str, processes: int = 2) -> Iterator[Worker]:
+def running(server: Server, directory: Path, *options: str, processes: int = 2, fetched: str = "") -> Iterator[Worker]:
     """A worker, until the block ends; it then stops when it is told to, and says that all is well."""
-    worker = Worker(server, directory, *options, processes=processes)
+    worker = Worker(server, directory, *options, processes=processes, fetched=fetched)
     try:
         yield worker
     finally:

@@ -1,0 +1,94 @@
+"""Workers and their supervisor are killed while messages come: everybody has an answer, and lmtp does not panic."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from lab import client
+from lab.client import Lab
+from tests.e2e.conftest import NewPerson, Person, assert_nowhere_in_clear, message
+from tests.faults import dovecot
+
+MESSAGES, CONNECTIONS, KILLS = 120, 4, 49
+ANSWER_SECONDS = 10
+
+
+def children(process: int) -> list[int]:
+    with suppress(OSError):
+        return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return []
+
+
+def kill_one(lab: Lab, dice: random.Random, number: int) -> bool:
+    """Kill a worker, and each seventh time the supervisor. Out: whether there was one."""
+    for supervisor in dovecot.processes(lab, "worker"):
+        victims = [supervisor] if number % 7 == 6 else children(supervisor)
+        if victims:
+            with suppress(ProcessLookupError):
+                os.kill(dice.choice(victims), signal.SIGKILL)
+                return True
+    return False
+
+
+@pytest.mark.parametrize("size", [1_000, 1_000_000], ids=["small", "large"])
+def test_each_recipient_has_an_answer_whatever_is_killed(
+    size: int, lab_sealed: Lab, new_person: NewPerson, canary: str
+) -> None:
+    people = [new_person(lab_sealed) for _ in range(2)]
+    for person in people:
+        person.set_up_key()
+    before = lab_sealed.log.read_text()
+    answers: dict[tuple[int, str], int] = {}
+    slowest = 0.0
+    done = threading.Event()
+
+    def send(number: int) -> None:
+        nonlocal slowest
+        started = time.monotonic()
+        sent = message(f"{canary}{number:04}x", f"Message-ID: <{number}@example.com>") + b"0123456789\r\n" * (
+            size // 12
+        )
+        replies = client.lmtp(lab_sealed, sent, [person.address for person in people])
+        for person, reply in zip(people, replies, strict=True):
+            answers[number, person.user] = reply.code
+        slowest = max(slowest, time.monotonic() - started)
+
+    def kill() -> None:
+        dice = random.Random(0)  # noqa: S311  # the same victims each time
+        killed = 0
+        while killed < KILLS and not done.wait(dice.uniform(0.02, 0.3)):
+            killed += kill_one(lab_sealed, dice, killed)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        list(pool.map(send, range(MESSAGES)))
+    done.set()
+    killer.join()
+    time.sleep(2)  # an inner delivery that goes on without its outer one is done by now
+    said = lab_sealed.log.read_text().removeprefix(before)
+    assert "Panic" not in said
+    assert set(answers.values()) <= {250, 451}
+    assert slowest < ANSWER_SECONDS
+    assert_nowhere_in_clear(lab_sealed, canary)
+    extra = 0
+    for person in people:
+        copies = Counter(number_in(person, stored, canary) for stored in person.received())
+        for number in range(MESSAGES):
+            accepted = answers[number, person.user] == 250
+            assert copies[number] >= accepted, "a message was lost"
+            extra += copies[number] - accepted
+    assert extra <= KILLS
+    assert sum(code == 250 for code in answers.values()) > MESSAGES
+
+
+def number_in(person: Person, stored: bytes, canary: str) -> int:
+    return int(person.read(stored).partition(canary.encode())[2][:4])
