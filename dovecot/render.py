@@ -30,18 +30,19 @@ def plugin_settings(configuration: Path, *scope: str) -> dict[str, str]:
     return dict(re.findall(r"^  (\S+) = (.*)$", listing, re.MULTILINE))
 
 
-def inbox_prefix(configuration: Path) -> str:
-    """The prefix of the namespace that has the inbox in it, which is empty mostly."""
+def inbox_namespace(configuration: Path) -> tuple[str, str]:
+    """The name of the namespace that has the inbox in it, and its prefix; each may be empty."""
     if not configuration.exists():
-        return ""
+        return "", ""
     listing = subprocess.run(
         ["doveconf", "-c", configuration, "namespace"], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
     for namespace in re.split(r"^namespace ", listing, flags=re.MULTILINE):
         if re.search(r"^  inbox = yes$", namespace, re.MULTILINE):
+            name = re.match(r"([^\s{]+) \{", namespace)
             prefix = re.search(r"^  prefix = (.+)$", namespace, re.MULTILINE)
-            return prefix[1] if prefix else ""
-    return ""
+            return name[1] if name else "", prefix[1] if prefix else ""
+    return "", ""
 
 
 def with_plugin(plugins: str, name: str) -> str:
@@ -139,15 +140,18 @@ def main() -> None:
         "SERVICE_USER": arguments.mail_user or "root",
         "WORKER_SOCKET_MODE": "0600" if arguments.mail_user else "0666",
     }
+    configuration = Path(arguments.configuration)
+    values["NAMESPACE"], prefix = inbox_namespace(configuration)
     if arguments.version == "2.3":
-        configuration = Path(arguments.configuration)
         everywhere, imap = plugin_settings(configuration), plugin_settings(configuration, "-f", "protocol=imap")
         values |= values_23(everywhere, imap, arguments.scripts, script, arguments.guard)
-        values["PREFIX"] = inbox_prefix(configuration)  # 2.4 adds it by itself
+        values["PREFIX"] = prefix  # 2.4 adds it by itself
     directory = SNIPPETS / arguments.version
     template = (directory / "99-cryptomail.conf").read_text()
     names = ["sealing.conf", "worker.conf"] if sealing else ["worker.conf"]
-    names += ["enrolment.conf"] if arguments.key_folder else []
+    if arguments.key_folder:
+        # Without a name, it cannot be added to: a second one with the same prefix is an error.
+        names += ["enrolment.conf", "folder.conf"] if values["NAMESPACE"] else ["enrolment.conf"]
     template += "".join((directory / name).read_text() for name in names)
     sys.stdout.write(re.sub(r"@(\w+)@", lambda match: values[match[1]], template))
 

@@ -232,6 +232,8 @@ def _done(wishes: keymail.KeyMail, whose: Owner, desk: Desk) -> Words:
             return notice.refused([f"you have no key with the fingerprint {wishes.remove}"], before.used)
         remove(wishes.remove, whose, desk)
         return notice.removed(wishes.remove, standing(whose, desk.settings).used)
+    if not certificates and wishes.encrypted:
+        return notice.encrypted(before.used, desk.post.folder)
     if not certificates:
         return notice.no_key(stranger, before.used, desk.post.folder)
     if len(certificates) > limits.KEY_MAIL_KEYS:
@@ -247,7 +249,7 @@ def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing
     refused = [_reason(one, before, asked.keyring) for one in outcomes if one.status == REFUSED]
     gone = [one.fingerprint for one in outcomes if one.status == REVOKED]
     if refused and not gone:
-        return notice.refused(refused, before.used)
+        return notice.refused(refused, before.used, any(" expired on " in one for one in refused))
     _keep(whose, before, desk)
     after, posted = tell(whose, before, outcomes, desk)
     changed = any(one.status in (IMPORTED, RENEWED) for one in outcomes)

@@ -7,6 +7,8 @@ Nothing here decides whether a key may be used.
 import binascii
 import re
 from collections.abc import Iterator
+from email.errors import HeaderParseError
+from email.header import decode_header
 from html import unescape
 from typing import NamedTuple
 
@@ -23,6 +25,9 @@ _HTML = b"text/html"
 # RFC 9580 section 6.2. A line of its own: a quoted or described key is none.
 _BEGIN = re.compile(rb"^-----BEGIN PGP PUBLIC KEY BLOCK-----[ \t]*\r?$", re.MULTILINE)
 _END = re.compile(rb"^-----END PGP PUBLIC KEY BLOCK-----[ \t]*\r?$", re.MULTILINE)
+# RFC 3156 section 4, and inline; a mail program that has only a certificate uses S/MIME (RFC 8551 section 3.2).
+_ENCRYPTED = (b"application/pgp-encrypted", b"application/pkcs7-mime", b"application/x-pkcs7-mime")
+_BEGIN_ENCRYPTED = re.compile(rb"^-----BEGIN PGP MESSAGE-----[ \t]*\r?$", re.MULTILINE)
 # The first octet of a binary key (RFC 9580 section 4.2): packet type 5 or 6, in the old format or the new one.
 _BINARY = frozenset(bytes([octet]) for octet in (*range(0x94, 0x9C), 0xC5, 0xC6))
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # what PowerShell makes of `gpg --armor --export > file`
@@ -31,8 +36,12 @@ _LINE_BREAKS = re.compile(rb"<(?:br|/?p|/?div|/?pre)(?![a-z])[^<>]*+>", re.IGNOR
 _MARKS = re.compile(rb"<[^<>]*+>")
 _SPACES = re.compile(rb"[ \t\xa0]*+\n[ \t\xa0]*+")
 
-_COMMAND = re.compile(rb"remove(?:[ \t]+(.*))?", re.IGNORECASE | re.DOTALL)
-_FINGERPRINT = re.compile(rb"(?:0X)?([0-9A-F]{40}|[0-9A-F]{64})")
+# What mail programs put before the Subject of an answer is a short word in any language: Re:, AW:, Rép :, Fwd:, RV[2]:
+_COMMAND = re.compile(r"(?:[^\s:]{1,8}\s{0,2}[:\uff1a]\s*)*remove(?:\s+(.*))?", re.IGNORECASE | re.DOTALL)
+_FINGERPRINT = re.compile(r"(?:0X)?([0-9A-F]{40}|[0-9A-F]{64})")
+_BETWEEN_DIGITS = re.compile(r"[\s:.-]+")
+_AS_IS = "raw-unicode-escape"  # how decode_header gives back what was not encoded
+_SUBJECT_OCTETS = 1_000  # more than a fingerprint needs in any encoding
 _ADDRESS = re.compile(r"[^\s<>@\"]+@[^\s<>@\"]+")
 
 
@@ -49,6 +58,7 @@ class KeyMail(NamedTuple):
     Where `secret` is true there is a secret key in it, and nothing else is told. `certificates` are those attached or
     in the text, each once; `autocrypt` is that of the header section, looked at only where there are no others;
     `remove` the fingerprint in its Subject, upper case, or empty; `problems` says in words what could not be read.
+    `encrypted` says that some of it is encrypted: a key may be in there.
     """
 
     secret: bool = False
@@ -56,6 +66,7 @@ class KeyMail(NamedTuple):
     autocrypt: Autocrypt | None = None
     remove: str = ""
     problems: tuple[str, ...] = ()
+    encrypted: bool = False
 
 
 def read(raw: bytes) -> KeyMail:
@@ -87,7 +98,8 @@ def read(raw: bytes) -> KeyMail:
     if len(headers) == 1 and not found and not problems and not remove:  # of several, Autocrypt says, none counts
         address, reading = headers[0]
         autocrypt = Autocrypt(address, reading.certificates)
-    return KeyMail(False, tuple(dict.fromkeys(found)), autocrypt, remove, tuple(dict.fromkeys(problems)))
+    encrypted = any(kind in _ENCRYPTED or _BEGIN_ENCRYPTED.search(data) for kind, data in leaves)
+    return KeyMail(False, tuple(dict.fromkeys(found)), autocrypt, remove, tuple(dict.fromkeys(problems)), encrypted)
 
 
 def _leaves(root: Message) -> Iterator[tuple[bytes, bytes]]:
@@ -153,13 +165,26 @@ def _shown(html: bytes) -> bytes:
 def _command(message: Message) -> tuple[str, str]:
     """The fingerprint that the Subject says is to be removed; else what is wrong with it, if it says so at all."""
     subjects = message.named(b"subject")
-    command = _COMMAND.fullmatch(subjects[0].value) if subjects else None
+    command = _COMMAND.fullmatch(_words(subjects[0].value)) if subjects else None
     if command is None:
         return "", ""
-    fingerprint = _FINGERPRINT.fullmatch(b"".join((command[1] or b"").split()).upper())
+    fingerprint = _FINGERPRINT.fullmatch(_BETWEEN_DIGITS.sub("", command[1] or "").upper())
     if fingerprint is None:
         return "", "behind “remove”, the Subject must name a key's full fingerprint: 40 or 64 hexadecimal digits"
-    return fingerprint[1].decode("ascii"), ""
+    return fingerprint[1], ""
+
+
+def _words(value: bytes) -> str:
+    """A field's text, its encoded words (RFC 2047) decoded; empty where they cannot be, or there is too much of it."""
+    if len(value) > _SUBJECT_OCTETS:
+        return ""
+    try:
+        pieces = decode_header(value.decode("utf-8", "replace"))
+        return "".join(
+            one if isinstance(one, str) else one.decode(charset or _AS_IS) for one, charset in pieces
+        ).strip()
+    except (ValueError, LookupError, HeaderParseError):
+        return ""
 
 
 def _autocrypt(value: bytes) -> tuple[str, Reading] | None:

@@ -17,6 +17,14 @@ _USER_ID_LENGTH = 200
 _EOL = b"\r\n"
 
 
+# The words are Thunderbird's own, versions 78 to 140.
+_HOW_TO_RENEW = (
+    "In Thunderbird, open Account Settings, End-To-End Encryption, “OpenPGP Key Manager”, then the key's “Key "
+    "Properties”, and choose “Change Expiration Date”. On a command line: gpg --quick-set-expire FINGERPRINT 2y, and "
+    "the same once more with '*' behind it, for the subkeys."
+)
+
+
 class Stamp(NamedTuple):
     """What makes a message one of its own: the time, in seconds since 1970, and a random word."""
 
@@ -102,11 +110,20 @@ def unchanged(keys: Sequence[KeyFacts], folder: str) -> Words:
     )
 
 
-def refused(reasons: Sequence[str], current: Current) -> Words:
-    """The answer where nothing was set up."""
+def refused(reasons: Sequence[str], current: Current, expired: bool = False) -> Words:
+    """The answer where nothing was set up; `expired`: because a key has expired, which its owner can change."""
     return Words(
         "Your OpenPGP keys were NOT changed",
-        ("What you asked for was not done:", *(f"  - {_safe(reason)}" for reason in reasons), *_still(current)),
+        (
+            "What you asked for was not done:",
+            *(f"  - {_safe(reason)}" for reason in reasons),
+            *(
+                (f"An expired key can be renewed: {_HOW_TO_RENEW} Then save the new public key here.",)
+                if expired
+                else ()
+            ),
+            *_still(current),
+        ),
     )
 
 
@@ -165,6 +182,21 @@ def no_key(address: str, current: Current, folder: str) -> Words:
             why,
             f"To have your mail encrypted, save a message with your public key attached in the folder {folder}. To "
             "have a key taken away, save one there with the Subject: remove FINGERPRINT",
+            *_still(current),
+        ),
+    )
+
+
+def encrypted(current: Current, folder: str) -> Words:
+    """The answer to a message that is encrypted, so that nobody here can tell whether there is a key in it."""
+    return Words(
+        "Your message is encrypted, so no OpenPGP key was found",
+        (
+            "The message that you saved here is encrypted: the server cannot look for a key in it. It is attached, "
+            "unchanged. Mail programs encrypt drafts by themselves once they have a key.",
+            f"Save it in the folder {folder} once more, not encrypted. In Thunderbird: while you write it, choose “Do "
+            "Not Encrypt” under OpenPGP; or turn off “Store draft messages in encrypted format” in Account Settings, "
+            "End-To-End Encryption.",
             *_still(current),
         ),
     )
@@ -239,9 +271,7 @@ def expiring(key: KeyFacts, days: int, folder: str) -> Words:
         (
             f"Mail for you is encrypted to this key, which {when}:",
             _described(key),
-            "Renew it in your mail program (in Thunderbird: Account Settings, End-To-End Encryption, “Change "
-            "expiration date”; on a command line: gpg --quick-set-expire FINGERPRINT 2y, and the same once more with "
-            "'*' behind it, for the subkeys).",
+            f"Renew it: {_HOW_TO_RENEW}",
             (f"Then save a message with the new public key attached in the folder {folder}, or " if folder else "Then ")
             + "give the new public key to your mail administrator. It takes the old one's place by itself.",
         ),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sieve_filter import certificate, limits
 from sieve_filter.keymail import KeyMail, read
-from tests.samples import multipart, packet, part
+from tests.samples import ARMORED, multipart, packet, part, pgp_mime
 from tests.test_certificate import ALICE, FINGERPRINT, KEY, MINE, NAME, SECRET_KEY, armored
 
 BOB = packet(6, KEY[:-1] + b"o") + packet(13, b"bob@example.org")
@@ -138,7 +138,46 @@ def test_the_subject_says_which_key_to_remove(subject: str) -> None:
         assert read(raw) == KeyMail(remove=fingerprint.replace(" ", "").upper())
 
 
-@pytest.mark.parametrize("subject", ["remove", "remove all", "remove " + "A" * 16, "remove " + "A" * 39 + "G"])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "Re: ",
+        "RE:",
+        "AW: ",
+        "Fwd: Re: ",
+        "RV: ",
+        "re[2]: ",
+        "Rép : ",
+        "=?utf-8?Q?R=C3=A9p?= : ",
+        "=?utf-8?B?w4TCoDog?=",
+    ],
+)
+def test_what_mail_programs_put_before_a_subject_does_not_matter(prefix: str) -> None:
+    spaced = "c3d4 " * 10
+    for fingerprint in (spaced, spaced.replace(" ", "\u00a0"), spaced.replace(" ", ":").rstrip(":"), "C3D4" * 10):
+        assert read(f"Subject: {prefix}Remove {fingerprint}\r\n\r\n".encode()) == KeyMail(remove="C3D4" * 10)
+
+
+def test_a_long_subject_is_no_command() -> None:
+    assert read(b"Subject: " + b"a:" * 100_000 + b"remove " + b"A" * 40 + b"\n\n") == KeyMail()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pgp_mime(),
+        part(b"text/plain", ARMORED),
+        multipart(b"multipart/mixed", TEXT, part(b"application/octet-stream", ARMORED)),
+        base64_part(b"application/pkcs7-mime; smime-type=enveloped-data", b"0\x80"),
+    ],
+)
+def test_an_encrypted_message_is_told_from_one_without_a_key(raw: bytes) -> None:
+    assert read(raw) == KeyMail(encrypted=True)
+
+
+@pytest.mark.parametrize(
+    "subject", ["remove", "Re: remove", "remove all", "remove " + "A" * 16, "remove " + "A" * 39 + "G"]
+)
 def test_a_key_to_remove_must_be_named_whole(subject: str) -> None:
     found = read(f"Subject: {subject}\r\n\r\n".encode())
     assert (found.remove, "full fingerprint" in found.problems[0]) == ("", True)

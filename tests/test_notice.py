@@ -69,3 +69,16 @@ def test_only_an_answer_counts_as_one() -> None:
     answer = notice.message("alice", words, STAMP, None, notice.CONFIRMATION)
     assert notice.is_confirmation(split(answer))
     assert not notice.is_confirmation(split(notice.message("alice", words, STAMP)))
+
+
+def test_a_message_that_is_encrypted_gets_told_so_and_how_to_save_it_otherwise() -> None:
+    said = text(notice.encrypted([], "OpenPGP"))
+    assert "The message that you saved here is encrypted" in said
+    assert "“Do Not Encrypt”" in said
+
+
+def test_the_owner_of_an_expired_key_is_told_how_to_renew_it() -> None:
+    renewal = "“Key Properties”, and choose “Change Expiration Date”"
+    assert renewal in text(notice.refused(["it expired on 2021-01-01"], [], expired=True))
+    assert renewal in text(notice.expiring(KEY, 7, "OpenPGP"))
+    assert renewal not in text(notice.refused(["it was revoked"], []))

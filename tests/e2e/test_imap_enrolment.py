@@ -2,6 +2,7 @@
 
 import base64
 import imaplib
+import json
 import os
 import pwd
 import re
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from pathlib import Path
 
 import pytest
 
@@ -211,6 +213,33 @@ def test_an_autocrypt_header_of_somebody_else_is_not_taken(lab_sealed: Lab, new_
     assert not keyring(person)
 
 
+def test_an_owner_finds_the_folder_in_the_mail_program(lab_sealed: Lab, new_person: NewPerson) -> None:
+    # The lab has no configuration yet when this is installed into it, so this part of the snippet is not there.
+    version = json.loads((lab_sealed.directory / "lab.json").read_text())["dovecot"][:3]
+    text = Path(f"dovecot/conf.d/{version}/folder.conf").read_text()
+    snippet = lab_sealed.directory / "etc/dovecot/conf.d/99-folder.conf"
+    snippet.write_text(text.replace("@NAMESPACE@", "inbox").replace("@KEY_FOLDER@", FOLDER))
+    reload = ["doveadm", "-c", lab_sealed.inside(lab_sealed.directory / "dovecot.conf"), "reload"]
+    subprocess.run(lab_sealed.command(*reload), check=True)
+    try:
+        with session(new_person(lab_sealed)) as connection:
+            assert [line for line in connection.lsub()[1] if isinstance(line, bytes) and line.endswith(b" OpenPGP")]
+            assert connection.select(FOLDER)[0] == "OK"
+            assert connection.select("Junk")[0] == "OK"
+    finally:
+        snippet.unlink()
+        subprocess.run(lab_sealed.command(*reload), check=True)
+
+
+def test_an_encrypted_draft_is_answered_with_how_to_save_it_otherwise(lab_sealed: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab_sealed)
+    person.set_up_key()
+    save(person, person.ciphertext(armored(person)))
+    [answer] = answers(person)
+    assert answer["Subject"] == "Your message is encrypted, so no OpenPGP key was found"
+    assert "Store draft messages in encrypted format" in text(answer)
+
+
 def test_an_expired_key_is_refused_in_plain_words(lab_sealed: Lab, new_person: NewPerson) -> None:
     person = new_person(lab_sealed)
     person.gpg.make_key(person.address, made_at="20200101T000000", expires="20210101T000000")
@@ -218,6 +247,7 @@ def test_an_expired_key_is_refused_in_plain_words(lab_sealed: Lab, new_person: N
     [answer] = answers(person)
     assert answer["Subject"] == "Your OpenPGP keys were NOT changed"
     assert "it expired on 2021-01-0" in text(answer)
+    assert "“Change Expiration Date”" in text(answer)
 
 
 def test_what_holds_no_key_is_kept_byte_for_byte_in_the_answer(lab_sealed: Lab, new_person: NewPerson) -> None:
@@ -268,7 +298,7 @@ def test_a_key_is_removed_by_subject_and_its_owner_told_with_it(
 ) -> None:
     person = new_person(lab_sealed)
     fingerprint = person.set_up_key()
-    save(person, with_text(b"", f"Remove {words(fingerprint).lower()}"))
+    save(person, with_text(b"", f"Re: Remove {words(fingerprint).lower()}"))
     [answer] = answers(person)
     assert answer["Subject"] == "Your OpenPGP key was removed"
     assert "Mail for you is not encrypted now." in text(answer)

@@ -264,3 +264,13 @@ def test_an_ordinary_user_can_start_a_lab_deliver_to_it_and_stop_it(
     finally:
         subprocess.run(["make", "lab-stop", f"LAB={directory}"], check=True, stdout=subprocess.DEVNULL, **identity)  # type: ignore[call-overload]
     assert not (directory / "run/master.pid").exists()
+
+
+@pytest.mark.parametrize("name", ["inbox", "mine", ""])
+def test_the_folder_for_keys_is_made_and_subscribed_in_a_namespace_that_has_a_name(tmp_path: Path, name: str) -> None:
+    rendered(tmp_path, f"namespace {name} {{\n  inbox = yes\n  prefix = INBOX/\n  separator = /\n}}\n")
+    command = ["doveconf", "-c", str(tmp_path / "dovecot.conf"), "-n", "namespace"]
+    listing = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert ("mailbox OpenPGP {\n    auto = subscribe\n" in listing) == bool(name)
+    assert listing.count("inbox = yes") == 1
+    assert listing.count("prefix = INBOX/") == 1
