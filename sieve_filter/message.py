@@ -75,8 +75,8 @@ class Message(NamedTuple):
 
     @property
     def agreed(self) -> bool:
-        """Whether all readers see the same header section."""
-        return self.agreed_end == self.header_end
+        """Whether all readers see the same header section; to Python's email package CR CR LF are two line ends."""
+        return self.agreed_end == self.header_end and self.raw.find(b"\r\r\n", 0, self.header_end) < 0
 
     @property
     def settled(self) -> bool:

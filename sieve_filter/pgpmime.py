@@ -154,8 +154,8 @@ def _inside(message: Message, outer: bytes, hides_subject: bool) -> bytes:
     # RFC 2045 section 5.2: without a (sound) Content-Type a message is plain text.
     added = outer if typed else outer + b"Content-Type: text/plain" + parameters + message.eol
 
-    # Each bare CR becomes a line end that all mail clients know. Of insertions at one offset this must be the first.
-    insertions = [(end.end(), b"\n") for end in LINE_END.finditer(raw, 0, message.body_start) if end[0] == b"\r"]
+    # Of insertions at one offset these must be the first.
+    insertions = list(_sound_line_ends_inside(message))
     insertions.append((0, added))
     # HP-Outer inside is our word on what stood outside: the sender's own must not pass for it.
     insertions += [(field.start, b"Original-") for field in message.named(b"hp-outer")]
@@ -170,6 +170,15 @@ def _inside(message: Message, outer: bytes, hides_subject: bool) -> bytes:
         insertions.append((message.body_start, message.eol * 2 if unended else message.eol))
     manifest, inside = _insert(raw, sorted(insertions, key=lambda insertion: insertion[0]))
     return manifest + message.eol + inside
+
+
+def _sound_line_ends_inside(message: Message) -> Iterator[tuple[int, bytes]]:
+    """What makes a bare CR, and CR CR LF (with a folded empty line), line ends that all mail clients know."""
+    for end in LINE_END.finditer(message.raw, 0, message.body_start):
+        if end[0] == b"\r":
+            yield end.end(), b"\n"
+        elif end[0] == b"\r\r\n":
+            yield end.start() + 1, b"\n " if end.start() < message.header_end else b"\n"
 
 
 def _with_parameters(field: Field, parameters: bytes, eol: bytes) -> bytes:

@@ -109,6 +109,15 @@ def test_inside_all_mail_clients_see_every_field(line: bytes, outside: bytes) ->
     assert (inside.get_content_type(), inside.get_param("hp")) == ("text/html", "cipher")
 
 
+@pytest.mark.parametrize("end", [b"\r", b"\r\r\n", b"\r\n", b"\n"], ids=repr)
+def test_inside_all_mail_clients_know_the_line_ends(end: bytes) -> None:
+    raw = end.join([b"Received: x", b"Content-Type: text/html", b"To: c", b"", b"body"])
+    inside = email.message_from_bytes(protect(raw).inside)
+    assert not inside.defects
+    assert (inside["to"].strip(), inside.get_content_type()) == ("c", "text/html")
+    assert str(inside.get_payload()).strip() == "body"
+
+
 def test_nobody_can_forge_hp_outer_with_a_space() -> None:
     inside = split(protect(b"HP-Outer : Subject: forged\r\nTo: c\r\n\r\nb").inside)
     assert [field.value for field in inside.named(b"hp-outer")] == [b"To: c"]

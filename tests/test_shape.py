@@ -132,6 +132,10 @@ def test_a_header_section_that_some_clients_show_as_text_is_not_encrypted(line: 
     assert verdict.kind is Kind.CLAIMS_ENCRYPTED
 
 
+def test_a_line_end_that_python_takes_for_an_empty_line_is_not_encrypted() -> None:
+    assert shape(b"Received: by us\r\r\nX-Note: meet me at noon\r\n" + pgp_mime()).kind is Kind.CLAIMS_ENCRYPTED
+
+
 @pytest.mark.parametrize(
     "empty", [[], [part(b"text/plain", b"")], [part(b"text/html", b" \r\n\n")], [part(b"text/plain", b"DQo=", BASE64)]]
 )
