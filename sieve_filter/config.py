@@ -33,6 +33,7 @@ class Settings(NamedTuple):
     unusable_key: str = REFUSE
     expired_key: str = ENCRYPT_ANYWAY
     too_large: str = REFUSE
+    not_owners: tuple[str, ...] = ()
     aliases: Mapping[str, tuple[str, ...]] = {}  # a Mapping cannot be written to
     register: str = ""
 
@@ -126,6 +127,10 @@ def _is_addresses(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) and "@" in one for one in value)
 
 
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) and one for one in value)
+
+
 _DECISION = _one_of(STORE_PLAIN, REFUSE)
 _HOMES = _Rule(
     _is_homes, "a list of GnuPG homes or key files: absolute paths, in which %u, %n, %d, %h and %w are filled in"
@@ -142,6 +147,7 @@ _RULES: Mapping[tuple[str, str], _Rule] = {
     ),
     ("", "size_limit"): _Rule(_is_whole_number(0), "a whole number of octets (0: no limit)"),
     ("", "time_limit"): _Rule(_is_whole_number(1), "a whole number of seconds, 1 or more"),
+    ("", "not_owners"): _Rule(_is_names, "a list of user names, in which * and ? may stand"),
     ("keyrings", "owner"): _HOMES,
     ("keyrings", "shared"): _HOMES,
     ("keyrings", "minimum_bits"): _Rule(_is_whole_number(0), "a whole number of bits"),

@@ -1,38 +1,121 @@
-"""Asks Dovecot, by its command doveadm, who its users are and where their homes are."""
+"""Asks Dovecot, by its commands doveadm and doveconf, who its users are, and where their homes are.
 
+doveadm is asked about many users at a time: one process for each would take longer than all that is done with a key.
+"""
+
+import grp
+import pwd
 import subprocess
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from sieve_filter.errors import UnknownUserError
 
 _SECONDS = 60
 _NO_SUCH_USER = 67  # EX_NOUSER: what doveadm ends with then
+_NO_UID = 0xFFFFFFFF  # -1, which no user can have
 
 
-def home_of(user: str) -> str:
-    """The home directory of `user`. Raises UnknownUserError."""
-    if set("*?") & set(user):  # doveadm would take it for a mask, and name other people's homes
-        raise UnknownUserError(f"there can be no user {user}")
-    home = _ask(["user", "-f", "home", "--", user], user).removesuffix("\n")
-    if not home.startswith("/") or "\n" in home:
-        raise UnknownUserError(f"Dovecot knows no home of {user}: mend its userdb, or use --home-template")
-    return home
+class Account(NamedTuple):
+    """A user as Dovecot would deliver to: the system's user ID and group ID (None where that is not said), the home."""
+
+    user: str
+    uid: int | None
+    gid: int | None
+    home: str
+
+
+def accounts(names: Sequence[str]) -> dict[str, Account | UnknownUserError]:
+    """What Dovecot knows of each of these users, or why nothing."""
+    asked = list(dict.fromkeys(name for name in names if not set("*?") & set(name)))
+    masks = set(names) - set(asked)  # doveadm would name other people's homes
+    return _ask(asked) | {name: UnknownUserError(f"there can be no user {name}") for name in masks}
 
 
 def users() -> list[str]:
     """All users. Raises UnknownUserError where Dovecot cannot tell, which not every userdb can."""
-    return _ask(["user", "*"], "anybody").splitlines()
-
-
-def _ask(arguments: list[str], whom: str) -> str:
-    try:
-        done = subprocess.run(["doveadm", *arguments], capture_output=True, timeout=_SECONDS, check=False)
-    except FileNotFoundError:
-        raise UnknownUserError("there is no program doveadm: say where homes are with --home-template") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnknownUserError(f"cannot ask doveadm about {whom}: {error}") from error
-    if done.returncode == _NO_SUCH_USER:
-        raise UnknownUserError(f"Dovecot has no user {whom}")
+    done = _run(["doveadm", "user", "*"], "anybody")
     if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it did not say why"]
-        raise UnknownUserError(f"doveadm cannot tell about {whom}: {said[-1]}; is Dovecot up? Or use --home-template")
-    return done.stdout.decode("utf-8", "replace")
+        raise _refusal(done, "anybody")
+    return _lines(done.stdout)
+
+
+def valid_uids() -> range:
+    """The user IDs that Dovecot delivers to; all where it does not say."""
+    try:
+        done = _run(["doveconf", "first_valid_uid", "last_valid_uid"], "its settings")
+        first, last = (int(line.rpartition("=")[2]) for line in _lines(done.stdout))
+    except (UnknownUserError, ValueError):
+        return range(_NO_UID)
+    return range(first, last + 1 if last else _NO_UID)
+
+
+def _ask(names: Sequence[str]) -> dict[str, Account | UnknownUserError]:
+    """As `accounts`, of names that are no masks and different.
+
+    doveadm writes the answers one behind the other, without names. Whose each is can be told where there is one for
+    everybody; else each half is asked for again.
+    """
+    if not names:
+        return {}
+    try:
+        done = _run(["doveadm", "user", "--", *names], names[0])
+    except UnknownUserError as error:
+        return dict.fromkeys(names, error)
+    said = _said(done)
+    absent = [name for name in names if any(line.endswith(f": user {name} doesn't exist") for line in said)]
+    there = [name for name in names if name not in absent]
+    fields = [line.split("\t", 1) for line in _lines(done.stdout) if "\t" in line]
+    uids, gids, homes = ([value for name, value in fields if name == field] for field in ("uid", "gid", "home"))
+    if len(there) == len(uids) == len(gids) == len(homes):
+        found: dict[str, Account | UnknownUserError] = {
+            name: UnknownUserError(f"Dovecot has no user {name}") for name in absent
+        }
+        return found | {one[0]: _account(*one) for one in zip(there, uids, gids, homes, strict=True)}
+    if len(names) > 1:
+        middle = len(names) // 2
+        return _ask(names[:middle]) | _ask(names[middle:])
+    return {names[0]: _refusal(done, names[0])}
+
+
+def _account(name: str, uid: str, gid: str, home: str) -> Account | UnknownUserError:
+    if not home.startswith("/"):
+        return _homeless(name)
+    try:  # mail_uid and mail_gid may be names
+        user_id = int(uid) if uid.isdecimal() else pwd.getpwnam(uid).pw_uid
+        group_id = int(gid) if gid.isdecimal() else grp.getgrnam(gid).gr_gid
+    except KeyError:
+        return Account(name, None, None, home)
+    return Account(name, user_id, group_id, home)
+
+
+def _refusal(done: "subprocess.CompletedProcess[bytes]", whom: str) -> UnknownUserError:
+    if done.returncode == 0:
+        return _homeless(whom)
+    if done.returncode == _NO_SUCH_USER:
+        return UnknownUserError(f"Dovecot has no user {whom}")
+    said = _said(done) or ["it did not say why"]
+    return UnknownUserError(f"doveadm cannot tell about {whom}: {said[-1]}; is Dovecot up? Or use --home-template")
+
+
+def _said(done: "subprocess.CompletedProcess[bytes]") -> list[str]:
+    """What doveadm says besides answers: some on standard output, some on standard error."""
+    return [line for line in _lines(done.stdout + done.stderr) if "\t" not in line]
+
+
+def _homeless(name: str) -> UnknownUserError:
+    return UnknownUserError(f"Dovecot knows no home of {name}: mend its userdb, or use --home-template")
+
+
+def _run(command: Sequence[str], whom: str) -> "subprocess.CompletedProcess[bytes]":
+    name = command[0]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+    except FileNotFoundError:
+        raise UnknownUserError(f"there is no program {name}: say where homes are with --home-template") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnknownUserError(f"cannot ask {name} about {whom}: {error}") from error
+
+
+def _lines(output: bytes) -> list[str]:
+    return [line for line in output.decode("utf-8", "replace").split("\n") if line.strip()]

@@ -22,7 +22,7 @@ from sieve_filter.certificate import Certificate
 from sieve_filter.enrol import REFUSED, REVOKED, Outcome
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
-from sieve_filter.keycommand import Failure, Site
+from sieve_filter.keycommand import Failure, Rest, Site
 from sieve_filter.lookup import Answer
 from sieve_filter.owner import Owner
 from sieve_filter.parallel import Identity
@@ -129,15 +129,16 @@ def _enrolled(
 ) -> list[tuple[Identity, Owner, frozenset[str]]]:
     """The owners who have keys in the place for them, and these; what is wrong with others goes into `outcomes`."""
 
-    failures: list[Failure] = []
+    rest = Rest()
+    asked = keycommand.names(options, site)
     identities: dict[str, Identity] = {}
 
     def owners() -> Iterator[tuple[Identity, Owner]]:
-        for identity, whose in keycommand.owners(options.user, site, failures):
+        for identity, whose in keycommand.owners(asked, options, site, rest):
             try:
                 _address(whose)
             except UsageError as error:
-                failures.append(Failure(whose.user, error))
+                rest.failures.append(Failure(whose.user, error))
             else:
                 identities[whose.user] = identity
                 yield identity, whose
@@ -147,14 +148,14 @@ def _enrolled(
     work = functools.partial(survey.enrolled, keyrings=keyrings._replace(owner=keyrings.owner[:1]))
     for whose, found in parallel.each(keycommand.in_chunks(owners(), lambda _: 1), work):
         if isinstance(found, CryptomailError):
-            failures.append(Failure(whose.user, found))
+            rest.failures.append(Failure(whose.user, found))
         elif found:
             enrolled.append((identities[whose.user], whose, found))
         elif options.user:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}: use keys fetch")
     if options.user:
-        keycommand.finish(failures)
-    outcomes += [Outcome(one.user, "", "", refresh.FAILED, str(one.error)) for one in failures]
+        keycommand.finish(rest.failures)
+    outcomes += [Outcome(one.user, "", "", refresh.FAILED, str(one.error)) for one in rest.failures]
     return enrolled
 
 

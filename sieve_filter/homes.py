@@ -1,12 +1,18 @@
 """Where mailbox owners' homes are: by a template, or by what Dovecot says."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
-from sieve_filter import doveadm, owner
-from sieve_filter.errors import UsageError
+from sieve_filter import doveadm, limits, owner
+from sieve_filter.doveadm import Account
+from sieve_filter.errors import CryptomailError, UsageError
 from sieve_filter.owner import Owner
+
+_NO_HOMES = ("/", "/nonexistent", "/dev/null")  # what accounts have that are to have no home
 
 _VARIABLES = {"u": r"(?P<u>[^/]+)", "n": r"(?P<n>[^/@]+)", "d": r"(?P<d>[^/@]+)", "%": "%"}
 _VARIABLE = re.compile("%(.)")
@@ -21,10 +27,43 @@ def check(template: str) -> None:
         raise UsageError(f"--home-template {template!r} must have %u or %n in it, and may have %d and %%")
 
 
-def find(user: str, template: str | None) -> str:
-    """The home of `user`. Raises UsageError where that is no user name, UnknownUserError where Dovecot has no such."""
-    named = _owner(user, "/")
-    return doveadm.home_of(user) if template is None else owner.expand(template, named)
+def find_each(users: Iterable[str], template: str | None) -> Iterator[tuple[str, Account | CryptomailError]]:
+    """The account of each of `users`, or why there is none. Dovecot is asked about many at a time."""
+    rest = iter(users)
+    while batch := list(islice(rest, limits.USERS_AT_ONCE)):
+        found: dict[str, Account | CryptomailError] = {}
+        for user in batch:
+            try:
+                named = _owner(user, "/")
+            except UsageError as error:
+                found[user] = error
+            else:
+                if template is not None:
+                    found[user] = Account(user, None, None, owner.expand(template, named))
+        found |= doveadm.accounts([user for user in batch if user not in found])
+        yield from ((user, found[user]) for user in batch)
+
+
+class Outsiders(NamedTuple):
+    """Which accounts are no mailbox owners': those of these names, in which * and ? may stand, and those that Dovecot
+    would not deliver to: without one of these user IDs, or without a home. None for `uids` where it is not asked.
+    """
+
+    names: Sequence[str]
+    uids: range | None
+
+    def have(self, user: str, account: Account | CryptomailError) -> bool:
+        """Whether that account is one of them."""
+        if any(fnmatchcase(user, name) for name in self.names):
+            return True
+        if self.uids is None or isinstance(account, CryptomailError):
+            return False
+        return account.home in _NO_HOMES or (account.uid is not None and account.uid not in self.uids)
+
+
+def outsiders(names: Sequence[str], template: str | None) -> Outsiders:
+    """Those that the administrator names; those that Dovecot would not deliver to where it is asked, too."""
+    return Outsiders(names, doveadm.valid_uids() if template is None else None)
 
 
 def everybody(template: str | None) -> Iterator[str]:

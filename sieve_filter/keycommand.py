@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -35,6 +36,7 @@ from sieve_filter import (
 from sieve_filter.armor import crc24
 from sieve_filter.certificate import Certificate, Reading
 from sieve_filter.config import Settings
+from sieve_filter.doveadm import Account
 from sieve_filter.enrol import REFUSED, Order, Outcome, Verdicts
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import (
@@ -69,6 +71,9 @@ _ROWS = 50  # what a person still reads on a terminal
 _ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s=%s\n-----END PGP PUBLIC KEY BLOCK-----\n"
 
 
+Advance = Callable[[int], None]  # it is told how much more is done
+
+
 class Site(NamedTuple):
     """The administrator's settings and where homes are; `home` where one was named."""
 
@@ -76,10 +81,22 @@ class Site(NamedTuple):
     template: str | None
     home: str | None
 
+    def accounts(self, users: Sequence[str]) -> Iterator[tuple[str, Account | CryptomailError]]:
+        """The account of each of these users, or why there is none."""
+        if self.home:
+            return ((user, Account(user, None, None, self.home)) for user in users)
+        return homes.find_each(users, self.template)
+
+    def owner_of(self, account: Account | CryptomailError) -> Owner:
+        """The owner who has that account. Raises UsageError, or why there is none."""
+        if isinstance(account, CryptomailError):
+            raise account
+        return owner.identify({"USER": account.user, "HOME": account.home}, self.settings.aliases, "")
+
     def owner(self, user: str) -> Owner:
         """The owner `user`. Raises UsageError, UnknownUserError."""
-        place = self.home or homes.find(user, self.template)
-        return owner.identify({"USER": user, "HOME": place}, self.settings.aliases, "")
+        ((_, account),) = self.accounts([user])
+        return self.owner_of(account)
 
     def keyring(self, whose: Owner) -> str:
         """The GnuPG home that keys of `whose` are put into. Raises UsageError where it would be others' too."""
@@ -172,15 +189,16 @@ def _import(options: argparse.Namespace, site: Site) -> int:
             raise UsageError("keys import --user: name a FILE, or - for standard input")
         given = _certificates_of_files(options.files)
         whose = site.owner(options.user)
-        orders: Iterable[tuple[Owner, tuple[Certificate, ...]]] = iter([(whose, given)])
-        total, outcomes = len(given), list[Outcome]()
+        everything = Given(lambda _: iter([(whose, given)]), len(given), [])
     else:
         if options.files:
             raise UsageError("keys import --all takes one folder, or -")
         if options.foreign and options.all == "-":
             raise UsageError("--foreign goes with --user, or a folder: of a stream, each key goes to its own addresses")
-        orders, total, outcomes = _orders_of_everybody(options.all, site)
-    with progress(total, options.json) as advance:
+        everything = _orders_of_everybody(options.all, site)
+    outcomes = everything.refused
+    with progress(everything.steps, options.json) as advance:
+        orders = everything.orders(advance)
         enrol_orders(orders, site, options, outcomes, advance, options.all != "-", options.foreign)
     return tell_outcomes(outcomes, options.json)
 
@@ -190,7 +208,7 @@ def enrol_orders(
     site: Site,
     options: argparse.Namespace,
     outcomes: list[Outcome],
-    advance: Callable[[int], None],
+    advance: Advance,
     named: bool,
     foreign: bool = False,
 ) -> None:
@@ -267,11 +285,19 @@ def _problem(reading: Reading) -> str:
     return "; ".join(reading.problems)
 
 
-Given = tuple[Iterable[tuple[Owner, tuple[Certificate, ...]]], int, list[Outcome]]
+class Given(NamedTuple):
+    """What is to be imported: the certificates by owner, in how many steps, and what of it nobody can have.
+
+    Where owners have to be looked up, each is a step, of which `orders` tells what it is called with.
+    """
+
+    orders: Callable[[Advance], Iterator[tuple[Owner, tuple[Certificate, ...]]]]
+    steps: int
+    refused: list[Outcome]
 
 
 def _orders_of_everybody(source: str, site: Site) -> Given:
-    """Whose certificates `source` has, how many at most, and what of it nobody can have."""
+    """Whose certificates the folder, or standard input, has."""
     if source == "-":
         return _orders_of_stream(site)
     try:
@@ -282,19 +308,21 @@ def _orders_of_everybody(source: str, site: Site) -> Given:
         raise UsageError(f"{source} has no file named USER.asc, USER.pgp, USER.gpg or USER.key")
     refused: list[Outcome] = []
 
-    def orders() -> Iterator[tuple[Owner, tuple[Certificate, ...]]]:
-        for path in files:
+    def orders(advance: Advance) -> Iterator[tuple[Owner, tuple[Certificate, ...]]]:
+        for path, (_, account) in zip(files, site.accounts([path.stem for path in files]), strict=True):
+            advance(1)
             try:
-                whose = site.owner(path.stem)
+                whose = site.owner_of(account)
                 reading = _read(str(path), limits.CERTIFICATE_FILE_OCTETS, named=False)
                 if problem := _problem(reading):
                     raise RefusedKeyError(problem)
             except CryptomailError as error:
                 refused.append(Outcome(path.stem, str(path), "", REFUSED, str(error)))
+                advance(1)
             else:
                 yield whose, reading.certificates
 
-    return orders(), len(files), refused
+    return Given(orders, 2 * len(files), refused)
 
 
 def _orders_of_stream(site: Site) -> Given:
@@ -311,24 +339,27 @@ def _orders_of_stream(site: Site) -> Given:
         for address in () if one.problem else sorted(one.addresses):
             users.setdefault(address, []).append(one)
 
-    def orders() -> Iterator[tuple[Owner, tuple[Certificate, ...]]]:
+    def orders(advance: Advance) -> Iterator[tuple[Owner, tuple[Certificate, ...]]]:
         strangers: dict[Certificate, Outcome] = {}
         theirs: set[Certificate] = set()
-        for user, certificates in users.items():
+        for user, account in site.accounts(list(users)):
+            advance(1)
+            certificates = users[user]
             try:
-                whose = site.owner(user)
+                whose = site.owner_of(account)
                 # A stranger's address must not make a directory: only who is there already is a user.
                 if site.template is not None and not Path(whose.home).is_dir():
                     raise UnknownUserError(f"there is no such user: {whose.home} is not a directory")
             except (CryptomailError, OSError) as error:
                 strangers |= {one: Outcome(user, "", one.fingerprint, REFUSED, str(error)) for one in certificates}
+                advance(len(certificates))
             else:
                 theirs.update(certificates)
                 yield whose, tuple(certificates)
         # People have other addresses too: what counts is that one of a certificate's is a user's.
         refused.extend(outcome for one, outcome in strangers.items() if one not in theirs)
 
-    return orders(), sum(map(len, users.values())), refused
+    return Given(orders, len(users) + sum(map(len, users.values())), refused)
 
 
 def _orders(
@@ -406,39 +437,64 @@ class Failure(NamedTuple):
     error: CryptomailError
 
 
-def owners(user: str | None, site: Site, failures: list[Failure]) -> Iterator[tuple[Identity, Owner]]:
-    """The owner of that name, or all, each with whose rights their keyring is looked at.
+@dataclass
+class Rest:
+    """Who is not looked at: of whom nothing can be told, and the names of accounts that are no owners'."""
 
-    Of whom that cannot be told is added to `failures`.
+    failures: list[Failure] = field(default_factory=list)
+    passed_over: set[str] = field(default_factory=set)
+
+
+def names(options: argparse.Namespace, site: Site) -> list[str]:
+    """The users that are asked for. Raises UnknownUserError where Dovecot cannot tell."""
+    return [options.user] if options.user else list(homes.everybody(site.template))
+
+
+def owners(
+    asked: Sequence[str], options: argparse.Namespace, site: Site, rest: Rest, advance: Advance = lambda _: None
+) -> Iterator[tuple[Identity, Owner]]:
+    """The owners among those users, each with whose rights their keyring is looked at; of others, `rest` tells.
+
+    `advance` is called for each user who is found, and once more for each who is not looked at.
     """
-    for name in [user] if user else homes.everybody(site.template):
+    outsiders = None if options.user else homes.outsiders(site.settings.not_owners, site.template)
+    for user, account in site.accounts(asked):
+        advance(1)
+        if outsiders is not None and outsiders.have(user, account):
+            rest.passed_over.add(user)
+            advance(1)
+            continue
         try:
-            whose = site.owner(name)
+            whose = site.owner_of(account)
             identity = parallel.identity_of(whose.home)
         except CryptomailError as error:
-            failures.append(Failure(name, error))
+            rest.failures.append(Failure(user, error))
+            advance(1)
         else:
             yield identity, whose
 
 
-def _states(options: argparse.Namespace, site: Site, failures: list[Failure], warn_days: int = 30) -> list[OwnerState]:
-    """The states of the owners that are asked for, by name. Who cannot be looked at is added to `failures` too."""
+def _states(options: argparse.Namespace, site: Site, rest: Rest, warn_days: int = 30) -> list[OwnerState]:
+    """The states of the owners that are asked for, by name. Who cannot be looked at is added to `rest` too."""
     states: list[OwnerState] = []
     work = functools.partial(survey.look, settings=site.settings, warn_days=warn_days)
-    for whose, state in parallel.each(in_chunks(owners(options.user, site, failures), lambda _: 1), work):
-        if isinstance(state, CryptomailError):
-            states.append(keyreport.unreadable(whose.user, str(state)))
-            failures.append(Failure(whose.user, state))
-        else:
-            states.append(state._replace(user=whose.user))  # whatever the process says
+    asked = names(options, site)
+    with progress(2 * len(asked), bool(options.json or options.user)) as advance:
+        for whose, state in parallel.each(in_chunks(owners(asked, options, site, rest, advance), lambda _: 1), work):
+            advance(1)
+            if isinstance(state, CryptomailError):
+                states.append(keyreport.unreadable(whose.user, str(state)))
+                rest.failures.append(Failure(whose.user, state))
+            else:
+                states.append(state._replace(user=whose.user))  # whatever the process says
     # Whose home is not there may not be asked for at all, where homes are the directories that there are.
-    noted = register.everybody(site.settings.register)
+    noted = register.everybody(site.settings.register) - rest.passed_over
     lost = {one: "their home is not among those that there are" for one in noted if options.all}
-    lost |= {one.user: str(one.error) for one in failures if one.user in noted}
+    lost |= {one.user: str(one.error) for one in rest.failures if one.user in noted}
     there = {one.user for one in states}
     states += [keyreport.lost(user, why) for user, why in lost.items() if user not in there]
     there |= lost.keys()
-    states += [keyreport.unknown(one.user, str(one.error)) for one in failures if one.user not in there]
+    states += [keyreport.unknown(one.user, str(one.error)) for one in rest.failures if one.user not in there]
     return sorted(states, key=lambda one: one.user)
 
 
@@ -457,41 +513,42 @@ def finish(failures: Sequence[Failure]) -> int:
 
 
 def _list(options: argparse.Namespace, site: Site) -> int:
-    failures: list[Failure] = []
-    states = _states(options, site, failures)
+    rest = Rest()
+    states = _states(options, site, rest)
     if options.json:
         _write(keyreport.as_json(states))
-    elif options.all or not failures:
+    elif options.all or not rest.failures:
         _table(("user", "key", "addresses", "expires", "state"), keyreport.rows(states))
-        failed = {one.user for one in failures}
+        failed = {one.user for one in rest.failures}
         for one in states:
             if one.notes and not one.keys and one.state and one.user not in failed:
                 execmode.warn(f"{one.user}: {one.notes[0]}")
-    return finish(failures)
+    return finish(rest.failures)
 
 
 def _show(options: argparse.Namespace, site: Site) -> int:
-    failures: list[Failure] = []
-    states = _states(options, site, failures)
+    rest = Rest()
+    states = _states(options, site, rest)
     if options.json:
         _write(keyreport.as_json(states))
-    elif not failures:
+    elif not rest.failures:
         _write("\n".join(keyreport.details(states[0])))
-    return finish(failures)
+    return finish(rest.failures)
 
 
 def _check(options: argparse.Namespace, site: Site) -> int:
     if options.json and options.prometheus:
         raise UsageError("--json or --prometheus, not both")
-    states = _states(options, site, [], options.warn_days)
+    rest = Rest()
+    states = _states(options, site, rest, options.warn_days)
     if options.notify:
         _notify(states, site, post.chosen(options))
     if options.prometheus:
-        _write(keyreport.as_prometheus(states))
+        _write(keyreport.as_prometheus(states, len(rest.passed_over)))
     elif options.json:
-        _write(keyreport.as_json(states))
+        _write(keyreport.check_as_json(states, len(rest.passed_over)))
     else:
-        _write("\n".join([keyreport.summary(states), *keyreport.lines(states)]))
+        _write("\n".join([keyreport.summary(states, len(rest.passed_over)), *keyreport.lines(states)]))
     return keyreport.worst(states)
 
 
@@ -505,9 +562,9 @@ def guarded_check(work: Callable[[], int]) -> int:
     except Exception as error:
         failed = [keyreport.unknown("everybody", str(errors.known(error)))]
     if "--prometheus" in sys.argv:
-        text = keyreport.as_prometheus(failed)
+        text = keyreport.as_prometheus(failed, 0)
     elif "--json" in sys.argv:
-        text = keyreport.as_json(failed)
+        text = keyreport.check_as_json(failed, 0)
     else:
         text = keyreport.cannot(failed[0])
     with suppress(FileError):  # nobody reads it
@@ -594,11 +651,11 @@ def _export(options: argparse.Namespace, site: Site) -> int:
         return os.EX_OK
     written = 0
     domains: set[str] = set()
-    failures: list[Failure] = []
+    rest = Rest()
     work = functools.partial(survey.export, keyrings=keyrings)
-    for whose, found in parallel.each(in_chunks(owners(None, site, failures), lambda _: 1), work):
+    for whose, found in parallel.each(in_chunks(owners(names(options, site), options, site, rest), lambda _: 1), work):
         if isinstance(found, CryptomailError):
-            failures.append(Failure(whose.user, found))
+            rest.failures.append(Failure(whose.user, found))
             continue
         # Section 3.1 of the draft: a file holds keys with that address only.
         fits = [one for one in found.values() if whose.user.lower() in _addresses(one)]
@@ -610,7 +667,7 @@ def _export(options: argparse.Namespace, site: Site) -> int:
         _put(Path(options.wkd, wkd.policy_path(domain)), wkd.POLICY)
     whose_keys = "1 user's keys" if written == 1 else f"{written} users' keys"
     _write(f"{whose_keys} written to {options.wkd}, for {keyreport.counted(len(domains), 'domain')}")
-    return finish(failures)
+    return finish(rest.failures)
 
 
 def _addresses(packets: bytes) -> frozenset[str]:
@@ -697,7 +754,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 @contextmanager
-def progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+def progress(total: int, quiet: bool) -> Iterator[Advance]:
     """A progress bar on standard error, where that is a terminal. Its value is called with how many were done."""
     if quiet or not sys.stderr.isatty():
         yield lambda _: None
@@ -706,6 +763,6 @@ def progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     from rich.progress import Progress
 
     # Without auto_refresh it has no thread, which a fork would leave halfway.
-    with Progress(console=Console(stderr=True), auto_refresh=False) as bar:
+    with Progress(console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
         task = bar.add_task("working", total=total)
         yield lambda count: bar.update(task, advance=count, refresh=True)

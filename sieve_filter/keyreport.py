@@ -115,8 +115,11 @@ def cannot(state: OwnerState) -> str:
     return f"KEYS {NAMES[state.state]} - {'; '.join(state.notes)}"
 
 
-def summary(states: Sequence[OwnerState]) -> str:
-    """One line in the manner of Nagios' plugins: state, numbers, and behind a bar the numbers for a machine."""
+def summary(states: Sequence[OwnerState], passed_over: int) -> str:
+    """One line in the manner of Nagios' plugins: state, numbers, and behind a bar the numbers for a machine.
+
+    `passed_over` says how many accounts are no owners'.
+    """
     counts = {name: sum(one.state == code for one in states) for code, name in enumerate(NAMES)}
     keyless = sum(not one.keys and one.state == OK for one in states)
     worse = ", ".join(f"{counts[name]} {name.lower()}" for name in ("CRITICAL", "UNKNOWN", "WARNING") if counts[name])
@@ -126,7 +129,9 @@ def summary(states: Sequence[OwnerState]) -> str:
         + (f", {keyless} without a key" if keyless else "")
         + (f": {worse}" if worse else "")
     )
-    return f"KEYS {NAMES[worst(states)]} - {text} | users={len(states)} {numbers} without_key={keyless}"
+    text += f" ({counted(passed_over, 'account')} passed over)" if passed_over else ""
+    more = f"without_key={keyless} passed_over={passed_over}"
+    return f"KEYS {NAMES[worst(states)]} - {text} | users={len(states)} {numbers} {more}"
 
 
 def lines(states: Iterable[OwnerState]) -> list[str]:
@@ -161,13 +166,20 @@ def details(state: OwnerState) -> list[str]:
 
 def as_json(states: Iterable[OwnerState]) -> str:
     """The states as a JSON array of objects with the names of their attributes; `state` is a word."""
-    return json.dumps(
-        [one._asdict() | {"state": NAMES[one.state], "keys": [key._asdict() for key in one.keys]} for one in states],
-        indent=2,
-    )
+    return json.dumps(_objects(states), indent=2)
 
 
-def as_prometheus(states: Sequence[OwnerState]) -> str:
+def check_as_json(states: Sequence[OwnerState], passed_over: int) -> str:
+    """As `as_json`, in an object that also has the worst state, and how many accounts are no owners'."""
+    whole = {"state": NAMES[worst(states)], "passed_over": passed_over, "owners": _objects(states)}
+    return json.dumps(whole, indent=2)
+
+
+def _objects(states: Iterable[OwnerState]) -> list[dict[str, object]]:
+    return [one._asdict() | {"state": NAMES[one.state], "keys": [key._asdict() for key in one.keys]} for one in states]
+
+
+def as_prometheus(states: Sequence[OwnerState], passed_over: int) -> str:
     """The states in Prometheus' text format, for node_exporter's textfile collector."""
     out = [
         "# HELP cryptomail_key_users Mailbox owners by the state of their keys.",
@@ -176,6 +188,11 @@ def as_prometheus(states: Sequence[OwnerState]) -> str:
     out += [
         f'cryptomail_key_users{{state="{name.lower()}"}} {sum(one.state == code for one in states)}'
         for code, name in enumerate(NAMES)
+    ]
+    out += [
+        "# HELP cryptomail_key_accounts_passed_over Accounts that are no mailbox owners'.",
+        "# TYPE cryptomail_key_accounts_passed_over gauge",
+        f"cryptomail_key_accounts_passed_over {passed_over}",
     ]
     out += ["# HELP cryptomail_key_state 0 OK, 1 warning, 2 critical, 3 unknown.", "# TYPE cryptomail_key_state gauge"]
     out += [f"cryptomail_key_state{_labels({'user': one.user})} {one.state}" for one in states]

@@ -90,6 +90,9 @@ KEYRING_OCTETS = 50_000_000
 # A keyring of many owners', where it has to be read as a whole: 20,000 certificates of 10 KB.
 SHARED_KEYRING_OCTETS = 200_000_000
 
+# Users that doveadm is asked about together: its start is spread over them, and a progress bar still moves.
+USERS_AT_ONCE = 100
+
 # Certificates that one gpg looks at together. GnuPG's time for a keyring grows with the square of it; measured.
 CERTIFICATES_AT_ONCE = 100
 # Seconds for these, for one that is looked at alone, and for a keyring. A thousand signatures of the slowest kind need

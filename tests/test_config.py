@@ -17,6 +17,7 @@ def test_every_setting_is_read() -> None:
     settings = parse(
         'header_policy = "shy"\nengine = "gnupg"\ncompression = "zlib"\n'
         'recipient_delimiter = ""\nsize_limit = 1\ntime_limit = 2\n'
+        'not_owners = ["nobody", "sys-*"]\n'
         '[keyrings]\nowner = ["/keys/%d/%n"]\nshared = []\nminimum_bits = 3072\n'
         '[on]\nno_key = "refuse"\nunusable_key = "store-plain"\nexpired_key = "refuse"\n'
         'too_large = "store-plain"\n'
@@ -34,6 +35,7 @@ def test_every_setting_is_read() -> None:
         "unusable_key": "store-plain",
         "expired_key": "refuse",
         "too_large": "store-plain",
+        "not_owners": ("nobody", "sys-*"),
         "aliases": {"a@b": ("c@d", "e@f")},
         "register": "",  # not of the file
     }

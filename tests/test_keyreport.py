@@ -122,7 +122,7 @@ def test_worst_state_counts_and_is_first_in_the_summary() -> None:
         state(listing(subs=sub(SUBKEY)), notes=("x",)),
     ]
     assert keyreport.worst(states) == UNKNOWN
-    assert keyreport.summary(states).startswith(
+    assert keyreport.summary(states, 0).startswith(
         "KEYS UNKNOWN - 4 users, 1 without a key: 1 unknown, 1 warning | users=4"
     )
     states.append(keyreport.unreadable("d", "cannot look into /d"))
@@ -135,7 +135,7 @@ def test_machines_get_the_same() -> None:
     judged = state(listing(subs=sub(SUBKEY, expires=str(NOW + 86400))))
     (read,) = json.loads(keyreport.as_json([judged]))
     assert (read["state"], read["keys"][0]["used"]) == ("WARNING", SUBKEY)
-    text = keyreport.as_prometheus([judged._replace(user='a"b\\c')])
+    text = keyreport.as_prometheus([judged._replace(user='a"b\\c')], 0)
     assert f'cryptomail_key_expires_seconds{{user="a\\"b\\\\c",fingerprint="{PRIMARY}"}} {NOW + 86400}\n' in text + "\n"
     assert 'cryptomail_key_users{state="warning"} 1' in text
 

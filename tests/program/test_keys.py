@@ -715,11 +715,16 @@ def doveadm(directory: Path, script: str) -> dict[str, str]:
     return {"PATH": f"{program.parent}:/usr/bin:/bin"}
 
 
+def answer(site: Site, user: str) -> str:
+    """What a shell writes as doveadm does, about a user."""
+    return f'printf "%s\\t%s\\n" field value uid 5000 gid 5000 home {site.home(user)}'
+
+
 def test_dovecot_says_where_homes_are(site: Site, alice: Owner, tmp_path: Path) -> None:
     environment = doveadm(
         tmp_path,
-        f'[ "$1" = user ] || exit 64\ncase "$2 $3 $4 $5" in "-f home -- {ALICE}") echo {site.home(ALICE)};;'
-        f' "*   ") printf "%s\\n" {ALICE};; *) exit 67;; esac',
+        f'[ "$1" = user ] || exit 64\ncase "$*" in "user -- {ALICE}") {answer(site, ALICE)};;'
+        f' "user *") printf "%s\\n" {ALICE};; *) exit 67;; esac',
     )
     arguments = ("keys", "import", "--user", ALICE, "-")
     done = run(*arguments, data=alice.public(ALICE), environment=environment, config=site.config)

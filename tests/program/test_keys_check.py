@@ -13,7 +13,7 @@ import pytest
 
 from lab.keys import Owner
 from sieve_filter import homes
-from sieve_filter.errors import UsageError
+from sieve_filter.errors import CryptomailError, UsageError
 from tests.program.conftest import ALICE, run
 from tests.program.test_filter import MESSAGE, fingerprint_of
 from tests.program.test_keys import BOB, NOBODY, Site, bob, expired, revoked, said, site
@@ -185,10 +185,31 @@ def test_nothing_known_is_unknown(site: Site, tmp_path: Path) -> None:
     assert "there is no program doveadm" in said(done)
 
 
+def test_accounts_that_the_administrator_names_are_no_owners(site: Site, alice: Owner) -> None:
+    put(site, b"damaged", BOB)
+    assert site.keys("check", "--all").returncode == 2
+    for names in ('["bob@example.org"]', '["b?b@*"]'):
+        site.config.write_text(f"not_owners = {names}\n")
+        done = site.keys("check", "--all")
+        assert done.returncode == 0
+        assert said(done).startswith("KEYS OK - 1 user, 1 without a key (1 account passed over) | ")
+        assert said(done).endswith(" passed_over=1\n")
+    assert json.loads(site.keys("check", "--all", "--json").stdout)["passed_over"] == 1
+    assert b"cryptomail_key_accounts_passed_over 1\n" in site.keys("check", "--all", "--prometheus").stdout
+    assert site.keys("list", "--all").returncode == 0
+    assert site.keys("check", "--user", BOB).returncode == 2  # who is asked for by name is looked at
+    site.config.write_text('not_owners = "bob"\n')
+    assert "not_owners must be a list of user names" in said(site.keys("check", "--all"))
+
+
 def test_machines_get_json_or_prometheus(site: Site, alice: Owner) -> None:
     site.enrol(alice.public(ALICE))
-    states = json.loads(site.keys("check", "--all", "--json").stdout)
-    assert [(one["user"], one["state"], len(one["keys"])) for one in states] == [(ALICE, "OK", 1), (BOB, "OK", 0)]
+    told = json.loads(site.keys("check", "--all", "--json").stdout)
+    assert (told["state"], told["passed_over"]) == ("OK", 0)
+    assert [(one["user"], one["state"], len(one["keys"])) for one in told["owners"]] == [
+        (ALICE, "OK", 1),
+        (BOB, "OK", 0),
+    ]
     lines = site.keys("check", "--all", "--prometheus").stdout.decode().splitlines()
     assert 'cryptomail_key_users{state="ok"} 2' in lines
     assert f'cryptomail_keys_used{{user="{ALICE}"}} 1' in lines
@@ -248,8 +269,9 @@ def test_users_are_the_directories_that_fit_the_template(
     whole = f"{str(tmp_path).replace('%', '%%')}/{template}"
     homes.check(whole)
     assert sorted(homes.everybody(whole)) == users
-    for user in users:
-        assert Path(homes.find(user, whole)).is_dir()
+    for _, account in homes.find_each(users, whole):
+        assert not isinstance(account, CryptomailError)
+        assert Path(account.home).is_dir()
 
 
 @pytest.mark.parametrize("template", ["", "x/%u", "/x", "/x/%d", "/%h/%u", "/%u%", "/%q%u"])

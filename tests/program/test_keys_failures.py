@@ -11,7 +11,7 @@ import pytest
 from lab.keys import Owner
 from tests.program.conftest import ALICE, run
 from tests.program.test_filter import fingerprint_of
-from tests.program.test_keys import BOB, NOBODY, Site, bob, doveadm, expired, said, site
+from tests.program.test_keys import BOB, NOBODY, Site, answer, bob, doveadm, expired, said, site
 
 __all__ = ["bob", "site"]
 
@@ -108,10 +108,8 @@ def test_keyring_that_a_delivery_could_not_read(arguments: list[str], site: Site
 
 def test_one_owner_who_cannot_be_looked_at_hides_no_other(site: Site, alice: Owner, tmp_path: Path) -> None:
     site.enrol(alice.public(ALICE))
-    know = (
-        f'case "$*" in *" -- {ALICE}") echo {site.home(ALICE)};; "user *") echo {ALICE}; echo {BOB};; *) exit 75;; esac'
-    )
-    environment = doveadm(tmp_path, know)
+    know = f'case "$*" in "user -- {ALICE}") {answer(site, ALICE)};; "user *") echo {ALICE}; echo {BOB};;'
+    environment = doveadm(tmp_path, f"{know} *) exit 75;; esac")
     listed = run("keys", "list", "--all", environment=environment, config=site.config)
     assert listed.stdout.decode().startswith(f"{ALICE}\t{fingerprint_of(alice)}\t")
     assert listed.returncode == NO_USER
