@@ -100,6 +100,12 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(LIB)/filter-bin" "$(DESTDIR)$(LIB)/execute-bin" \
 	    "$(DESTDIR)$(LIB)/imap-bin" "$(DESTDIR)$(SHARE)/sieve/user" "$(DESTDIR)$(SHARE)/systemd" \
 	    "$(DESTDIR)$(SYSCONFDIR)/cryptomail"
+# A version that knew nothing of the register is there: whose mail it encrypts is noted before the new one delivers.
+ifeq ($(DESTDIR),)
+	@if [ -e "$(PREFIX)/bin/cryptomail" ] && ! grep -q register= "$(PREFIX)/bin/cryptomail"; then install -d "$(REGISTER)"; \
+	    "$(VENV)/bin/python" -I "$(VENV)/bin/cryptomail" keys note --all || echo "Not all who have keys" \
+	    "could be noted: see cryptomail keys note, and do it before you reload Dovecot." >&2; fi
+endif
 	install -d "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute" "$(DESTDIR)$(REGISTER)"
 	@owner=$$(cat "$(DESTDIR)$(VENV)/mail-owner"); if [ -n "$$owner" ] && [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then \
 	    install -d -m 700 -o "$$owner" -g "$$(id -g "$$owner")" "$(DESTDIR)$(REGISTER)/$$(id -u "$$owner")"; fi
@@ -132,6 +138,7 @@ uninstall: ## Take it away again; mail, keys and edited configuration stay
 	rmdir "$(DESTDIR)$(SYSCONFDIR)/cryptomail" 2>/dev/null || true
 	rm -rf "$(DESTDIR)$(LIB)" "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute" "$(DESTDIR)$(SHARE)" \
 	    "$(DESTDIR)$(PREFIX)/bin/cryptomail"
+	rm -f "$(DESTDIR)$(REGISTER)/upgraded"
 	rmdir "$(DESTDIR)$(REGISTER)"/* "$(DESTDIR)$(REGISTER)" "$(DESTDIR)$(SOCKETS)" 2>/dev/null || true
 	for page in $(MAN_PAGES); do rm -f "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}"; done
 

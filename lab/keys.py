@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from lab.client import Lab
@@ -52,7 +53,7 @@ def owner() -> Iterator[Owner]:
 
 
 def give(lab: Lab, user: str, public: bytes, keyring: str = ".cryptomail") -> None:
-    """Put public keys into a GnuPG home in the user's home on the server; it belongs to the mail user."""
+    """Put public keys into a GnuPG home in the user's home on the server, trusted ultimately; it is the mail user's."""
     mail_gid = pwd.getpwuid(lab.mail_uid).pw_gid
     homedir = lab.home(user) / keyring
     for directory in (homedir.parent, homedir):
@@ -61,8 +62,19 @@ def give(lab: Lab, user: str, public: bytes, keyring: str = ".cryptomail") -> No
             os.chown(directory, lab.mail_uid, mail_gid)
     command = ["gpg", "--homedir", str(homedir), "--batch", "--quiet", "--no-autostart", "--import"]
     subprocess.run(command, input=public, check=True, capture_output=True)
+    trust(homedir)
     for file in homedir.iterdir():
         os.chown(file, lab.mail_uid, mail_gid)
+
+
+def trust(homedir: Path) -> None:
+    """Have the GnuPG home trust all its keys ultimately, as it does those that it made itself."""
+    command = ["gpg", "--homedir", str(homedir), "--batch", "--quiet", "--no-autostart"]
+    listed = subprocess.run([*command, "--with-colons", "--list-keys"], check=True, capture_output=True).stdout
+    records = [line.split(":") for line in listed.decode().splitlines()]
+    primaries = [behind[9] for record, behind in pairwise(records) if (record[0], behind[0]) == ("pub", "fpr")]
+    trusted = "".join(f"{one}:6:\n" for one in primaries)
+    subprocess.run([*command, "--import-ownertrust"], input=trusted.encode(), check=True, capture_output=True)
 
 
 def _end_agent(home: Path) -> None:

@@ -52,16 +52,16 @@ Decision = Encrypt | StoreClear | Wait
 def decide(found: Found, rules: Rules, now: int) -> Decision:
     """What becomes of mail where these keys are found; `now` is in seconds since 1970."""
     if found.lost:
+        why = "; ".join(found.doubts) or (
+            f"{found.user} had a key, and there is none in {found.place} any more: is the home there?"
+        )
         return Wait(
-            LostKeyringError(
-                f"{found.user} had a key, and there is none in {found.place} any more: is the home there? "
-                f"To store mail in clear from now on: cryptomail keys off --user {found.user}"
-            )
+            LostKeyringError(f"{why}; to store mail in clear from now on: cryptomail keys off --user {found.user}")
         )
     if not found.holdings:
         if rules.required or rules.no_key != STORE_PLAIN:
             return Wait(NoKeyError(f"{found.user} has no key; set one up in {found.place}"))
-        return StoreClear("its owner has no key set up")
+        return StoreClear("; ".join(("its owner has no key set up", *found.doubts)))
     chosen: list[Recipients] = []
     for holding in found.holdings:
         choice = _usable(holding, rules, now)

@@ -79,7 +79,7 @@ def list_keys(home: str, patterns: Sequence[str] = (), *, signatures: bool = Fal
     """
     listing = bytearray()
     action = "--list-sigs" if signatures else "--list-keys"
-    arguments = [action, "--fingerprint", "--fingerprint", *patterns]  # of keys, and of subkeys too
+    arguments = ["--with-keygrip", action, "--fingerprint", "--fingerprint", *patterns]  # of keys, and of subkeys too
     try:
         ended = run(home, arguments, (), listing.extend)
     except (OSError, ValueError) as error:

@@ -94,6 +94,8 @@ def encrypt_for_owner(
     def decided() -> Encrypt | StoreClear:
         found = _find_in_script(options.keydata) if options.keydata else find_keys(whose, settings, wanted)
         decision = decide(found, rules(settings, options), int(time.time()))
+        if found.lost:
+            register.note(settings.register, whose.user)
         if isinstance(decision, Wait):
             raise decision.error
         if isinstance(decision, StoreClear) and found.holdings:
@@ -120,8 +122,10 @@ def encrypt_for_owner(
 def find_keys(whose: Owner, settings: Settings, wanted: Sequence[str] = (), *, signatures: bool = False) -> Found:
     """As `keyring.find`; where there is no key, it is known whether there was one. Raises RegisterError too."""
     found = keyring.find(whose, settings.keyrings, wanted, signatures=signatures)
-    lost = not found.holdings and register.has(settings.register, whose.user)
-    return found._replace(lost=lost)
+    if found.holdings:
+        return found
+    served = bool(found.strangers) and keyring.unchanged_since(found.strangers, register.upgraded(settings.register))
+    return found._replace(lost=served or register.has(settings.register, whose.user))
 
 
 def rules(settings: Settings, options: Options) -> Rules:

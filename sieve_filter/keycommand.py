@@ -122,6 +122,7 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
     action.add_argument("fingerprint", metavar="FINGERPRINT", help="the full fingerprint")
     post.add_options(action, defaults)
     add_action(actions, "off", "have mail stored in clear for an owner whose keys are gone", _off, everybody=None)
+    add_action(actions, "note", "note whose mail is encrypted, so that it waits where their keyrings are gone", _note)
     action = add_action(actions, "export", "write an owner's keys, or a Web Key Directory of everybody's", _export)
     action.add_argument("--wkd", metavar="DIR", help="with --all: write a Web Key Directory there")
     action = add_action(
@@ -164,7 +165,7 @@ def add_action(
     action.add_argument("--home", metavar="DIRECTORY", help="with --user: the owner's home directory")
     action.add_argument("--home-template", metavar="PATH", help="where homes are, with %%u, %%n, %%d filled in")
     action.add_argument("--config", metavar="FILE", help="settings to use instead of the installed ones")
-    if name not in ("export", "remove", "off"):
+    if name not in ("export", "remove", "off", "note"):
         action.add_argument("--json", action="store_true", help="write JSON")
     action.set_defaults(run=functools.partial(_run, run), action=name)
     return action
@@ -604,6 +605,28 @@ def _remove(options: argparse.Namespace, site: Site) -> int:
     rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
     _write(f"removed {fingerprint} from {keyring}; {rest}")
     return os.EX_OK
+
+
+def _note(options: argparse.Namespace, site: Site) -> int:
+    rest = Rest()
+
+    def noticed() -> Iterator[tuple[Identity, Owner]]:
+        for identity, whose in owners(names(options, site), options, site, rest):
+            register.make(site.settings.register, *identity)
+            yield identity, whose
+
+    if options.all and os.geteuid() == 0:
+        register.mark_upgrade(site.settings.register)
+    count = 0
+    work = functools.partial(survey.note, settings=site.settings)
+    for whose, noted in parallel.each(in_chunks(noticed(), lambda _: 1), work):
+        if isinstance(noted, CryptomailError):
+            rest.failures.append(Failure(whose.user, noted))
+        else:
+            count += noted
+    os.sync()
+    _write(f"noted that mail for {count} users is encrypted")
+    return finish(rest.failures)
 
 
 def _off(options: argparse.Namespace, site: Site) -> int:

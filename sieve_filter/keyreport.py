@@ -60,11 +60,12 @@ def judge(found: Found, decision: Decision, notes: Sequence[str], rules: Rules) 
     `notes` are what is wrong with the keyring's files.
     """
     if not found.holdings:
-        if not isinstance(decision, Wait):
-            return OwnerState(found.user, "", OK, ("has no key",), ())
-        return OwnerState(found.user, "", CRITICAL, (str(decision.error) if found.lost else "has no key",), ())
-    state = WARNING if notes else OK
-    said = list(notes)
+        if found.lost and isinstance(decision, Wait):
+            return OwnerState(found.user, "", CRITICAL, (str(decision.error),), ())
+        level = CRITICAL if isinstance(decision, Wait) else WARNING if found.strangers else OK
+        return OwnerState(found.user, "", level, ("has no key", *found.doubts), ())
+    said = [*notes, *found.doubts]
+    state = WARNING if said else OK
     states: list[KeyState] = []
     recipients = decision.recipients if isinstance(decision, Encrypt) else Recipients((), (), ())
     for holding in found.holdings:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sieve_filter import gpg, limits, listing
 from sieve_filter.errors import KeyringError, NoKeyError, UsageError
+from sieve_filter.listing import Key
 from sieve_filter.owner import Owner, expand
 from sieve_filter.recipients import FileVersion, Found, Holding, Home
 
@@ -23,14 +24,15 @@ _LISTINGS = 2_000
 
 # A whole fingerprint, v4 or v6. A key ID is not enough: somebody else's key can be made to have the same one.
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
+_GRIP = re.compile(r"[0-9A-F]{40}")
 _ADDRESS = re.compile(r"[^\s<>@:]+@[^\s<>@:]+")
 
 
 class Keyrings(NamedTuple):
     """Where keys may be, as templates of `owner.expand`, each naming a GnuPG home or a file of binary certificates.
 
-    All keys in the first of `owner` that has any are the owner's; in `shared`, those with one of the owner's
-    addresses.
+    All keys in the first of `owner` that has any are the owner's; in the first of `shared` that has any such, those
+    with one of the owner's addresses, as far as GnuPG knows that they are of who owns the keyring.
     """
 
     owner: tuple[str, ...]
@@ -59,18 +61,22 @@ def find(owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = (), *, signat
     where a keyring cannot be read.
     """
     if wanted:
-        homes = existing((*keyrings.owner, *keyrings.shared), owner)
-        return Found(owner.user, tuple(_find_wanted(one, homes) for one in wanted), named=True)
+        homes = existing(keyrings.owner, owner)
+        shared = existing(keyrings.shared, owner)
+        return Found(owner.user, tuple(_find_wanted(one, homes, shared) for one in wanted), named=True)
     place = expand(keyrings.owner[0], owner) if keyrings.owner else "a keyring"
     for home in existing(keyrings.owner, owner):
         if (holding := _list(home, (), signatures)).keys:
             return Found(owner.user, (holding,), place)
         refuse_damaged(home.path)
+    strangers: list[Holding] = []
     for home in existing(keyrings.shared, owner):
-        if (holding := _list_matching(home, sorted(owner.addresses), signatures)).keys:
-            return Found(owner.user, (holding,), place)
+        holding, others = _own(_list_matching(home, sorted(owner.addresses), signatures))
+        strangers += [others] if others.keys else []
+        if holding.keys:
+            return Found(owner.user, (holding,), place, strangers=tuple(strangers))
         refuse_not_whole(home)
-    return Found(owner.user, (), place)
+    return Found(owner.user, (), place, strangers=tuple(strangers))
 
 
 def find_in_file(path: str) -> Found:
@@ -81,12 +87,54 @@ def find_in_file(path: str) -> Found:
     return Found("", (holding,), named=True)
 
 
-def _find_wanted(wanted: str, homes: Sequence[Home]) -> Holding:
-    for home in homes:
-        if (holding := _list_matching(home, [wanted])).keys:
+def _find_wanted(wanted: str, homes: Sequence[Home], shared: Sequence[Home]) -> Holding:
+    for home in (*homes, *shared):
+        holding = _list_matching(home, [wanted])
+        if home in shared and len(holding.keys) > 1:
+            # Nobody who has another key with that address imported gets what is meant for the first.
+            holding, _ = _own(holding)
+            if not holding.keys:
+                raise NoKeyError(f"several keys in {home.path} have the address {wanted}: name a fingerprint")
+        if holding.keys:
             return holding
-    places = " or ".join(home.path for home in homes) or "the owner's keyrings: there are none"
+    places = " or ".join(home.path for home in (*homes, *shared)) or "the owner's keyrings: there are none"
     raise NoKeyError(f"no key {wanted} in {places}: import it there")
+
+
+def _own(holding: Holding) -> tuple[Holding, Holding]:
+    """The keys of a shared keyring that are of who owns it, and the others: see `listing.own`.
+
+    Into a file of certificates, no program puts what strangers send: all in there count.
+    """
+    if len(holding.home.version) == 1:
+        return holding, holding._replace(keys=())
+    own: list[Key] = []
+    others: list[Key] = []
+    for key in holding.keys:
+        secrets = () if key.ultimate else _secrets(holding.home.path, [subkey.grip for subkey in key.subkeys])
+        theirs = listing.own(key, secrets)
+        if theirs is None:
+            others.append(key)
+        else:
+            own.append(theirs)
+    return holding._replace(keys=tuple(own)), holding._replace(keys=tuple(others))
+
+
+def unchanged_since(holdings: Sequence[Holding], moment: int) -> bool:
+    """Whether one of these keyrings is as it was then, in nanoseconds since 1970: its keys were there."""
+    return any(
+        all(version is None or version.changed < moment for version in one.home.version[: len(_KEYRING_FILES)])
+        for one in holdings
+    )
+
+
+def _secrets(home: str, grips: Sequence[str]) -> list[str]:
+    """Those of the grips whose secret keys GnuPG has there; gpg itself would start an agent to find out."""
+    try:
+        files = {grip: _version(f"{home}/private-keys-v1.d/{grip}.key") for grip in grips if _GRIP.fullmatch(grip)}
+    except OSError as error:
+        raise KeyringError(f"cannot look into {home}/private-keys-v1.d: {error.strerror}") from error
+    return [grip for grip, version in files.items() if version is not None and version.is_file and version.size > 0]
 
 
 @lru_cache(maxsize=_LISTINGS)

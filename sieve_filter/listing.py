@@ -5,6 +5,7 @@ The format is that of `gpg --list-keys --with-colons` (GnuPG's doc/DETAILS).
 
 import re
 import time
+from collections.abc import Container
 from typing import NamedTuple
 
 _STATES = {
@@ -28,7 +29,10 @@ _ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
 
 class Subkey(NamedTuple):
-    """A key or subkey: `state` is GnuPG's validity letter, `created` seconds since 1970, `expires` the same or None."""
+    """A key or subkey: `state` is GnuPG's validity letter, `created` seconds since 1970, `expires` the same or None.
+
+    `grip` names the file that GnuPG keeps the secret key in.
+    """
 
     fingerprint: str
     state: str
@@ -37,14 +41,19 @@ class Subkey(NamedTuple):
     created: int
     expires: int | None
     encrypts: bool
+    grip: str = ""
 
 
 class Key(NamedTuple):
-    """A certificate: its primary key first, then its subkeys; the addresses of its user IDs, lower case."""
+    """A certificate: its primary key first, then its subkeys; the addresses of its user IDs, lower case.
+
+    `ultimate` says that whose keyring it is trusts it ultimately, as GnuPG does with keys that it has made.
+    """
 
     disabled: bool
     subkeys: tuple[Subkey, ...]
     addresses: frozenset[str]
+    ultimate: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -58,8 +67,8 @@ def parse(colons: bytes) -> list[Key]:
         fields = line.split(b":")
         kind = fields[0]
         if kind == b"pub":
-            keys.append(Key(b"D" in fields[11], (_subkey(fields),), frozenset()))
-        elif kind in (b"sub", b"fpr", b"uid"):
+            keys.append(Key(b"D" in fields[11], (_subkey(fields),), frozenset(), fields[8] == b"u"))
+        elif kind in (b"sub", b"fpr", b"grp", b"uid"):
             if not keys:
                 raise ValueError("the listing does not begin with a key")
             keys[-1] = _extend(keys[-1], kind, fields)
@@ -87,6 +96,9 @@ def _extend(key: Key, kind: bytes, fields: list[bytes]) -> Key:
         return key._replace(subkeys=(*key.subkeys, _subkey(fields)))
     if kind == b"fpr":
         newest = key.subkeys[-1]._replace(fingerprint=fields[9].decode("ascii"))
+        return key._replace(subkeys=(*key.subkeys[:-1], newest))
+    if kind == b"grp":
+        newest = key.subkeys[-1]._replace(grip=fields[9].decode("ascii"))
         return key._replace(subkeys=(*key.subkeys[:-1], newest))
     # A revoked user ID names nobody any more; but where the key itself is revoked GnuPG says so of each user ID, and
     # its owner must be told of it instead of passing for somebody without a key.
@@ -117,6 +129,20 @@ def choose(key: Key, minimum_bits: int, now: int) -> Subkey | str:
     if newest.algorithm in _BITS_COUNT and newest.bits < minimum_bits:
         return f"has {newest.bits} bits, fewer than the {minimum_bits} that minimum_bits asks for"
     return newest
+
+
+def own(key: Key, secrets: Container[str]) -> Key | None:
+    """`key` as far as it is of who owns the keyring, which has the secret keys with those grips; None where it is not.
+
+    Anybody can make a key with anybody's address, and have it imported. GnuPG trusts ultimately what it has made, or
+    was told to. Who has the secret primary key has made all subkeys. A stranger can take somebody else's subkey over
+    into a key of theirs, beside others: of such a key, the subkeys count whose secret is there.
+    """
+    primary, *others = key.subkeys
+    if key.ultimate or primary.grip in secrets:
+        return key
+    there = [one for one in others if one.encrypts and one.grip in secrets]
+    return key._replace(subkeys=(primary._replace(encrypts=False), *there)) if there else None
 
 
 def encryption_subkeys(key: Key, minimum_bits: int, now: int) -> list[Subkey]:

@@ -38,6 +38,7 @@ class Found(NamedTuple):
 
     There is one holding, or none; where the message's own options name keys (`named`), there is one for each, and all
     are needed. `place` is where the owner's keys belong; `lost` says that there is none, and that there was one before.
+    `strangers` are keys with an address of the owner's that do not count, because nothing says that they are theirs.
     """
 
     user: str
@@ -45,6 +46,18 @@ class Found(NamedTuple):
     place: str = ""
     named: bool = False
     lost: bool = False
+    strangers: tuple[Holding, ...] = ()
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """In words, what is to be said of each stranger's key, and what is to be done."""
+        return tuple(
+            f"key {key.fingerprint} in {holding.home.path} has an address of {self.user}, and does not count, because "
+            "nothing says that it is theirs: if it is, set it up with cryptomail keys import, or have them trust it "
+            f"ultimately (gpg --edit-key {key.fingerprint} trust)"
+            for holding in self.strangers
+            for key in holding.keys
+        )
 
 
 class Recipients(NamedTuple):

@@ -13,6 +13,7 @@ from sieve_filter.errors import RegisterError
 
 # What stands for itself in a file's name; the rest of an owner's name is written as %XX, octet by octet.
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+=@.")
+_UPGRADED = "upgraded"
 _NAME_OCTETS = 255  # what Linux allows
 
 
@@ -60,6 +61,24 @@ def everybody(directory: str) -> set[str]:
         with _opened(directory, number) as place:
             found |= {_user(name) for name in os.listdir(place)} if place is not None else set()
     return found
+
+
+def mark_upgrade(directory: str) -> None:
+    """Remember now as the time since when a key in a shared keyring has to be known for the owner's.
+
+    Raises RegisterError.
+    """
+    with _opened(directory) as register:
+        if register is not None and not _exists(_UPGRADED, register):
+            os.close(os.open(_UPGRADED, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644, dir_fd=register))
+
+
+def upgraded(directory: str) -> int:
+    """That time, in nanoseconds since 1970; 0 where nothing was upgraded. Raises RegisterError."""
+    with _opened(directory) as register:
+        if register is None or not _exists(_UPGRADED, register):
+            return 0
+        return os.stat(_UPGRADED, dir_fd=register, follow_symlinks=False).st_mtime_ns
 
 
 def _numbers(directory: str) -> list[str]:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import certificate, gpg, job, keyreport, keyring, keystore, limits, quarantine
+from sieve_filter import certificate, gpg, job, keyreport, keyring, keystore, limits, quarantine, register
 from sieve_filter.config import Settings
 from sieve_filter.decision import Decision, StoreClear, Wait, decide
 from sieve_filter.errors import KeyringError
@@ -44,6 +44,19 @@ def survey(owner: Owner, settings: Settings, warn_days: int) -> Survey:
 def enrolled(owner: Owner, keyrings: Keyrings) -> frozenset[str]:
     """The fingerprints in the keyring of `owner`. Raises KeyringError."""
     return frozenset(export(owner, keyrings))
+
+
+def note(owner: Owner, settings: Settings) -> bool:
+    """Note outside the home that mail for `owner` is encrypted, or was before keys had to be known for theirs.
+
+    Out: whether it is, or was. Raises CryptomailError.
+    """
+    with at_most(limits.QUARANTINE_SECONDS):
+        found = keyring.find(owner, settings.keyrings)
+    if found.holdings or found.strangers:
+        register.note(settings.register, owner.user)
+        return True
+    return False
 
 
 def try_out(owner: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:

@@ -1,7 +1,9 @@
 """`make install` over an installation that delivers: it goes on, encrypted, whatever becomes of the upgrade."""
 
 import os
+import re
 import resource
+import shutil
 import subprocess
 import threading
 import time
@@ -10,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from lab import debian13, server
+from lab import debian13, keys, server
 from lab.client import Lab
 from tests.e2e.conftest import NewPerson, OpenLab, assert_encrypted_to, assert_nowhere_in_clear, deliver, message
 
 INTERVAL_SECONDS = 0.05
+TEMPORARY_FAILURE = 451
 KILLED_AFTER_SECONDS = (1, 4, 7)
 
 
@@ -128,3 +131,31 @@ def test_an_upgrade_under_load_refuses_nothing_and_stores_nothing_in_clear(
         assert_encrypted_to(person, stored, sent, canary)
     # The one that delivers now and the one before, from which processes that have not ended yet may still load.
     assert len(list((lab.directory / "usr/lib/cryptomail").glob("venv*"))) == 2
+
+
+def test_an_upgrade_turns_encryption_off_for_nobody_whose_key_has_to_be_settled_now(
+    lab: Lab, new_person: NewPerson, canary: str
+) -> None:
+    """A version before this one took any key in ~/.gnupg with the owner's address, and kept no register."""
+    person = new_person(lab)
+    person.gpg.make_key(person.address)
+    keys.give(lab, person.user, person.gpg.public(person.address), ".gnupg")
+    gnupg = lab.home(person.user) / ".gnupg"
+    (gnupg / "trustdb.gpg").unlink()
+    program = lab.directory / "usr/bin/cryptomail"
+    program.write_text(re.sub(', register="[^"]*"', "", program.read_text()))
+    shutil.rmtree(lab.directory / "var/lib/cryptomail/enrolled")
+    programs = lab.directory / "doveadm"
+    programs.mkdir()
+    doveadm = f"#!/bin/sh\nif [ \"$2\" = '*' ]; then echo {person.user}; else echo {lab.inside(gnupg.parent)}; fi\n"
+    (programs / "doveadm").write_text(doveadm)  # the lab's userdb cannot list its users
+    (programs / "doveadm").chmod(0o755)
+    assert upgrade(lab, {"PATH": f"{lab.inside(programs)}:/usr/sbin:/usr/bin:/bin"}).wait() == 0
+    reload(lab)
+    time.sleep(1)  # a connection that an old process takes just before it ends is reset
+    assert deliver(person, message(canary)) == TEMPORARY_FAILURE
+    keys.trust(gnupg)
+    for file in gnupg.iterdir():
+        os.chown(file, gnupg.stat().st_uid, gnupg.stat().st_gid)
+    assert deliver(person, message(canary)) == 250
+    assert_nowhere_in_clear(lab, canary)

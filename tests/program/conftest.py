@@ -20,12 +20,14 @@ class Server:
         self.home = home
         self.config = home / "config.toml"
 
-    def give(self, public: bytes, keyring: str = ".cryptomail") -> None:
-        """Put public keys into a GnuPG home there."""
+    def give(self, public: bytes, keyring: str = ".cryptomail", *, trusted: bool = True) -> None:
+        """Put public keys into a GnuPG home there, `trusted` ultimately, as those that GnuPG made itself are."""
         directory = self.home / keyring
         directory.mkdir(mode=0o700, exist_ok=True)
         command = ["gpg", "--homedir", str(directory), "--batch", "--quiet", "--no-autostart", "--import"]
         subprocess.run(command, input=public, check=True, capture_output=True)
+        if trusted:
+            keys.trust(directory)
 
     def filter(
         self, message: bytes, *options: str, environment: Mapping[str, str] | None = None

@@ -1,6 +1,7 @@
 """What `cryptomail keys` and the notices say of an owner's mail is what becomes of it."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import config, enrolment, job, owner, survey
+from sieve_filter import config, enrolment, job, keyreport, owner, register, survey
 from sieve_filter.config import Settings
 from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError
@@ -37,7 +38,10 @@ DAMAGED = "damaged"
 
 
 class Case(NamedTuple):
-    """Which keyrings there are, what is in each of them, and the settings that matter."""
+    """Which keyrings there are, what is in each of them, and the settings that matter.
+
+    And which GnuPG homes trust their keys ultimately, and whether it is noted that mail is encrypted.
+    """
 
     keyrings: tuple[tuple[str, tuple[str, ...]], ...]
     order: tuple[tuple[str, ...], tuple[str, ...]]
@@ -45,6 +49,8 @@ class Case(NamedTuple):
     unusable_key: str = "refuse"
     expired_key: str = "encrypt-anyway"
     minimum_bits: int = 2048
+    trusting: frozenset[str] = frozenset(PLACES["shared"])
+    noted: bool = False
 
     @property
     def toml(self) -> str:
@@ -67,14 +73,21 @@ cases = st.builds(
     st.sampled_from(["store-plain", "refuse"]),
     st.sampled_from(["store-plain", "refuse", "encrypt-anyway"]),
     st.sampled_from([0, 2048]),
+    st.frozensets(st.sampled_from(PLACES["shared"])),
+    st.booleans(),
 )
 TWO_SHARED = Case((("%h/.gnupg", ("carol's",)), ("%h/shared", ("good",))), (PLACES["owner"], PLACES["shared"]))
 
 
+class Certificates(dict[str, bytes]):
+    def __repr__(self) -> str:
+        return "the same in all cases"
+
+
 @pytest.fixture(scope="module")
 def certificates() -> Mapping[str, bytes]:
-    """Public keys by their kind: they are made once, and keyrings of them without GnuPG."""
-    made: dict[str, bytes] = {}
+    """Public keys by their kind: they are made once, and keyrings of them without GnuPG; and trust in all of them."""
+    made = Certificates()
 
     def make(kind: str, work: Callable[[Owner], object], address: str = ALICE) -> None:
         with keys.owner() as somebody:
@@ -93,6 +106,10 @@ def certificates() -> Mapping[str, bytes]:
     make("weak", weak)
     make("rotating", lambda somebody: make_rotating(somebody, "3y"))
     make("carol's", lambda somebody: somebody.make_key(CAROL), CAROL)
+    with keys.owner() as everybody:
+        everybody.gpg("--import", data=b"".join(made.values()))
+        keys.trust(everybody.home)
+        made["trust"] = (everybody.home / "trustdb.gpg").read_bytes()
     return made
 
 
@@ -105,6 +122,11 @@ def make_keyrings(case: Case, home: Path, certificates: Mapping[str, bytes]) -> 
         else:
             place.mkdir(mode=0o700)
             (place / "pubring.gpg").write_bytes(content)
+            if template in case.trusting:
+                (place / "trustdb.gpg").write_bytes(certificates["trust"])
+    if case.noted:
+        (home / "enrolled" / str(os.geteuid())).mkdir(parents=True)
+        register.note(f"{home}/enrolled", ALICE)
 
 
 # What becomes of mail, in the words of all who are asked: the subkeys that it is encrypted to, or one of these two.
@@ -132,7 +154,7 @@ def checked(home: Path, settings: Settings) -> Fate:
         return WAITS
     if used := frozenset(key.used for key in state.keys if key.used):
         return used
-    if state.state == 0 or "mail is stored in clear" in state.notes:
+    if state.state != keyreport.CRITICAL or "mail is stored in clear" in state.notes:
         return CLEAR
     return WAITS
 
@@ -163,12 +185,14 @@ def told(home: Path, settings: Settings) -> Fate:
 @given(cases)
 @example(TWO_SHARED)
 @example(TWO_SHARED._replace(keyrings=()))
+@example(TWO_SHARED._replace(keyrings=(), noted=True))
+@example(TWO_SHARED._replace(trusting=frozenset(), noted=True))
 @example(TWO_SHARED._replace(keyrings=(("%h/.cryptomail", ("expired", "rotating")),)))
 def test_what_is_said_of_an_owner_s_mail_is_what_becomes_of_it(certificates: Mapping[str, bytes], case: Case) -> None:
     with TemporaryDirectory(prefix="agreement-", dir="/tmp") as directory:
         home = Path(directory)
         make_keyrings(case, home, certificates)
-        settings = config.parse(case.toml)
+        settings = config.parse(case.toml)._replace(register=f"{home}/enrolled")
         fate = delivered(home, settings)
         assert checked(home, settings) == fate
         assert tried(home, settings) == fate
@@ -181,7 +205,7 @@ def test_what_is_said_of_an_owner_s_mail_is_what_becomes_of_it(certificates: Map
 def test_the_programs_say_so_too(certificates: Mapping[str, bytes], case: Case) -> None:
     with TemporaryDirectory(prefix="agreement-", dir="/tmp") as directory:
         home = Path(directory)
-        make_keyrings(case, home, certificates)
+        make_keyrings(case._replace(noted=False), home, certificates)
         server = Server(home)
         server.config.write_text(case.toml)
         filtered = server.filter(MESSAGE)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import keys
 from lab.keys import Owner
 from sieve_filter import reminder
 from tests.program.conftest import ALICE, Outbox
@@ -111,6 +112,7 @@ def test_owner_is_told_when_an_imported_key_takes_the_place_of_the_one_in_anothe
     keyring = site.home(ALICE) / ".gnupg"
     keyring.mkdir(mode=0o700)
     (keyring / "pubring.gpg").write_bytes(alice.public(ALICE))
+    keys.trust(keyring)
     newer = new_owner()
     newer.make_key(ALICE)
     site.keys("import", "--user", ALICE, "--sendmail", str(outbox.program), "-", data=newer.public(ALICE))
