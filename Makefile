@@ -6,13 +6,16 @@ DESTDIR ?=
 # What `make install` was told stands in this file, for the next time. A line is taken only as what cannot be anything but
 # NAME=VALUE to make and to a shell.
 REMEMBERED := $(SYSCONFDIR)/cryptomail/install.conf
-SETTINGS := PREFIX LOCALSTATEDIR PYTHON MAIL_USER SEALING KEY_FOLDER SENDMAIL SEQUOIA BASE_DIR TEMP_DIR
+SETTINGS := PREFIX LOCALSTATEDIR PYTHON MAIL_USER SEALING KEY_FOLDER SENDMAIL SEQUOIA BASE_DIR TEMP_DIR \
+	DOVECOT_CONF
 TOLD := $(foreach name,$(SETTINGS),$(if $(filter command environment,$(firstword $(origin $(name)))),$(name)))
 $(foreach line,$(shell sed -n 's/^\([A-Z_]*=[A-Za-z0-9_.\/@:+-]*\)$$/\1/p' "$(DESTDIR)$(REMEMBERED)" 2>/dev/null),\
     $(if $(filter-out $(TOLD),$(filter $(SETTINGS),$(firstword $(subst =, ,$(line))))),$(eval $(subst =, := ,$(line)))))
 
 PREFIX ?= /usr/local
 LOCALSTATEDIR ?= /var
+# Dovecot's main configuration file.
+DOVECOT_CONF ?= $(SYSCONFDIR)/dovecot/dovecot.conf
 # Debian's own: the mail user must be able to reach the interpreter, and one in root's home it cannot.
 PYTHON ?= /usr/bin/python3
 LAB ?=
@@ -25,10 +28,10 @@ DOVECOT_VERSION ?= $(shell PATH=$(SBIN_PATH) dovecot --version 2>/dev/null | cut
 export PATH := $(SBIN_PATH)
 
 # What the machine's own Dovecot says of a setting.
-setting = $(shell doveconf -c "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" -h $(1) 2>/dev/null)
+setting = $(shell doveconf -c "$(DESTDIR)$(DOVECOT_CONF)" -h $(1) 2>/dev/null)
 # MAIL_USER is the one user who owns all mail; empty where each mailbox belongs to a system user of its own. Where that is
 # not told, Dovecot is asked.
-mail_owner = $(PYTHON) -I dovecot/mailowner.py "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" \
+mail_owner = $(PYTHON) -I dovecot/mailowner.py "$(DESTDIR)$(DOVECOT_CONF)" \
 	$(if $(DESTDIR),--staged) $(if $(filter undefined,$(origin MAIL_USER)),,--told "$(MAIL_USER)")
 SEALING ?= yes
 # The folder in which owners save their keys, without the prefix of its namespace. Empty: they cannot.
@@ -61,6 +64,7 @@ SOCKETS := $(LOCALSTATEDIR)/lib/cryptomail
 REGISTER := $(SOCKETS)/enrolled
 comma := ,
 KNOWN := register="$(REGISTER)"
+DOVECOT := dovecot_conf="$(DOVECOT_CONF)"
 # How notices to owners are delivered.
 POST := socket_path="$(SOCKET)"$(comma) sendmail_path="$(SENDMAIL)"$(comma) folder="$(KEY_FOLDER)"
 # A new environment each time, and with its programs beside it: those of before keep theirs, and are replaced one by one.
@@ -74,24 +78,25 @@ help: ## Say what there is
 	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/:.* ## /\t/' | expand -t 14
 
 .PHONY: install
+.SILENT: install uninstall
 install: STAMP := $(shell date +%Y%m%d-%H%M%S)
 install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is honoured)
-	@test -d "dovecot/conf.d/$(DOVECOT_VERSION)" -a -n "$(DOVECOT_VERSION)" || { \
+	test -d "dovecot/conf.d/$(DOVECOT_VERSION)" -a -n "$(DOVECOT_VERSION)" || { \
 	    echo "This needs Dovecot 2.3 or 2.4 (found: '$(DOVECOT_VERSION)'):" \
-	    "apt-get install dovecot-core dovecot-lmtpd dovecot-sieve gnupg" >&2; exit 1; }
+	    "apt-get install dovecot-core dovecot-imapd dovecot-lmtpd dovecot-sieve gnupg" >&2; exit 1; }
 	owner=$$($(mail_owner)) && install -d "$(DESTDIR)$(VENV)" && echo "$$owner" > "$(DESTDIR)$(VENV)/mail-owner"
 # First all that may fail, beside what is there and delivers.
 	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" VENV="$(VENV)" SEQUOIA="$(SEQUOIA)" sh dovecot/install-venv.sh
 	install -d "$(DESTDIR)$(VENV)/filter-bin" "$(DESTDIR)$(VENV)/execute-bin" "$(DESTDIR)$(VENV)/imap-bin" \
 	    "$(DESTDIR)$(VENV)/bin" "$(DESTDIR)$(VENV)/sieve"
-	$(call program,cli,main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN),bin/cryptomail)
+	$(call program,cli,main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT),bin/cryptomail)
 	$(call program,extprogram,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),filter-bin/cryptomail)
 	$(call program,extprogram,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)"$(comma) $(KNOWN),execute-bin/cryptomail)
 	$(call program,extprogram,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),imap-bin/cryptomail)
 	$(call program,imapprogram,enroll_main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN),imap-bin/cryptomail-enroll)
 	$(call program,workers,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail"$(comma) $(KNOWN),worker)
 	"$(DESTDIR)$(VENV)/bin/python" -I "$(DESTDIR)$(VENV)/bin/cryptomail" --version > /dev/null
-	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(SYSCONFDIR)/dovecot/dovecot.conf" \
+	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(DOVECOT_CONF)" \
 	    "$(LIB)" "$(SHARE)/sieve" "$(GUARD)" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" \
 	    "$$(cat "$(DESTDIR)$(VENV)/mail-owner")" "$(KEY_FOLDER)" > "$(DESTDIR)$(VENV)/snippet.conf"
 	install -m 644 $(GLOBAL_SCRIPTS) sieve/guard/guard.sieve "$(DESTDIR)$(VENV)/sieve"
@@ -107,12 +112,12 @@ ifeq ($(DESTDIR),)
 	    "could be noted: see cryptomail keys note, and do it before you reload Dovecot." >&2; fi
 endif
 	install -d "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute" "$(DESTDIR)$(REGISTER)"
-	@owner=$$(cat "$(DESTDIR)$(VENV)/mail-owner"); if [ -n "$$owner" ] && [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then \
+	owner=$$(cat "$(DESTDIR)$(VENV)/mail-owner"); if [ -n "$$owner" ] && [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then \
 	    install -d -m 700 -o "$$owner" -g "$$(id -g "$$owner")" "$(DESTDIR)$(REGISTER)/$$(id -u "$$owner")"; fi
 	DESTDIR="$(DESTDIR)" VENV="$(VENV)" PREFIX="$(PREFIX)" LIB="$(LIB)" SHARE="$(SHARE)" GUARD="$(GUARD)" \
 	    SIEVEC="sievec -c dovecot/sievec/$(DOVECOT_VERSION).conf" sh dovecot/swap.sh
 ifneq ($(DESTDIR),)
-	@echo "When this is in its place, compile the scripts:" \
+	echo "When this is in its place, compile the scripts:" \
 	    "for i in $(SHARE)/sieve $(GUARD); do sievec -c $(SHARE)/sievec.conf \$$i; done"
 endif
 	$(CONFFILE) install "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf" \
@@ -129,10 +134,12 @@ endif
 	for page in $(MAN_PAGES); do \
 	    install -D -m 644 $$page "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}" || exit; done
 	$(CONFFILE) remember "$(DESTDIR)$(REMEMBERED)" $(foreach name,$(TOLD),"$(name)=$($(name))")
+	sed 's|@PROGRAM@|$(PREFIX)/bin/cryptomail|; s|@SNIPPET@|$(SNIPPET)|; s|@CONFIG@|$(CONFIG)|; s|@LIB@|$(LIB)|' \
+	    dovecot/what-next
 
 .PHONY: uninstall
 uninstall: ## Take it away again; mail, keys and edited configuration stay
-	$(CONFFILE) remove "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf"
+	$(CONFFILE) retire "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf"
 	$(CONFFILE) remove "$(DESTDIR)$(CONFIG)" "$(DESTDIR)$(INSTALLED)/config.toml"
 	rm -f "$(DESTDIR)$(REMEMBERED)" "$(DESTDIR)$(GUARD)" "$(DESTDIR)$(GUARD:.sieve=.svbin)"
 	rmdir "$(DESTDIR)$(SYSCONFDIR)/cryptomail" 2>/dev/null || true
@@ -141,6 +148,7 @@ uninstall: ## Take it away again; mail, keys and edited configuration stay
 	rm -f "$(DESTDIR)$(REGISTER)/upgraded"
 	rmdir "$(DESTDIR)$(REGISTER)"/* "$(DESTDIR)$(REGISTER)" "$(DESTDIR)$(SOCKETS)" 2>/dev/null || true
 	for page in $(MAN_PAGES); do rm -f "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}"; done
+	echo "cryptomail is uninstalled: after 'doveadm reload', new mail is stored as it comes."
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -2,6 +2,7 @@
 
     conffile.py install FILE RECORD     reads the new text from standard input
     conffile.py remove FILE RECORD
+    conffile.py retire FILE RECORD      as remove, but an edited one is renamed, so that nobody reads it any more
     conffile.py remember FILE NAME=VALUE...
 
 RECORD is a copy of what was installed last: a FILE that differs from it was edited, and is kept. What is remembered
@@ -48,11 +49,15 @@ def remember(file: Path, settings: Sequence[str]) -> None:
         replace(file, f"# What `make install` was told, for the next one.\n{text}")
 
 
-def remove(file: Path, record: Path) -> None:
+def remove(file: Path, record: Path, retire: bool = False) -> None:
     if not file.exists():
         return
     if record.exists() and file.read_text() == record.read_text():
         file.unlink()
+    elif retire:
+        aside = file.with_name(file.name + ".removed")
+        file.replace(aside)
+        print(f"{file} was edited and is kept as {aside}, which Dovecot does not read")
     else:
         print(f"{file} was edited and is kept")
 
@@ -62,7 +67,7 @@ if __name__ == "__main__":
     action, file, rest = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
     if action == "install":
         install(file, Path(rest[0]), sys.stdin.read())
-    elif action == "remove":
-        remove(file, Path(rest[0]))
+    elif action in ("remove", "retire"):
+        remove(file, Path(rest[0]), retire=action == "retire")
     else:
         remember(file, rest)

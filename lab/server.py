@@ -186,6 +186,7 @@ def install_command(directory: Path) -> list[str]:
     """The command that installs into a lab, but for who owns the mail there, and whether to seal."""
     places = [f"PREFIX={directory}/usr", f"SYSCONFDIR={directory}/etc", f"BASE_DIR={directory}/run"]
     places += [f"LOCALSTATEDIR={directory}/var", f"SENDMAIL={directory}/sendmail"]
+    places += [f"DOVECOT_CONF={directory}/dovecot.conf"]
     return ["make", "--silent", "install", *places]
 
 

@@ -23,14 +23,16 @@ def main(
     sendmail_path: str = SENDMAIL,
     folder: str = FOLDER,
     register: str = "",
+    dovecot_conf: str = "",
 ) -> int:
     """Run the subcommand that `sys.argv` names. `register` is a directory of `register`, the others are post.Post's.
 
+    `dovecot_conf` is the main configuration file of the Dovecot that this is installed into, if it is.
     Returns an exit code of sysexits(3); of `keys check`, one of Nagios' plugins.
     """
 
     def work() -> int:
-        return _main(config_file, Post(socket_path, sendmail_path, folder), register)
+        return _main(config_file, Post(socket_path, sendmail_path, folder), register, dovecot_conf)
 
     if sys.argv[1:3] == ["keys", "check"]:
         from sieve_filter import keycommand  # it loads more than a filter has time for
@@ -39,8 +41,9 @@ def main(
     return execmode.guarded(work)
 
 
-def _main(config_file: str, defaults: Post, register: str) -> int:
-    options = _parser(defaults).parse_args(namespace=argparse.Namespace(register=register))
+def _main(config_file: str, defaults: Post, register: str, dovecot_conf: str) -> int:
+    installed = argparse.Namespace(register=register, dovecot_conf=dovecot_conf)
+    options = _parser(defaults).parse_args(namespace=installed)
     code: int = options.run(options, config_file)
     return code
 

@@ -119,3 +119,11 @@ def _run(command: Sequence[str], whom: str) -> "subprocess.CompletedProcess[byte
 
 def _lines(output: bytes) -> list[str]:
     return [line for line in output.decode("utf-8", "replace").split("\n") if line.strip()]
+
+
+def settings_of_deliveries(configuration: str, names: Sequence[str]) -> str:
+    """What doveconf says of settings as LMTP processes have them. Raises UnknownUserError where it cannot."""
+    done = _run(["doveconf", "-c", configuration, "-f", "protocol=lmtp", *names], "deliveries")
+    if done.returncode != 0:
+        raise UnknownUserError(f"doveconf: {(_lines(done.stderr) or ['it did not say why'])[-1]}")
+    return done.stdout.decode("utf-8", "replace")

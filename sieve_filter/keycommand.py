@@ -31,6 +31,7 @@ from sieve_filter import (
     register,
     reminder,
     survey,
+    wiring,
     wkd,
 )
 from sieve_filter.armor import crc24
@@ -40,6 +41,7 @@ from sieve_filter.doveadm import Account
 from sieve_filter.enrol import REFUSED, Order, Outcome, Verdicts
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import (
+    ConfigError,
     CryptomailError,
     FileError,
     NoKeyError,
@@ -544,6 +546,9 @@ def _check(options: argparse.Namespace, site: Site) -> int:
     states = _states(options, site, rest, options.warn_days)
     if options.notify:
         _notify(states, site, post.chosen(options))
+    wired = wiring.look(options.dovecot_conf)
+    if wired.state != keyreport.OK:
+        states.append(OwnerState("(all)", "", wired.state, (wired.note,), ()))
     if options.prometheus:
         _write(keyreport.as_prometheus(states, len(rest.passed_over)))
     elif options.json:
@@ -647,6 +652,9 @@ def _off(options: argparse.Namespace, site: Site) -> int:
 def _test(options: argparse.Namespace, site: Site) -> int:
     whose = site.owner(options.user)
     fingerprints, why = as_owner(whose, functools.partial(survey.try_out, whose, site.settings))
+    wired = wiring.look(options.dovecot_conf)
+    if fingerprints and wired.state == keyreport.CRITICAL:
+        raise ConfigError(f"mail for {whose.user} is NOT encrypted: the keys are fine, but {wired.note}")
     if options.send:
         if not fingerprints:
             raise NoKeyError(f"{whose.user} has no key that mail is encrypted to")
@@ -658,6 +666,8 @@ def _test(options: argparse.Namespace, site: Site) -> int:
         _write(f"mail for {whose.user} is encrypted, to {', '.join(fingerprints)}")
     else:
         _write(f"mail for {whose.user} is NOT encrypted: {why}")
+    if wired.note:
+        execmode.warn(wired.note)
     return os.EX_OK
 
 

@@ -34,6 +34,9 @@ DONE, LAST = b".", b"!"  # what a worker says of a connection that is done; with
 
 _PIECE = 65536
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
+
+# What the administrator may want to change where the wrong one asks.
+_WHOSE = "make install MAIL_USER=NAME says who owns all mail, MAIL_USER= that system users own their own"
 _DEADLINE = struct.Struct("=d")
 _HEAD_SECONDS = 5  # for what Dovecot sends at once, before it is known which settings hold
 _LAST_WORD_SECONDS = 1
@@ -284,7 +287,7 @@ def _check_peer(connection: socket.socket) -> None:
     """Raise UsageError unless this process may act for the client: it is root, or one and the same user."""
     user, _ = peer(connection)
     if os.geteuid() != 0 and user not in (0, os.geteuid()):
-        raise UsageError(f"user {user} may not ask: this serves user {os.geteuid()}")
+        raise UsageError(f"user {user} may not ask: this serves user {os.geteuid()}; {_WHOSE}")
 
 
 def _read_out(pieces: Iterator[bytes], seconds: int) -> None:
@@ -311,7 +314,7 @@ def _check_own_mailbox(user: int, environment: Mapping[str, str], recipient_deli
     except KeyError:
         account = None
     if account != user or recipient not in whose.addresses | {whose.user.lower()}:
-        raise UsageError(f"user {user} may not deliver to {recipient!r}")
+        raise UsageError(f"user {user} may not deliver to {recipient!r}; {_WHOSE}")
 
 
 def _too_late(_number: int, _frame: FrameType | None) -> NoReturn:

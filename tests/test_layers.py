@@ -42,7 +42,7 @@ ORDER = [
         "extprogram",
         "decryption",
         "report",
-        *("doveadm", "homes", "places", "parallel", "quarantine", "enrol", "survey"),
+        *("doveadm", "wiring", "homes", "places", "parallel", "quarantine", "enrol", "survey"),
         *("https", "dnskeys", "lookup", "refresh"),
         *("sendmail", "post", "enrolment", "imapprogram", "reminder", "keycommand", "fetchcommand"),
         *("managesieve", "scriptcommand"),

@@ -1,6 +1,7 @@
 """The global script, sealing and without: what it promises to owners and to senders."""
 
 import imaplib
+import os
 import re
 import subprocess
 import time
@@ -14,6 +15,7 @@ from lab import client, managesieve
 from lab.client import Lab
 from tests.e2e.conftest import (
     NewPerson,
+    Person,
     assert_encrypted_to,
     assert_nowhere_in_clear,
     assert_unchanged,
@@ -23,6 +25,7 @@ from tests.e2e.conftest import (
 
 TEMPORARY_FAILURE = 451
 EX_TEMPFAIL = 75
+CRITICAL = 2  # as Nagios' plugins end
 
 
 @contextmanager
@@ -40,12 +43,12 @@ def without_the_program(lab: Lab) -> Iterator[None]:
 @contextmanager
 def without(*files: Path) -> Iterator[None]:
     """As after an accident with `rm`."""
-    aside = [file.rename(file.with_name(f"aside-{file.name}")) for file in files]
+    aside = [file.rename(file.with_name(f"{file.name}.aside")) for file in files]
     try:
         yield
     finally:
         for file in aside:
-            file.rename(file.with_name(file.name.removeprefix("aside-")))
+            file.rename(file.with_suffix(""))
 
 
 @contextmanager
@@ -213,6 +216,35 @@ def test_without_the_script_that_encrypts_the_sender_is_told_to_try_again_and_no
     assert person.received() == keyless.received() == []
     assert_nowhere_in_clear(lab, canary)
     assert deliver(person, message(canary)) == 250
+
+
+def keys(lab: Lab, action: str, person: Person) -> tuple[int, str]:
+    """What the installed program says of somebody's keys: exit code and text."""
+    homes = f"{lab.inside(lab.directory)}/home/%n"
+    command = lab.command(
+        lab.inside(lab.cryptomail), "keys", action, "--user", person.address, "--home-template", homes
+    )
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.returncode, done.stdout
+
+
+def test_with_good_keys_but_nothing_that_calls_the_filter_key_commands_say_so(lab: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    assert keys(lab, "test", person)[0] == 0
+    assert keys(lab, "check", person)[0] == 0
+    snippet = lab.directory / "etc/dovecot/conf.d/99-cryptomail.conf"
+    (snippet.parent / "10-other.conf").touch()
+    scripts = (lab.directory / "usr/share/cryptomail/sieve").glob("before*")
+    for files, reason in (([*scripts], "there is no /"), ([snippet], "nothing calls the filter")):
+        with without(*files):
+            code, said = keys(lab, "test", person)
+            assert code == os.EX_CONFIG
+            assert "is NOT encrypted: the keys are fine, but nothing calls the filter" in said
+            assert reason in said
+            code, said = keys(lab, "check", person)
+            assert code == CRITICAL
+            assert reason in said
 
 
 def test_owners_see_no_mark_of_the_scripts_on_their_mail(lab: Lab, new_person: NewPerson, canary: str) -> None:

@@ -25,7 +25,7 @@ def make(target: str, staging: Path, **variables: str) -> str:
     """Run make. Out: what it printed."""
     server.require_packages()
     options = [f"{name}={value}" for name, value in {"DESTDIR": str(staging), **variables}.items()]
-    command = ["make", "--silent", target, *options]
+    command = ["make", target, *options]
     return subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -34,15 +34,20 @@ def files_below(directory: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A staging directory after `make install` with a strict umask, as careful administrators have it."""
+def installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A staging directory after `make install` with a strict umask, as careful people have it; and what it said."""
     staging = tmp_path_factory.mktemp("staging")
     before = os.umask(0o077)
     try:
-        make("install", staging, MAIL_USER="vmail")
+        said = make("install", staging, MAIL_USER="vmail")
     finally:
         os.umask(before)
-    return staging
+    return staging, said
+
+
+@pytest.fixture(scope="module")
+def installed(installation: tuple[Path, str]) -> Path:
+    return installation[0]
 
 
 @pytest.fixture
@@ -80,8 +85,18 @@ def test_uninstalling_leaves_keys_and_edited_configuration_alone(staging: Path) 
     for name in (SNIPPET, SETTINGS):
         with (staging / name).open("a") as file:
             file.write("# edited\n")
-    make("uninstall", staging)
-    assert files_below(staging) == {"home/alice/.cryptomail/pubring.kbx", SNIPPET, SETTINGS}
+    said = make("uninstall", staging)
+    # The snippet would have Dovecot look for scripts that are gone, and store mail in clear without a word.
+    assert files_below(staging) == {"home/alice/.cryptomail/pubring.kbx", f"{SNIPPET}.removed", SETTINGS}
+    assert f"{SNIPPET}.removed, which Dovecot does not read" in said
+
+
+def test_installing_says_in_a_few_lines_what_is_next(installation: tuple[Path, str]) -> None:
+    said = installation[1].splitlines()
+    assert len(said) < 15
+    for words in ("keys import", "keys test", "doveadm reload", "Postfix"):
+        assert any(words in line for line in said)
+    assert not any("install -" in line for line in said)
 
 
 def test_installing_again_replaces_what_nobody_edited(staging: Path) -> None:
