@@ -7,11 +7,14 @@ from typing import NamedTuple
 
 from sieve_filter import certificate, gpg, job, keyreport, keyring, keystore, limits, quarantine, register
 from sieve_filter.config import Settings
-from sieve_filter.decision import Decision, StoreClear, Wait, decide
+from sieve_filter.decision import Decision, decide
+from sieve_filter.engine import Engines
 from sieve_filter.errors import KeyringError
+from sieve_filter.incoming import Incoming
 from sieve_filter.job import Options
 from sieve_filter.keyreport import OwnerState
 from sieve_filter.keyring import Keyrings
+from sieve_filter.message import split
 from sieve_filter.owner import Owner
 from sieve_filter.recipients import Found
 from sieve_filter.timelimit import at_most
@@ -60,20 +63,17 @@ def note(owner: Owner, settings: Settings) -> bool:
 
 
 def try_out(owner: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
-    """Encrypt something as a delivery would. Out: the fingerprints of the subkeys that it went to; else why it did not.
+    """Encrypt a message as deliveries do. Out: the fingerprints of the subkeys that it went to; else why it did not.
 
-    Raises what a delivery would.
+    By the engine of the worker, and by that of a program for one message. Raises what a delivery would.
     """
+    environment = {"USER": owner.user, "HOME": owner.home}
     with at_most(limits.QUARANTINE_SECONDS):
-        found = job.find_keys(owner, settings)
-        decision = decide(found, job.rules(settings, Options()), int(time.time()))
-        if isinstance(decision, Wait):
-            raise decision.error
-        if isinstance(decision, StoreClear):
-            return (), decision.reason
-        to = decision.recipients
-        gpg.encrypt([b"trial\n"], lambda _: None, to.homes, to.fingerprints, "none", to.expired_after)
-    return to.fingerprints, ""
+        for lasting in (True, False):
+            incoming = Incoming(split(b"Subject: trial\r\n\r\ntrial\r\n"), True, ())
+            engines = Engines(lambda _: None, lasting=lasting)
+            delivery = job.encrypt_for_owner(incoming, Options(), environment, settings._replace(size_limit=0), engines)
+    return tuple(delivery.fingerprints), "" if delivery.encrypted else delivery.reason
 
 
 def export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:

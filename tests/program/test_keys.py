@@ -769,6 +769,23 @@ def test_key_is_removed_by_its_full_fingerprint_only(site: Site, alice: Owner, b
     assert "there is no keyring" in said(site.keys("remove", "--user", BOB, fingerprint))
 
 
+def test_a_test_uses_the_engine_that_deliveries_use_and_checks_what_it_wrote(
+    site: Site, alice: Owner, bob: Owner
+) -> None:
+    """gpg says here that it has encrypted, and what it wrote is for somebody else."""
+    site.enrol(alice.public(ALICE))
+    wrong = site.for_everybody("wrong")
+    wrong.write_bytes(bob.gpg("--trust-model", "always", "--armor", "-r", f"<{BOB}>", "--encrypt", data=b"trial"))
+    script = f'case "$*" in *--encrypt*) cat >/dev/null; echo "[GNUPG:] END_ENCRYPTION" >&2; cat {wrong};;'
+    path = site.another_gpg(f'{script} *) exec /usr/bin/gpg "$@";; esac')
+    site.config.write_text('engine = "gnupg"\n')
+    done = site.keys("test", "--user", ALICE, path=path)
+    assert done.returncode == 75
+    assert "gpg encrypted to other keys than it was asked to" in said(done)
+    site.config.write_text('engine = "sequoia"\n')
+    assert site.keys("test", "--user", ALICE, path=path).returncode == 0
+
+
 def test_show_and_test_tell_what_a_delivery_would_do(site: Site, alice: Owner) -> None:
     assert "is NOT encrypted: its owner has no key set up" in said(site.keys("test", "--user", ALICE))
     site.enrol(alice.public(ALICE))

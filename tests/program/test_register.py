@@ -190,4 +190,4 @@ def test_monitor_reads_of_it_too(site: Site, installed: Run, alice: Owner) -> No
     keys(installed, site, "import", "--user", ALICE, "-", data=alice.public(ALICE))
     lose(site, "the home")
     done = installed("keys", "check", "--home-template", site.template, "--all", "--json")
-    assert {one["user"]: one["state"] for one in json.loads(done.stdout)} == {ALICE: "CRITICAL", BOB: "OK"}
+    assert {one["user"]: one["state"] for one in json.loads(done.stdout)["owners"]} == {ALICE: "CRITICAL", BOB: "OK"}
