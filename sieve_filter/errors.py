@@ -151,7 +151,7 @@ def known(error: Exception) -> CryptomailError:
 
 
 def line(error: CryptomailError, subject: str) -> str:
-    """What a log says about `error`."""
+    """What a log says about `error`, which befell a message."""
     return f"{subject}{error}" + ("; nothing was stored, try again later" if isinstance(error, RefusedError) else "")
 
 

@@ -51,7 +51,8 @@ def run(
         signal.alarm(0)
     except CryptomailError as error:
         _read_out(chain(pieces, beginning.passing(read())))  # the first may have been broken off
-        return report(error, f"message {beginning.message_id} for {environment.get('USER', 'nobody')!r}: ")
+        warn(errors.line(error, f"message {beginning.message_id} for {environment.get('USER', 'nobody')!r}: "))
+        return error.code
     return os.EX_OK
 
 
@@ -84,17 +85,13 @@ def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """Do `work` and return its exit code; where it fails, report that in one line and return the error's code."""
+    """Do `work` and return its exit code; where it fails, say why in one line and return the error's code."""
     try:
         return work()
     except Exception as error:
-        return report(errors.known(error))
-
-
-def report(error: CryptomailError, subject: str = "") -> int:
-    """Write the one line about `error` to standard error. Returns its exit code."""
-    warn(errors.line(error, subject))
-    return error.code
+        reason = errors.known(error)
+        warn(str(reason))
+        return reason.code
 
 
 def warn(text: str) -> None:
