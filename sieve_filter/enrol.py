@@ -3,6 +3,7 @@
 A keyring is a GnuPG home, or a file of binary certificates, such as those of a Web Key Directory.
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -107,6 +108,7 @@ def remove(keyring: str, fingerprint: str) -> int:
             _replace(store, _content(store, home))
         else:
             os.unlink(store.name, dir_fd=store.directory)
+            _settle(store)
         return len(left)
 
 
@@ -391,3 +393,15 @@ def _replace(store: _Store, content: bytes) -> None:
         os.rename(fresh, store.name, src_dir_fd=store.directory, dst_dir_fd=store.directory)
     except OSError as error:
         raise PlaceError(f"cannot write to {store.keyring}: {error.strerror}; nothing in it has changed") from error
+    _settle(store)
+
+
+def _settle(store: _Store) -> None:
+    """Have the disk know what the keyring's file is called now, or that it is gone."""
+    try:
+        os.fsync(store.directory)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that does this by itself
+            raise PlaceError(
+                f"cannot write to {store.keyring}: {error.strerror}; it has changed, but perhaps not on the disk"
+            ) from error

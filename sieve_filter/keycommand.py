@@ -27,6 +27,7 @@ from sieve_filter import (
     owner,
     parallel,
     post,
+    quarantine,
     refresh,
     register,
     reminder,
@@ -219,6 +220,7 @@ def enrol_orders(
 
     They are vetted many at a time, whosever they are, and by nobody; then each user's are put into place by that user.
     """
+    quarantine.sweep()
     places: dict[str, str] = {}
     nobody = parallel.nobody()
     given = ((nobody, one) for one in _orders(orders, site, places, outcomes, named, foreign))

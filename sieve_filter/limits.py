@@ -150,3 +150,5 @@ OWNER_SECONDS = 120
 VETTING_SECONDS = 2 * CERTIFICATES_AT_ONCE * QUARANTINE_SECONDS
 # Seconds in which such a process tidies up when it is stopped.
 STOP_SECONDS = 5
+# Users whose left-over quarantines are swept at each start: anybody can make what looks like one.
+SWEPT_USERS = 10
