@@ -6,12 +6,14 @@ doveadm is asked about many users at a time: one process for each would take lon
 import grp
 import pwd
 import subprocess
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import IO, NamedTuple, cast
 
 from sieve_filter.errors import UnknownUserError
 
 _SECONDS = 60
+_SECONDS_TO_END = 5
 _NO_SUCH_USER = 67  # EX_NOUSER: what doveadm ends with then
 _NO_UID = 0xFFFFFFFF  # -1, which no user can have
 
@@ -38,6 +40,31 @@ def users() -> list[str]:
     if done.returncode != 0:
         raise _refusal(done, "anybody")
     return _lines(done.stdout)
+
+
+@contextmanager
+def imap_session(user: str, seconds: int) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """What an IMAP session of `user` says, and what it is told: with that user's rights, and without a password.
+
+    Raises UnknownUserError where it cannot be started. After so many seconds it is over, whatever state it is in.
+    """
+    command = ["timeout", f"--kill-after={_SECONDS_TO_END}", str(seconds), "doveadm", "exec", "imap", "-u", user]
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError as error:
+        raise UnknownUserError(f"cannot start doveadm: {error.strerror}") from error
+    responses, commands = cast(IO[bytes], process.stdout), cast(IO[bytes], process.stdin)
+    try:
+        yield responses, commands
+    finally:
+        with suppress(OSError):
+            commands.close()  # which ends the session
+        try:
+            process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait()
+        responses.close()
 
 
 def valid_uids() -> range:

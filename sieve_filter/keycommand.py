@@ -32,6 +32,7 @@ from sieve_filter import (
     register,
     reminder,
     survey,
+    sweep,
     wiring,
     wkd,
 )
@@ -140,6 +141,8 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
         "--notify", action="store_true", help="tell owners whose keys expire within 30 days, 7 days, one day; each once"
     )
     post.add_options(action, defaults)
+    action = add_action(actions, "sweep", "take secret keys out of owners' folders for keys", _sweep)
+    action.set_defaults(folder=defaults.folder)
     return actions
 
 
@@ -546,6 +549,8 @@ def _check(options: argparse.Namespace, site: Site) -> int:
         raise UsageError("--json or --prometheus, not both")
     rest = Rest()
     states = _states(options, site, rest, options.warn_days)
+    if options.user and options.folder and site.home is None and site.template is None:
+        _sweep_before_check(options.user, options.folder)
     if options.notify:
         _notify(states, site, post.chosen(options))
     wired = wiring.look(options.dovecot_conf)
@@ -558,6 +563,26 @@ def _check(options: argparse.Namespace, site: Site) -> int:
     else:
         _write("\n".join([keyreport.summary(states, len(rest.passed_over)), *keyreport.lines(states)]))
     return keyreport.worst(states)
+
+
+def _sweep(options: argparse.Namespace, site: Site) -> int:
+    if not options.folder:
+        raise UsageError("there is no folder for keys: this was installed with an empty KEY_FOLDER")
+    rest = Rest()
+    users = [whose.user for _, whose in owners(names(options, site), options, site, rest)]
+    swept = sweep.sweep(users, options.folder, execmode.warn)
+    if options.json:
+        _write(json.dumps([{"user": one.user, "removed": one.removed} for one in swept if one.error is None]))
+    else:
+        count = keyreport.counted(sum(one.removed for one in swept), "message")
+        _write(f"{count} with a secret key removed from the folders {options.folder} of {len(swept)} users")
+    return finish([*rest.failures, *(Failure(one.user, one.error) for one in swept if one.error is not None)])
+
+
+def _sweep_before_check(user: str, folder: str) -> None:
+    (swept,) = sweep.sweep([user], folder, execmode.warn)
+    if swept.error is not None:
+        execmode.warn(f"the folder {folder} of {user!r} was not looked at: {swept.error}")
 
 
 def guarded_check(work: Callable[[], int]) -> int:

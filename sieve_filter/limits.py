@@ -115,6 +115,8 @@ KEY_MAIL_PARTS = 100
 # stands in HTML as well as in quoted-printable, 60 MB.
 UNWRAPPED_DEPTH = 6
 UNWRAPPED_OCTETS = 60_000_000
+# The newest messages in an owner's folder for keys that a sweep looks at: most hold an answer each.
+SWEPT_MESSAGES = 500
 # Keys in one such message, and seconds that may go by: less than Dovecot's sieve_filter_exec_timeout.
 KEY_MAIL_KEYS = 10
 KEY_MAIL_SECONDS = 50

@@ -12,7 +12,7 @@ PURE = [
     *("errors", "limits", "randomness", "message", "cms", "mime", "armor", "packets", "structure", "shape", "skim"),
     *("hcp", "pgpmime", "incoming", "wkd", "owner", "listing", "certificate", "keybox", "recipients"),
     *("decision", "keyreport"),
-    *("unwrap", "secretkey", "keymail", "notice", "sievescript", "published", "transfer"),
+    *("unwrap", "secretkey", "imap", "keymail", "notice", "sievescript", "published", "transfer"),
 ]
 ORDER = [
     *PURE,
@@ -44,7 +44,7 @@ ORDER = [
         "report",
         *("doveadm", "wiring", "homes", "places", "parallel", "quarantine", "enrol", "survey"),
         *("https", "dnskeys", "lookup", "refresh"),
-        *("sendmail", "post", "enrolment", "imapprogram", "reminder", "keycommand", "fetchcommand"),
+        *("sendmail", "post", "enrolment", "imapprogram", "reminder", "sweep", "keycommand", "fetchcommand"),
         *("managesieve", "scriptcommand"),
         "cli",
         "__main__",

@@ -1,0 +1,122 @@
+"""Secret keys that came into the folder for keys without being looked at do not stay there."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from lab import client, managesieve
+from lab.client import Lab
+from sieve_filter import limits
+from sieve_filter import sweep as sweeps
+from tests.e2e.conftest import NewPerson, Person, deliver
+from tests.e2e.test_imap_enrolment import FOLDER, answers, armored, save, session, text, with_attachment, with_text
+
+
+@pytest.fixture(scope="session")
+def path(lab_sealed: Lab) -> str:
+    """A PATH in which the command doveadm asks the lab's Dovecot."""
+    directory = lab_sealed.directory / "bin-of-the-lab"
+    directory.mkdir()
+    configuration = lab_sealed.inside(lab_sealed.directory / "dovecot.conf")
+    (directory / "doveadm").write_text(f'#!/bin/sh\nexec /usr/bin/doveadm -c {configuration} "$@"\n')
+    (directory / "doveadm").chmod(0o755)
+    return f"{lab_sealed.inside(directory)}:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def sweep(person: Person, path: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    program = person.lab.inside(person.lab.cryptomail)
+    command = person.lab.command("env", f"PATH={path}", program, "keys", *(arguments or ("sweep",)))
+    return subprocess.run([*command, "--user", person.address], capture_output=True, text=True, timeout=120)
+
+
+def secret_key(person: Person) -> bytes:
+    person.gpg.make_key(person.address)
+    return person.gpg.gpg("--export-secret-keys")
+
+
+def file_in_folder(person: Person, message: bytes) -> None:
+    """Have a delivery put a message into the folder, as an owner's script may, and REPLACE does likewise."""
+    script = f'require ["fileinto", "mailbox"]; fileinto :create "{FOLDER}";'
+    managesieve.upload(person.lab, person.user, script.encode())
+    assert deliver(person, message) == 250
+
+
+def assert_on_no_disk(lab: Lab, secret: bytes) -> None:
+    files = [file for file in lab.directory.rglob("*") if file.is_file() and not file.is_symlink()]
+    assert [file for file in files if secret[20:60] in file.read_bytes()] == []
+
+
+def test_a_secret_key_that_replace_saved_is_taken_away(lab_sealed: Lab, new_person: NewPerson, path: str) -> None:
+    person = new_person(lab_sealed)
+    secret = secret_key(person)
+    save(person, with_text(b"a draft"), "Notes")
+    save(person, with_text(b"a letter"))
+    with session(person) as connection:
+        if "REPLACE" not in connection.capability()[1][0].decode().split():
+            pytest.skip("this Dovecot has no REPLACE")
+        connection.select("Notes")
+        saved = with_attachment(secret, "application/octet-stream", "note.bin")
+        connection.literal = saved  # type: ignore[assignment]  # which is what imaplib itself does
+        assert connection.xatom("UID", "REPLACE", "1", FOLDER)[0] == "OK"
+    assert len(answers(person)) == 2
+    done = sweep(person, path)
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"1 message with a secret key removed from the folders {FOLDER} of 1 users\n",
+    )
+    assert f"{person.address!r} had saved a SECRET key in the folder {FOLDER}" in done.stderr
+    assert [one["Subject"] for one in answers(person)] == [
+        "No OpenPGP key found",
+        "WARNING: you sent your SECRET key",
+    ]
+    assert_on_no_disk(lab_sealed, secret)
+
+
+@pytest.mark.parametrize("command", ["sweep", "check"])
+def test_a_secret_key_that_nobody_looked_at_is_taken_away_and_all_else_stays(
+    lab_sealed: Lab, new_person: NewPerson, path: str, command: str
+) -> None:
+    person, stranger = new_person(lab_sealed), new_person(lab_sealed)
+    stranger.gpg.make_key(person.address)
+    secret = secret_key(person)
+    file_in_folder(person, with_attachment(armored(stranger)))
+    file_in_folder(person, with_attachment(secret, "application/octet-stream", "note.bin"))
+    forged = b"X-Cryptomail: confirmation\r\n" + with_attachment(secret, "text/plain", "note.txt")
+    file_in_folder(person, forged)
+    before = client.imap(lab_sealed, person.user, FOLDER)
+    assert len(before) == 3
+    sweep(person, path, command)
+    after = client.imap(lab_sealed, person.user, FOLDER)
+    assert after[0] == before[0]
+    assert [one["Subject"] for one in answers(person)][1:] == ["WARNING: you sent your SECRET key"] * 2
+    assert not (lab_sealed.home(person.user) / ".cryptomail").exists()
+    sweep(person, path, command)
+    assert client.imap(lab_sealed, person.user, FOLDER) == after
+
+
+def test_a_message_that_is_only_marked_as_deleted_stays(lab_sealed: Lab, new_person: NewPerson, path: str) -> None:
+    person = new_person(lab_sealed)
+    file_in_folder(person, with_text(b"a letter"))
+    file_in_folder(person, with_attachment(secret_key(person), "application/octet-stream", "note.bin"))
+    with session(person) as connection:
+        connection.select(FOLDER)
+        connection.store("1", "+FLAGS", r"\Deleted")
+    assert sweep(person, path).returncode == 0
+    assert ["WARNING" in one["Subject"] for one in answers(person)] == [False, True]
+    assert "The message that you saved here held a SECRET key" in text(answers(person)[1])
+
+
+def test_a_session_that_hangs_or_ends_is_reported_and_others_are_done(tmp_path: Path) -> None:
+    program = tmp_path / "doveadm"
+    program.write_text('#!/bin/sh\ntest "$4" = alice && sleep 60\necho "* BYE no"\n')
+    program.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        patch.setattr(limits, "OWNER_SECONDS", 2)
+        started = time.monotonic()
+        done = sweeps.sweep(["alice", "bob"], FOLDER, lambda _: None)
+        assert time.monotonic() - started < 20
+    assert [(one.user, one.removed) for one in done] == [("alice", 0), ("bob", 0)]
+    assert ["ended too early" in str(done[0].error), "no IMAP session" in str(done[1].error)] == [True, True]
