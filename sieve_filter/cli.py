@@ -71,7 +71,7 @@ def _parser(defaults: Post) -> argparse.ArgumentParser:
         "--socket", default=defaults.socket_path, metavar="PATH", help="the LMTP service to deliver to"
     )
     command.add_argument(
-        "--processes", type=_count, default=os.cpu_count(), metavar="N", help="how many serve at a time"
+        "--processes", type=_count, default=os.cpu_count(), metavar="N", help="how many are kept ready to serve"
     )
     command.set_defaults(run=_worker)
 

@@ -103,7 +103,7 @@ class _Supervisor:
         self._service = service
         self._master = master
         self._log = master.log
-        self._kept = processes
+        self._kept = min(processes, _MOST_PROCESSES)
         self._poll = poll
         self._wakened = wakened
         self._listeners = {listener.fileno(): listener for listener in listeners}
@@ -187,9 +187,8 @@ class _Supervisor:
             return
         user, _ = worker.peer(connection)
         if self._is_another(user) and self._open[user] >= _EACH_OPEN:
-            with connection, suppress(OSError):
-                connection.setblocking(False)
-                connection.sendall(worker.NO)
+            with connection:
+                _say_no(connection)
             return
         self._open[user] += 1
         self._count_open += 1
@@ -236,11 +235,7 @@ class _Supervisor:
     def _serve(self, request: _Request) -> bool:
         """Out: whether there is a process for it now."""
         if self._is_another(request.user):
-            theirs = sum(
-                process.request is not None and process.request.user == request.user
-                for process in self._processes.values()
-            )
-            if theirs >= _EACH_AT_ONCE or len(self._processes) >= _MOST_PROCESSES or self._rests():
+            if self._has_enough(request.user) or len(self._processes) >= _MOST_PROCESSES or self._rests():
                 return False
             self._fork(
                 request.connection.fileno(),
@@ -260,6 +255,11 @@ class _Supervisor:
             with suppress(OSError):  # it has just died, and is buried next
                 worker.hand_over(process.channel, request.connection, self._their_deadline(request))
         return True
+
+    def _has_enough(self, user: int) -> bool:
+        """Whether as many processes as may be are at work for one user of several."""
+        theirs = (one.request is not None and one.request.user == user for one in self._processes.values())
+        return self._is_another(user) and sum(theirs) >= _EACH_AT_ONCE
 
     def _their_deadline(self, request: _Request) -> float:
         """When a process must have given up, so that it can still say why."""
@@ -347,7 +347,12 @@ class _Supervisor:
         for user, requests in list(self._waiting.items()):
             while requests and requests[0].deadline < now:
                 self._complain(f"a message waited too long for a process, and is refused: user {user}")
-                self._refuse(requests.popleft())
+                request = requests.popleft()
+                if self._has_enough(user):  # others need what there is
+                    _say_no(request.connection)
+                    self._close(request)
+                else:
+                    self._refuse(request)
             if not requests:
                 del self._waiting[user]
         for child, process in self._processes.items():
@@ -376,6 +381,11 @@ class _Supervisor:
 
     def _complain(self, text: str) -> None:
         self._log("error", text)
+
+
+def _say_no(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.send(worker.NO, socket.MSG_DONTWAIT)
 
 
 def _how(code: int) -> str:

@@ -237,6 +237,43 @@ def _accept(listener: socket.socket, answer: Callable[[socket.socket], None], po
             pool.submit(answer, listener.accept()[0])
 
 
+@contextmanager
+def slowed(lab: Lab, path: Path, seconds: float) -> Iterator[None]:
+    """The service that listens there, which gives each answer to a message so much later."""
+    true = path.with_name("true")
+    path.rename(true)
+    with restarting(lab), socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(32) as pool:
+
+        def relay(connection: socket.socket) -> None:
+            with connection, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
+                server.connect(str(true))
+                answering = pool.submit(copy, server, connection, 0)
+                copy(connection, server, seconds)
+                answering.result()
+
+        def copy(source: socket.socket, target: socket.socket, pause: float) -> None:
+            end = b""
+            with suppress(OSError):
+                while piece := source.recv(65536):
+                    end = (end + piece)[-5:]
+                    if end == b"\r\n.\r\n":
+                        time.sleep(pause)
+                    target.sendall(piece)
+                target.shutdown(socket.SHUT_WR)
+
+        listener.bind(str(path))
+        belongs_to_the_mail_user(lab, path)
+        listener.listen()
+        accepting = pool.submit(_accept, listener, relay, pool)
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.result()
+            path.unlink()
+            true.rename(path)
+
+
 def worker_that_says(answer: bytes) -> Callable[[socket.socket], None]:
     """Takes the request in, says that, and hangs up."""
 

@@ -1,12 +1,13 @@
 """The faults: what goes wrong, how it is made to, and what has to become of the messages."""
 
+import os
 import re
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
@@ -17,6 +18,7 @@ from lab.client import Lab, Reply
 from tests.e2e.conftest import Person
 from tests.faults import dovecot, sender
 from tests.faults.sender import Sent
+from tests.program.workers import children, until
 
 DELIVERED, REFUSED, EITHER = "delivered", "refused", "delivered or refused"
 KB, MB = 1_000, 1_000_000
@@ -42,7 +44,8 @@ def deliver(person: Person, messages: Sequence[Sent], load: Load) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """`cause` lasts while the messages come. A crash between storing and answering may duplicate a message.
+    """`cause` lasts while the messages come. A crash between storing and answering may duplicate a message. `says` is
+    in the log then: without it, the fault would not have bitten.
 
     `modes` are those of a lab in which this is a fault.
     """
@@ -55,6 +58,7 @@ class Fault:
     deliver: Deliver = deliver
     may_duplicate: bool = False
     modes: tuple[str, ...] = (dovecot.WORKER, dovecot.PROGRAM)
+    says: str = ""
 
 
 @contextmanager
@@ -360,7 +364,7 @@ PROGRAM = [
         Load(12, size=8 * MB),
     ),
     Fault(
-        "the program is out of file descriptors", wrapper('ulimit -n 13; exec "$PROGRAM" "$@"'), REFUSED, modes=_WORKER
+        "the program is out of file descriptors", wrapper('ulimit -n 13; exec "$PROGRAM" "$@"'), EITHER, modes=_WORKER
     ),
     Fault("the program has no file descriptors", wrapper('ulimit -n 6; exec "$PROGRAM" "$@"'), REFUSED, modes=_PROGRAM),
     Fault("the program may start no process", wrapper('ulimit -p 0; exec "$PROGRAM" "$@"'), REFUSED),
@@ -511,6 +515,45 @@ def deliver_until_taken(person: Person, messages: Sequence[Sent], load: Load) ->
         sender.deliver(person.lab, person.address, left, load.connections, load.patience)
 
 
+@contextmanager
+def hasty_worker(person: Person, more: str = "") -> Iterator[None]:
+    """One that has four seconds to answer; `more` is Python that runs before it."""
+    lab = person.lab
+    program = dovecot.program(lab)
+    first, _, rest = program.read_text().partition("\n")
+    content = f"{first}\n{more}\n{rest}".replace("))", ", answer_seconds=4))")
+    with dovecot.changed(lab), dovecot.replaced(lab, program, content):
+        dovecot.renew_workers(lab)
+        yield
+
+
+def few_processes(count: int) -> Cause:
+    """A hasty worker that may have so many."""
+    more = f"from sieve_filter import supervisor\nsupervisor._MOST_PROCESSES = {count}"
+    return lambda person: hasty_worker(person, more)
+
+
+@contextmanager
+def busy_processes(person: Person) -> Iterator[None]:
+    """All hang."""
+    with few_processes(1)(person):
+        until(lambda: [one for supervisor in dovecot.processes(person.lab, "worker") for one in children(supervisor)])
+        _signal_workers(person.lab, signal.SIGSTOP)
+        yield
+
+
+def slow_service(seconds: float, *more: Cause) -> Cause:
+    @contextmanager
+    def cause(person: Person) -> Iterator[None]:
+        with ExitStack() as stack:
+            for other in more:
+                stack.enter_context(other(person))
+            stack.enter_context(dovecot.slowed(person.lab, dovecot.private_service(person.lab), seconds))
+            yield
+
+    return cause
+
+
 def hang_up_midway(person: Person, messages: Sequence[Sent], load: Load) -> None:
     for sent in messages:
         connection = sender.Connection(person.lab.lmtp, load.patience)
@@ -536,19 +579,26 @@ def under_load(disturb: Callable[[Lab], None]) -> Deliver:
 
 
 def kill(program: str) -> Callable[[Lab], None]:
-    """Kill the lab's processes of that name, as a lack of memory would."""
-    return lambda lab: _kill(lab, program)
+    """Kill the lab's processes of that name, as a lack of memory would: of the worker, the supervisor."""
+
+    def killed(lab: Lab) -> None:
+        for process in dovecot.processes(lab, program):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    return killed
 
 
-def _kill(lab: Lab, program: str) -> None:
-    master = (lab.directory / "run" / "master.pid").read_text().strip()
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, parent = status.read_text().split(" ")[1:4:2]
-            if (name, parent) == (f"({program})", master):
-                run(["/bin/kill", f"-{signal.SIGKILL}", status.parts[2]], check=True)
-        except OSError:
-            continue
+def to_workers(number: signal.Signals) -> Callable[[Lab], None]:
+    """Send this to all that the supervisor started."""
+    return lambda lab: _signal_workers(lab, number)
+
+
+def _signal_workers(lab: Lab, number: signal.Signals) -> None:
+    for supervisor in dovecot.processes(lab, "worker"):
+        for worker in children(supervisor):
+            with suppress(ProcessLookupError):
+                os.kill(worker, number)
 
 
 @contextmanager
@@ -595,9 +645,32 @@ SERVER = [
         EITHER,
         _BUSY,
         _BUSY_LONG,
+        under_load(to_workers(signal.SIGKILL)),
+        may_duplicate=True,
+        modes=_WORKER,
+        says="has ended (SIGKILL)",
+    ),
+    Fault(
+        "the workers' supervisor is killed under load",
+        nothing,
+        EITHER,
+        _BUSY,
+        _BUSY_LONG,
         under_load(kill("worker")),
         may_duplicate=True,
         modes=_WORKER,
+        says="killed with signal 9",
+    ),
+    Fault(
+        "workers are stopped under load",
+        hasty_worker,
+        EITHER,
+        _BUSY,
+        _BUSY_LONG,
+        under_load(to_workers(signal.SIGSTOP)),
+        may_duplicate=True,
+        modes=_WORKER,
+        says="was killed, because it did not answer in time",
     ),
     Fault(
         "many messages come at once",
@@ -609,12 +682,35 @@ SERVER = [
     ),
     Fault(
         "all workers are busy",
-        settings("service cryptomail {\n  process_min_avail = 0\n  process_limit = 2\n}\n"),
+        few_processes(2),
         DELIVERED,
         Load(40, 20, patience=120),
         Load(200, 20, patience=300),
         deliver_until_taken,
         modes=_WORKER,
+    ),
+    Fault(
+        "all workers are busy for too long",
+        busy_processes,
+        EITHER,
+        Load(4, 4),
+        Load(12, 12),
+        modes=_WORKER,
+        says="waited too long for a process",
+    ),
+    Fault(
+        "the private delivery is slower than time_limit",
+        slow_service(5, config("time_limit = 2\n")),
+        DELIVERED,
+    ),
+    Fault(
+        "the private delivery is slower than the worker can wait",
+        slow_service(8, hasty_worker),
+        REFUSED,
+        deliver=then_wait,
+        may_duplicate=True,
+        modes=_WORKER,
+        says="did not say whether it has stored the encrypted message",
     ),
     Fault(
         "a very large message comes",

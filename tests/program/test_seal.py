@@ -44,7 +44,11 @@ class Fake:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
         self._listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
+        threading.Thread(target=self._serve_until_closed, daemon=True).start()
+
+    def _serve_until_closed(self) -> None:
+        with suppress(OSError):
+            self._serve()
 
     def _serve(self) -> None:
         connection, _ = self._listener.accept()
