@@ -15,7 +15,8 @@ _PLUGIN_SETTING = re.compile(r"^  (sieve\w*) = (.*)$", re.MULTILINE)  # 2.3
 _BLOCK = re.compile(r"^(\S+)(?: (\S+))? \{\n((?:  .*\n)*)\}", re.MULTILINE)  # 2.4
 _FIELD = re.compile(r"^  (\S+) = (.*)$", re.MULTILINE)
 _GUARD = "guard.sieve"
-_SETTINGS = (("plugin",), ("sieve_script", "sieve_plugins", "sieve_filter_bin_dir"))  # of 2.3, and of 2.4
+# Of both versions: each passes over the other one's without a word.
+_SETTINGS = ("mail_plugins", "plugin", "sieve_script", "sieve_plugins", "sieve_filter_bin_dir")
 
 
 class Wiring(NamedTuple):
@@ -38,13 +39,10 @@ def look(configuration: str) -> Wiring:
     """What the main configuration file `configuration` makes of deliveries; OK where there is none."""
     if not configuration or not Path(configuration).exists():
         return Wiring(OK, "")
-    problem = ""
-    for names in _SETTINGS:
-        try:
-            return judge(doveadm.settings_of_deliveries(configuration, ("mail_plugins", *names)), _read)
-        except UnknownUserError as error:  # the other version has other settings
-            problem = problem or str(error)
-    return Wiring(WARNING, f"it cannot be told whether deliveries call the filter: {problem}")
+    try:
+        return judge(doveadm.settings_of_deliveries(configuration, _SETTINGS), _read)
+    except UnknownUserError as error:
+        return Wiring(WARNING, f"it cannot be told whether deliveries call the filter: {error}")
 
 
 def judge(listing: str, read: Callable[[str], str | None]) -> Wiring:
