@@ -88,10 +88,12 @@ def hand_over(channel: socket.socket, connection: socket.socket, deadline: float
 
 
 def _take(channel: socket.socket) -> tuple[socket.socket, float] | None:
-    data, passed, _, _ = socket.recv_fds(channel, _DEADLINE.size, 1, socket.MSG_CMSG_CLOEXEC)
+    data, passed, _, _ = socket.recv_fds(channel, _DEADLINE.size, 1)
     if not passed:
         return None
-    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, passed[0]), _DEADLINE.unpack(data)[0]
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, passed[0])
+    connection.set_inheritable(False)  # recv_fds() of Python 3.11 takes MSG_CMSG_CLOEXEC, and forgets it
+    return connection, _DEADLINE.unpack(data)[0]
 
 
 def act_for(connection: socket.socket, deadline: float, service: Service, log: Log) -> None:
