@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedRWPair
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from lab.keys import Owner
 from sieve_filter import lmtp
+from sieve_filter.errors import DeliveryError
 from tests.program.conftest import ALICE, Server, run
 from tests.program.test_filter import decrypt
 
@@ -196,6 +198,20 @@ def test_nothing_is_delivered_for_a_caller_who_has_gone(enrolled: Server) -> Non
     assert done.returncode == 75
     assert b"has gone" in done.stderr
     assert not server.ended
+
+
+def test_service_that_belongs_to_somebody_else_is_named_with_what_to_set() -> None:
+    if os.getuid() != 0:
+        pytest.fail("only root can be somebody else for a while: run this as root")
+    with fake() as server:
+        Path(server.path).parent.chmod(0o755)
+        Path(server.path).chmod(0o600)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(DeliveryError, match=r"it does not belong to user 65534, .* set MAIL_USER"):
+                lmtp.connect(server.path)
+        finally:
+            os.seteuid(0)
 
 
 def test_message_of_an_owner_without_a_key_is_passed(server: Server) -> None:
