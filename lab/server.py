@@ -92,7 +92,10 @@ _MODES = {
     },
     "filter": {"2.3": "", "2.4": ""},
     "users": {"2.3": "", "2.4": ""},
-    "off": {"2.3": "plugin {\n  sieve_before =\n}", "2.4": "sieve_script cryptomail {\n  type = none\n}"},
+    "off": {
+        "2.3": "plugin {\n  sieve_before =\n}",
+        "2.4": "sieve_script cryptomail {\n  type = none\n}\nsieve_script cryptomail-guard {\n  type = none\n}",
+    },
 }
 MODES = tuple(_MODES)
 
