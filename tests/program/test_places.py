@@ -129,7 +129,7 @@ def test_owner_who_exchanges_folders_gets_no_key_into_another_s_keyring(
     tries = taken = 0
     end = time.monotonic() + _SECONDS / 4
     with exchanging(first, second, GAMES):
-        while time.monotonic() < end:
+        while time.monotonic() < end or (not taken and time.monotonic() < end + 60):  # on a busy machine
             tries += 1
             try:
                 identity = parallel.identity_of(str(home))
