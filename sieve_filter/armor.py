@@ -4,8 +4,8 @@ import binascii
 import re
 
 from sieve_filter import limits
-from sieve_filter.mime import WHITE_SPACE, decode_packed
-from sieve_filter.randomness import Letters
+from sieve_filter.mail.mime import WHITE_SPACE, decode_packed
+from sieve_filter.mail.randomness import Letters
 
 # RFC 9580 section 6.2. A key that is not among its five is text that an encrypted message has no need of.
 _ARMOR_BEGIN = b"-----BEGIN PGP MESSAGE-----"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sieve_filter import limits
 from sieve_filter.listing import address_in
-from sieve_filter.mime import decode_base64
+from sieve_filter.mail.mime import decode_base64
 
 _SIGNATURE, _SECRET_KEY, _PUBLIC_KEY, _SECRET_SUBKEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE = 2, 5, 6, 7, 13, 14, 17
 _MARKER, _TRUST, _PADDING = 10, 12, 21

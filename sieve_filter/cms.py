@@ -4,7 +4,7 @@ BER and DER are understood (X.690): indefinite lengths, and content in pieces. N
 """
 
 from sieve_filter import limits
-from sieve_filter.randomness import Randomness
+from sieve_filter.mail.randomness import Randomness
 
 SIGNED_DATA = "1.2.840.113549.1.7.2"
 ENVELOPED_DATA = "1.2.840.113549.1.7.3"

@@ -3,7 +3,7 @@
 import re
 
 from sieve_filter import gpg, pgpmime
-from sieve_filter.message import split
+from sieve_filter.mail.message import split
 
 _ARMOR = re.compile(rb"^-----BEGIN PGP MESSAGE-----.*?^-----END PGP MESSAGE-----", re.DOTALL | re.MULTILINE)
 

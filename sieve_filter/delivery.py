@@ -8,8 +8,8 @@ from sieve_filter import pgpmime
 from sieve_filter.armor import Dearmor
 from sieve_filter.decision import Encrypt, StoreClear
 from sieve_filter.errors import EncryptionError
-from sieve_filter.hcp import Policy
 from sieve_filter.incoming import Incoming, Store, look
+from sieve_filter.mail.header_policy import Policy
 from sieve_filter.packets import Walker
 from sieve_filter.recipients import Recipients
 

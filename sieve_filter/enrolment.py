@@ -35,7 +35,7 @@ from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
 from sieve_filter.incoming import Incoming
 from sieve_filter.job import Options
 from sieve_filter.keyreport import OwnerState
-from sieve_filter.message import split
+from sieve_filter.mail.message import split
 from sieve_filter.notice import KeyFacts, Stamp, Words
 from sieve_filter.owner import Owner
 from sieve_filter.post import Post, deliver

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple, Protocol
 
-from sieve_filter import shape, structure
-from sieve_filter.message import Message, split
+from sieve_filter import shape
+from sieve_filter.mail import structure
+from sieve_filter.mail.message import Message, split
 from sieve_filter.shape import Kind, Shape
 
 

@@ -13,10 +13,10 @@ from sieve_filter.decision import STORE_PLAIN, Encrypt, Rules, StoreClear, Wait,
 from sieve_filter.delivery import Delivery, deliver
 from sieve_filter.engine import Engines
 from sieve_filter.errors import ConfigError, TooLargeError, UsageError
-from sieve_filter.hcp import POLICIES
 from sieve_filter.incoming import Incoming, receive
 from sieve_filter.limits import SMALL_OCTETS
-from sieve_filter.message import Message, split
+from sieve_filter.mail.header_policy import POLICIES
+from sieve_filter.mail.message import Message, split
 from sieve_filter.owner import Owner
 from sieve_filter.recipients import Found
 from sieve_filter.spool import MemoryFile, Spool

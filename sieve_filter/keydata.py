@@ -7,7 +7,7 @@ from typing import IO
 
 from sieve_filter import certificate, spool
 from sieve_filter.errors import SpoolError, UsageError
-from sieve_filter.mime import decode_base64
+from sieve_filter.mail.mime import decode_base64
 
 # Files kept by a process that lives long: each is some 400 octets to 4 KB.
 _FILES = 64

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from sieve_filter import certificate, limits, secretkey
 from sieve_filter.certificate import Certificate, Reading
-from sieve_filter.message import Message, split
-from sieve_filter.mime import ContentType, content_type, decode, split_multipart, transfer_encoding
+from sieve_filter.mail.message import Message, split
+from sieve_filter.mail.mime import ContentType, content_type, decode, split_multipart, transfer_encoding
 
 _TEXT = ContentType(b"text/plain")  # RFC 2045 section 5.2
 _KEYS = b"application/pgp-keys"  # RFC 3156 section 7

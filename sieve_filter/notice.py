@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import NamedTuple
 
-from sieve_filter.message import Message
+from sieve_filter.mail.message import Message
 from sieve_filter.pgpmime import MARK
 
 CONFIRMATION = b"confirmation"

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.errors import UsageError
-from sieve_filter.hcp import POLICIES
 from sieve_filter.job import Options
+from sieve_filter.mail.header_policy import POLICIES
 
 
 class _Formatter(argparse.HelpFormatter):

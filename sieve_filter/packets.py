@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sieve_filter import limits
 from sieve_filter.armor import dearmor
-from sieve_filter.randomness import Randomness
+from sieve_filter.mail.randomness import Randomness
 
 ANONYMOUS = "0" * 16  # RFC 9580 section 5.1.8: the recipient's key ID is withheld
 

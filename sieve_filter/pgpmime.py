@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sieve_filter.hcp import Policy
-from sieve_filter.message import ENVELOPE, LINE_END, Field, Message
-from sieve_filter.mime import is_version_1
+from sieve_filter.mail.header_policy import Policy
+from sieve_filter.mail.message import ENVELOPE, LINE_END, Field, Message
+from sieve_filter.mail.mime import is_version_1
 
 MARK = b"X-Cryptomail"
 MARK_VALUE = b"encrypted-at-delivery"

@@ -3,9 +3,10 @@
 import json
 from typing import NamedTuple
 
-from sieve_filter import pgpmime, shape, structure
-from sieve_filter.message import split
-from sieve_filter.structure import Attachment, Part, StructureError
+from sieve_filter import pgpmime, shape
+from sieve_filter.mail import structure
+from sieve_filter.mail.message import split
+from sieve_filter.mail.structure import Attachment, Part, StructureError
 
 
 class Inspection(NamedTuple):

@@ -14,7 +14,7 @@ from sieve_filter.certificate import Certificate
 from sieve_filter.config import Settings
 from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.errors import FileError, RefusedKeyError, ScriptError, ServiceError, UsageError
-from sieve_filter.hcp import POLICIES
+from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.managesieve import Session
 from sieve_filter.sievescript import Choices
 

@@ -6,7 +6,7 @@ look like it about once in a terabyte. A key need not be whole: its beginning is
 
 import re
 
-from sieve_filter import unwrap
+from sieve_filter.mail import unwrap
 
 # What says so itself: PEM and armor (RFC 7468, RFC 9580 section 6.2), also where a line is damaged; and the files in
 # which gpg-agent keeps keys.

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from sieve_filter import cms, limits
 from sieve_filter.armor import header_text
-from sieve_filter.message import Message, split
-from sieve_filter.mime import (
+from sieve_filter.mail.message import Message, split
+from sieve_filter.mail.mime import (
     WHITE_SPACE,
     ContentType,
     content_type,
@@ -22,9 +22,9 @@ from sieve_filter.mime import (
     split_multipart,
     transfer_encoding,
 )
+from sieve_filter.mail.randomness import Letters, Randomness
+from sieve_filter.mail.structure import Structure, StructureError
 from sieve_filter.packets import EncryptedMessage, encrypted_payload
-from sieve_filter.randomness import Letters, Randomness
-from sieve_filter.structure import Structure, StructureError
 
 # RFC 2045 section 5.2: what a message or part without a Content-Type is.
 _TEXT = ContentType(b"text/plain")

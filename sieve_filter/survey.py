@@ -14,7 +14,7 @@ from sieve_filter.incoming import Incoming
 from sieve_filter.job import Options
 from sieve_filter.keyreport import OwnerState
 from sieve_filter.keyring import Keyrings
-from sieve_filter.message import split
+from sieve_filter.mail.message import split
 from sieve_filter.owner import Owner
 from sieve_filter.recipients import Found
 from sieve_filter.timelimit import at_most

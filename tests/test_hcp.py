@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve_filter.hcp import POLICIES, shy
-from sieve_filter.message import split
+from sieve_filter.mail.header_policy import POLICIES, shy
+from sieve_filter.mail.message import split
 
 pieces = st.lists(st.sampled_from([b":", b"(", b"<", b'"', b"@", b"Mon, ", b"1 Jan ", b"12:00", b"+", b"9999", b"\\"]))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter import limits
-from sieve_filter.mime import (
+from sieve_filter.mail.mime import (
     ContentType,
     Multipart,
     content_type,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter import notice
-from sieve_filter.message import split
+from sieve_filter.mail.message import split
 from sieve_filter.notice import KeyFacts, Stamp, Words
 
 STAMP = Stamp(1_800_000_000, "0123456789abcdef")

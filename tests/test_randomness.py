@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sieve_filter import limits
-from sieve_filter.randomness import Randomness
+from sieve_filter.mail.randomness import Randomness
 from tests.samples import noise
 
 WINDOW = limits.RANDOM_WINDOW_OCTETS

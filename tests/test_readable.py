@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sieve_filter.cms import enveloped
-from sieve_filter.message import split
+from sieve_filter.mail.message import split
 from sieve_filter.packets import encrypted_message
 from sieve_filter.shape import classify
 from tests.samples import (

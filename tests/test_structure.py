@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sieve_filter import limits
-from sieve_filter.structure import Attachment, Part, StructureError, read
+from sieve_filter.mail.structure import Attachment, Part, StructureError, read
 from tests.samples import ARMORED, multipart, part, pgp_mime
 
 PDF = part(

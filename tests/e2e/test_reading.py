@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from lab import client, keys
 from lab.client import Lab
-from sieve_filter.message import ENVELOPE, split
+from sieve_filter.mail.message import ENVELOPE, split
 from tests.e2e.conftest import Person
 from tests.messages import any_message
 from tests.test_fuzz_corpus import CORPUS

@@ -3,11 +3,12 @@
 import base64
 import os
 
-from sieve_filter import cms, keymail, listing, lmtp, mime, owner, packets, pgpmime, scriptprotocol, shape
+from sieve_filter import cms, keymail, listing, lmtp, owner, packets, pgpmime, scriptprotocol, shape
 from sieve_filter.errors import UsageError
-from sieve_filter.hcp import POLICIES
-from sieve_filter.message import split
-from sieve_filter.randomness import Randomness
+from sieve_filter.mail import mime
+from sieve_filter.mail.header_policy import POLICIES
+from sieve_filter.mail.message import split
+from sieve_filter.mail.randomness import Randomness
 from sieve_filter.skim import Skim
 
 # More than the names and comments that may stand around ciphertext.

@@ -21,7 +21,7 @@ from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError
 from sieve_filter.incoming import Incoming
 from sieve_filter.job import Options
-from sieve_filter.message import split
+from sieve_filter.mail.message import split
 from tests.program.conftest import ALICE, Outbox, Server, run
 from tests.program.test_enroll import letter, program
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of, make_rotating

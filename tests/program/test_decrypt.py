@@ -12,9 +12,9 @@ from lab.keys import Owner
 from sieve_filter import decryption, gpg, limits
 from sieve_filter.decision import REFUSE, Encrypt, Rules, decide
 from sieve_filter.delivery import Sink, deliver
-from sieve_filter.hcp import POLICIES
 from sieve_filter.incoming import receive
 from sieve_filter.keyring import Keyrings, find
+from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.owner import identify
 from sieve_filter.recipients import Recipients
 from sieve_filter.spool import MemoryFile, Spool

@@ -17,7 +17,7 @@ from lab import keys
 from lab.keys import Owner
 from sieve_filter import packets
 from sieve_filter.armor import dearmor
-from sieve_filter.message import split
+from sieve_filter.mail.message import split
 from tests.program.conftest import ALICE, Server, run
 
 MESSAGE = b"From: b@example.com\r\nSubject: hello\r\nMessage-ID: <1@example.com>\r\n\r\nThe text.\r\n"

@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.message import Message, split
-from sieve_filter.mime import ContentType
+from sieve_filter.mail.message import Message, split
+from sieve_filter.mail.mime import ContentType
 
 if TYPE_CHECKING:
     from email.message import Message as EmailMessage

@@ -5,7 +5,7 @@ RFC 9788 section 3.2 describes a policy as a function from a header field to wha
 
 from collections.abc import Callable, Mapping
 
-from sieve_filter.message import Field
+from sieve_filter.mail.message import Field
 
 # A policy answers the visible value of a field: unchanged (True), hidden (False), or other bytes in its place.
 Policy = Callable[[Field], bool | bytes]
