@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sieve_filter import certificate
+from sieve_filter.openpgp import certificate
 
 KEYS = 5_000
 FIRST_USER = 100_000

@@ -2,8 +2,9 @@
 
 import re
 
-from sieve_filter import gpg, pgpmime
+from sieve_filter import gpg
 from sieve_filter.mail.message import split
+from sieve_filter.openpgp import pgpmime
 
 _ARMOR = re.compile(rb"^-----BEGIN PGP MESSAGE-----.*?^-----END PGP MESSAGE-----", re.DOTALL | re.MULTILINE)
 

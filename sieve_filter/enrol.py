@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sieve_filter import gpg, keybox, keystore, limits, listing, places, quarantine
-from sieve_filter.certificate import Certificate
 from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
 from sieve_filter.listing import Key
+from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.quarantine import KEYBOX, Revoked, Verdict, Vetted
 from sieve_filter.timelimit import at_most
 

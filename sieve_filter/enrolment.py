@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from sieve_filter import (
-    certificate,
     enrol,
     errors,
     gpg,
@@ -26,7 +25,6 @@ from sieve_filter import (
     register,
     survey,
 )
-from sieve_filter.certificate import Certificate
 from sieve_filter.config import Settings
 from sieve_filter.decision import Wait
 from sieve_filter.engine import Engines
@@ -37,6 +35,8 @@ from sieve_filter.job import Options
 from sieve_filter.keyreport import OwnerState
 from sieve_filter.mail.message import split
 from sieve_filter.notice import KeyFacts, Stamp, Words
+from sieve_filter.openpgp import certificate
+from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.owner import Owner
 from sieve_filter.post import Post, deliver
 

@@ -18,12 +18,12 @@ from sieve_filter import (
     refresh,
     survey,
 )
-from sieve_filter.certificate import Certificate
 from sieve_filter.enrol import REFUSED, REVOKED, Outcome
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
 from sieve_filter.keycommand import Failure, Rest, Site
 from sieve_filter.lookup import Answer
+from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.owner import Owner
 from sieve_filter.parallel import Identity
 from sieve_filter.post import Post

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sieve_filter import certificate
+from sieve_filter.openpgp import certificate
 
 _EMPTY, _HEADER, _OPENPGP = 0, 1, 2
 _HEAD = 20  # octets of a blob's fixed fields up to the number of keys

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sieve_filter import (
-    certificate,
     enrol,
     enrolment,
     errors,
@@ -34,10 +33,7 @@ from sieve_filter import (
     survey,
     sweep,
     wiring,
-    wkd,
 )
-from sieve_filter.armor import crc24
-from sieve_filter.certificate import Certificate, Reading
 from sieve_filter.config import Settings
 from sieve_filter.doveadm import Account
 from sieve_filter.enrol import REFUSED, Order, Outcome, Verdicts
@@ -54,6 +50,9 @@ from sieve_filter.errors import (
     UsageError,
 )
 from sieve_filter.keyreport import OwnerState
+from sieve_filter.openpgp import certificate, wkd
+from sieve_filter.openpgp.armor import crc24
+from sieve_filter.openpgp.certificate import Certificate, Reading
 from sieve_filter.owner import Owner
 from sieve_filter.parallel import Identity
 from sieve_filter.post import Post

@@ -12,10 +12,11 @@ from email.header import decode_header
 from html import unescape
 from typing import NamedTuple
 
-from sieve_filter import certificate, limits, secretkey
-from sieve_filter.certificate import Certificate, Reading
+from sieve_filter import limits
 from sieve_filter.mail.message import Message, split
 from sieve_filter.mail.mime import ContentType, content_type, decode, split_multipart, transfer_encoding
+from sieve_filter.openpgp import certificate, secret_key
+from sieve_filter.openpgp.certificate import Certificate, Reading
 
 _TEXT = ContentType(b"text/plain")  # RFC 2045 section 5.2
 _KEYS = b"application/pgp-keys"  # RFC 3156 section 7
@@ -71,7 +72,7 @@ class KeyMail(NamedTuple):
 
 def read(raw: bytes) -> KeyMail:
     """What the message `raw` asks for. Any octets at all can be read, in time proportional to their number."""
-    if secretkey.found(raw):
+    if secret_key.found(raw):
         return KeyMail(secret=True)
     message = split(raw)
     leaves = list(_leaves(message))

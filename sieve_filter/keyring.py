@@ -207,7 +207,8 @@ def refuse_damaged(home: str) -> None:
 @lru_cache(maxsize=_LISTINGS)
 def refuse_not_whole(home: Home) -> None:
     """Raise KeyringError where a keyring is damaged anywhere: there may be the key that gpg did not find."""
-    from sieve_filter import certificate, keybox  # an owner's key is found without them
+    from sieve_filter import keybox
+    from sieve_filter.openpgp import certificate  # an owner's key is found without them
 
     for path, content in _contents(home.path, limits.SHARED_KEYRING_OCTETS):
         try:

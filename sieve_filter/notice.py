@@ -8,7 +8,7 @@ from email.utils import format_datetime
 from typing import NamedTuple
 
 from sieve_filter.mail.message import Message
-from sieve_filter.pgpmime import MARK
+from sieve_filter.openpgp.pgpmime import MARK
 
 CONFIRMATION = b"confirmation"
 _ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,320}")

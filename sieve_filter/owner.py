@@ -53,7 +53,7 @@ def expand(template: str, owner: Owner) -> str:
     local, _, domain = owner.user.partition("@")
     values = {"u": owner.user, "n": local, "d": domain, "h": owner.home, "%": "%"}
     if "%w" in template:
-        from sieve_filter.wkd import key_name  # hashlib takes longer to load than the rest of this
+        from sieve_filter.openpgp.wkd import key_name  # hashlib takes longer to load than the rest of this
 
         values["w"] = key_name(local)
     return re.sub("%(.)", lambda match: values[match[1]], template)

@@ -6,9 +6,9 @@ import unicodedata
 from typing import NamedTuple
 from urllib.parse import quote
 
-from sieve_filter import certificate, wkd
-from sieve_filter.certificate import Certificate
 from sieve_filter.errors import RefusedKeyError
+from sieve_filter.openpgp import certificate, wkd
+from sieve_filter.openpgp.certificate import Certificate
 
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+")
 _DANE_OCTETS = 28  # of the hash: a DNS label has no more than 63 characters

@@ -13,11 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import certificate, gpg, keybox, keystore, limits, listing, packets, parallel
-from sieve_filter.certificate import Certificate
+from sieve_filter import gpg, keybox, keystore, limits, listing, parallel
 from sieve_filter.errors import EncryptionError, KeyringError, RefusedKeyError, TimedOutError
 from sieve_filter.keybox import Keybox
 from sieve_filter.listing import Key, Subkey
+from sieve_filter.openpgp import certificate
+from sieve_filter.openpgp import encrypted as packets
+from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.parallel import Identity
 from sieve_filter.timelimit import at_most
 

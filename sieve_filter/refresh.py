@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 from sieve_filter import published
-from sieve_filter.certificate import Certificate
 from sieve_filter.enrol import REFUSED, Outcome
 from sieve_filter.lookup import Answer
+from sieve_filter.openpgp.certificate import Certificate
 
 # What becomes of a key, besides what `enrol` tells.
 KEPT, DIFFERENT, REMOVED, FAILED = "kept", "different", "removed", "failed"

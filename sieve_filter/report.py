@@ -3,10 +3,11 @@
 import json
 from typing import NamedTuple
 
-from sieve_filter import pgpmime, shape
+from sieve_filter import shape
 from sieve_filter.mail import structure
 from sieve_filter.mail.message import split
 from sieve_filter.mail.structure import Attachment, Part, StructureError
+from sieve_filter.openpgp import pgpmime
 
 
 class Inspection(NamedTuple):

@@ -9,13 +9,14 @@ import sys
 import time
 from pathlib import Path
 
-from sieve_filter import certificate, execmode, keybox, limits, listing, managesieve, parallel, quarantine, sievescript
-from sieve_filter.certificate import Certificate
+from sieve_filter import execmode, keybox, limits, listing, managesieve, parallel, quarantine, sievescript
 from sieve_filter.config import Settings
 from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.errors import FileError, RefusedKeyError, ScriptError, ServiceError, UsageError
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.managesieve import Session
+from sieve_filter.openpgp import certificate
+from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.sievescript import Choices
 
 _NAME = "cryptomail"  # of a script where there is none yet

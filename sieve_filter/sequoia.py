@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sieve_filter import gpg
 from sieve_filter.errors import CryptomailError, EncryptionError
-from sieve_filter.packets import encrypted_payload
+from sieve_filter.openpgp.encrypted import encrypted_payload
 from sieve_filter.recipients import Recipients
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import certificate, gpg, job, keyreport, keyring, keystore, limits, quarantine, register
+from sieve_filter import gpg, job, keyreport, keyring, keystore, limits, quarantine, register
 from sieve_filter.config import Settings
 from sieve_filter.decision import Decision, decide
 from sieve_filter.engine import Engines
@@ -15,6 +15,7 @@ from sieve_filter.job import Options
 from sieve_filter.keyreport import OwnerState
 from sieve_filter.keyring import Keyrings
 from sieve_filter.mail.message import split
+from sieve_filter.openpgp import certificate
 from sieve_filter.owner import Owner
 from sieve_filter.recipients import Found
 from sieve_filter.timelimit import at_most

@@ -8,8 +8,9 @@ may be among these, and its public key must not be set up.
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from sieve_filter import doveadm, enrolment, imap, limits, notice, parallel, secretkey
+from sieve_filter import doveadm, enrolment, imap, limits, notice, parallel
 from sieve_filter.errors import CryptomailError
+from sieve_filter.openpgp import secret_key
 
 
 class Swept(NamedTuple):
@@ -56,6 +57,6 @@ def _is_secret(message: bytes) -> bool:
     """Whether there is a secret key in it. What looks has nobody's rights, because anybody may have written it."""
 
     def look() -> bool:
-        return secretkey.found(message)
+        return secret_key.found(message)
 
     return parallel.alone(parallel.nobody(), look)

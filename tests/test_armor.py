@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sieve_filter.armor import Content, Dearmor, content_start, dearmor
-from sieve_filter.packets import encrypted_message
+from sieve_filter.openpgp.armor import Content, Dearmor, content_start, dearmor
+from sieve_filter.openpgp.encrypted import encrypted_message
 from tests.samples import ARMORED, CIPHERTEXT, LITERAL, Home, armor, crc24, home
 
 __all__ = ["home"]

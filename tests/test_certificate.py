@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve_filter import certificate, limits
-from sieve_filter.certificate import read
+from sieve_filter import limits
+from sieve_filter.openpgp import certificate
+from sieve_filter.openpgp.certificate import read
 from tests.samples import Home, home, old_packet, packet
 
 __all__ = ["home"]

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sieve_filter import limits, pgpmime
+from sieve_filter import limits
 from sieve_filter.mail.header_policy import no_confidentiality
 from sieve_filter.mail.message import split
+from sieve_filter.openpgp import pgpmime
 from tests.messages import any_message
 
 MBOX = b"From a@b Thu Jan  1 00:00:00 1970"

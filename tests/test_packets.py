@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter import limits
-from sieve_filter.armor import dearmor
-from sieve_filter.packets import ANONYMOUS, EncryptedMessage, Walker, encrypted_message
+from sieve_filter.openpgp.armor import dearmor
+from sieve_filter.openpgp.encrypted import ANONYMOUS, EncryptedMessage, Walker, encrypted_message
 from tests.samples import (
     CIPHERTEXT,
     KEY_ID,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve_filter import pgpmime
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import split
+from sieve_filter.openpgp import pgpmime
 from tests.messages import any_message
 
 ARMOR = b"-----BEGIN PGP MESSAGE-----\n\nAAAA\n-----END PGP MESSAGE-----\n"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sieve_filter.cms import enveloped
 from sieve_filter.mail.message import split
-from sieve_filter.packets import encrypted_message
+from sieve_filter.openpgp.encrypted import encrypted_message
 from sieve_filter.shape import classify
 from tests.samples import (
     ARMORED,

@@ -21,7 +21,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sieve_filter import keymail, secretkey
+from sieve_filter import keymail
+from sieve_filter.openpgp import secret_key
 from tests.samples import Home, home, multipart, old_packet, packet, part
 
 __all__ = ["home"]
@@ -149,8 +150,8 @@ OF_ANYTHING: dict[str, Wrap] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_secret_key_is_found_and_no_public_key_is(kind: str, keys: Keys) -> None:
     public, secret = keys[kind]
-    assert secretkey.found(secret)
-    assert not secretkey.found(public)
+    assert secret_key.found(secret)
+    assert not secret_key.found(public)
 
 
 @pytest.mark.parametrize("around", [*OF_TEXT, *OF_ANYTHING])
@@ -181,14 +182,14 @@ def test_no_pile_of_encodings_hides_a_secret_key_or_makes_one_of_a_public_key(
     public, secret = keys[kind]
     for name in itertools.chain.from_iterable(layers):
         public, secret = WRAPS[name](public), WRAPS[name](secret)
-    assert secretkey.found(before + b"\n" + secret + b"\n" + behind)
-    assert not secretkey.found(before + b"\n" + public + b"\n" + behind)
+    assert secret_key.found(before + b"\n" + secret + b"\n" + behind)
+    assert not secret_key.found(before + b"\n" + public + b"\n" + behind)
 
 
 def test_the_beginning_of_a_secret_key_is_one(keys: Keys) -> None:
     for _, secret in keys.values():
-        assert secretkey.found(secret[: len(secret) // 2])
-        assert secretkey.found(base64.encodebytes(secret[: len(secret) // 2]))
+        assert secret_key.found(secret[: len(secret) // 2])
+        assert secret_key.found(base64.encodebytes(secret[: len(secret) // 2]))
 
 
 FIXED = b"\x65\x00\x00\x00\x1b" + b"k" * 32
@@ -207,12 +208,12 @@ FIXED = b"\x65\x00\x00\x00\x1b" + b"k" * 32
 )
 def test_secret_keys_of_other_versions_are_found(body: bytes) -> None:
     for made in (packet(5, body), old_packet(7, body)):
-        assert secretkey.found(b"text " + made)
+        assert secret_key.found(b"text " + made)
 
 
 def test_a_secret_subkey_behind_a_public_key_is_found(keys: Keys) -> None:
     public, _ = keys["Ed25519"]
-    assert secretkey.found(public + packet(7, b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x12\x34"))
+    assert secret_key.found(public + packet(7, b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x12\x34"))
 
 
 @pytest.mark.parametrize(
@@ -226,15 +227,15 @@ def test_a_secret_subkey_behind_a_public_key_is_found(keys: Keys) -> None:
     ],
 )
 def test_what_says_that_it_is_a_secret_key_is_one(text: bytes) -> None:
-    assert secretkey.found(b"Subject: my key\n\nHere it is.\n\n" + text)
-    assert secretkey.found(text.ljust(90).decode().encode("utf-16-le"))
+    assert secret_key.found(b"Subject: my key\n\nHere it is.\n\n" + text)
+    assert secret_key.found(text.ljust(90).decode().encode("utf-16-le"))
 
 
 def test_noise_and_letters_are_no_keys() -> None:
     noise = random.Random(5).randbytes(1_000_000)  # noqa: S311  # the same each time
     letter = b"Dear friend, how do you keep your private key? Mine begins with lQOYBF. " * 5_000
     for one in (noise, letter, base64.encodebytes(noise), gzip.compress(letter), b"Subject: x\n\n" + letter + noise):
-        assert not secretkey.found(one)
+        assert not secret_key.found(one)
 
 
 # Made in the test, not while tests are collected: the compressed ones take seconds, and one holds the time of day.
@@ -256,5 +257,5 @@ MEGABYTES: dict[str, Callable[[], bytes]] = {
 def test_a_megabyte_of_anything_takes_a_few_seconds(kind: str) -> None:
     raw = MEGABYTES[kind]()
     started = time.process_time()
-    assert not secretkey.found(raw)
+    assert not secret_key.found(raw)
     assert time.process_time() - started < 10

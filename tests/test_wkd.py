@@ -1,6 +1,6 @@
 """The Web Key Directory's layout."""
 
-from sieve_filter import wkd
+from sieve_filter.openpgp import wkd
 
 
 def test_key_is_where_the_draft_says_it_is() -> None:

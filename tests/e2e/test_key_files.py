@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.client import Lab
-from sieve_filter import wkd
+from sieve_filter.openpgp import wkd
 from tests.e2e.conftest import (
     NewPerson,
     Person,

@@ -3,12 +3,13 @@
 import base64
 import os
 
-from sieve_filter import cms, keymail, listing, lmtp, owner, packets, pgpmime, scriptprotocol, shape
+from sieve_filter import cms, keymail, listing, lmtp, owner, scriptprotocol, shape
 from sieve_filter.errors import UsageError
 from sieve_filter.mail import mime
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import split
 from sieve_filter.mail.randomness import Randomness
+from sieve_filter.openpgp import encrypted, pgpmime
 from sieve_filter.skim import Skim
 
 # More than the names and comments that may stand around ciphertext.
@@ -62,13 +63,13 @@ def _message(data: bytes) -> None:
 
 
 def _ciphertext(data: bytes) -> None:
-    if packets.encrypted_message(data) is not None:
-        assert packets.encrypted_message(data + b"x") is None
-    packets.encrypted_payload(data)
-    walker = packets.Walker()
+    if encrypted.encrypted_message(data) is not None:
+        assert encrypted.encrypted_message(data + b"x") is None
+    encrypted.encrypted_payload(data)
+    walker = encrypted.Walker()
     for start in range(0, len(data), 7):
         walker.feed(data[start : start + 7])
-    assert walker.finish() == packets.encrypted_message(data)
+    assert walker.finish() == encrypted.encrypted_message(data)
     whole, cut = Randomness(), Randomness()
     whole.feed(data)
     for start in range(0, len(data), 7):

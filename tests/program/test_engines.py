@@ -17,8 +17,9 @@ from pysequoia import Profile, Tsk
 import sieve_filter
 from lab import debian13, keys
 from lab.keys import Owner
-from sieve_filter import packets, pgpmime
-from sieve_filter.armor import dearmor
+from sieve_filter.openpgp import encrypted as packets
+from sieve_filter.openpgp import pgpmime
+from sieve_filter.openpgp.armor import dearmor
 from tests.program.conftest import ALICE, Server
 from tests.program.test_filter import MESSAGE, STRANGE_MESSAGES, decrypt, fingerprint_of, install_gpg
 from tests.program.workers import Worker, running

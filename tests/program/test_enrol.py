@@ -11,9 +11,10 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import certificate, enrol, gpg, keystore, limits, parallel, quarantine, timelimit
-from sieve_filter.certificate import Certificate
+from sieve_filter import enrol, gpg, keystore, limits, parallel, quarantine, timelimit
 from sieve_filter.errors import EncryptionError, TimedOutError
+from sieve_filter.openpgp import certificate
+from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.quarantine import Vetted
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import packets
-from sieve_filter.armor import dearmor
 from sieve_filter.mail.message import split
+from sieve_filter.openpgp import encrypted as packets
+from sieve_filter.openpgp.armor import dearmor
 from tests.program.conftest import ALICE, Server, run
 
 MESSAGE = b"From: b@example.com\r\nSubject: hello\r\nMessage-ID: <1@example.com>\r\n\r\nThe text.\r\n"

@@ -18,7 +18,7 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import certificate, wkd
+from sieve_filter.openpgp import certificate, wkd
 from tests.program.conftest import ALICE, run
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
 from tests.samples import packet

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import pgpmime
+from sieve_filter.openpgp import pgpmime
 from tests.program.conftest import ALICE, Server
 from tests.program.test_engines import armor_in
 from tests.program.workers import running

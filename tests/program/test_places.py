@@ -12,9 +12,10 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import certificate, enrol, parallel
+from sieve_filter import enrol, parallel
 from sieve_filter.enrol import Order, Outcome, Verdicts
 from sieve_filter.errors import CryptomailError, PlaceError
+from sieve_filter.openpgp import certificate
 from sieve_filter.parallel import Identity
 from tests.program.conftest import ALICE
 

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import certificate, enrol, parallel, quarantine
+from sieve_filter import enrol, parallel, quarantine
+from sieve_filter.openpgp import certificate
 from tests.program.conftest import ALICE
 from tests.program.test_filter import fingerprint_of
 from tests.program.test_keys import NOBODY, Site, site  # noqa: F401 - a fixture

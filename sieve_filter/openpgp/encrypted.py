@@ -8,8 +8,8 @@ from collections.abc import Generator
 from typing import NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.armor import dearmor
 from sieve_filter.mail.randomness import Randomness
+from sieve_filter.openpgp.armor import dearmor
 
 ANONYMOUS = "0" * 16  # RFC 9580 section 5.1.8: the recipient's key ID is withheld
 
