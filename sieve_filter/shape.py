@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from sieve_filter import cms, limits
+from sieve_filter import limits
 from sieve_filter.mail.message import Message, split
 from sieve_filter.mail.mime import (
     WHITE_SPACE,
@@ -25,6 +25,7 @@ from sieve_filter.mail.randomness import Letters, Randomness
 from sieve_filter.mail.structure import Structure, StructureError
 from sieve_filter.openpgp.armor import header_text
 from sieve_filter.openpgp.encrypted import EncryptedMessage, encrypted_payload
+from sieve_filter.smime import cms
 
 # RFC 2045 section 5.2: what a message or part without a Content-Type is.
 _TEXT = ContentType(b"text/plain")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter import limits
-from sieve_filter.cms import COMPRESSED_DATA, ENVELOPED_DATA, SIGNED_DATA, content_type, enveloped
+from sieve_filter.smime.cms import COMPRESSED_DATA, ENVELOPED_DATA, SIGNED_DATA, content_type, enveloped
 from tests.samples import Smime, noise, smime
 
 __all__ = ["smime"]

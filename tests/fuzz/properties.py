@@ -3,7 +3,7 @@
 import base64
 import os
 
-from sieve_filter import cms, keymail, listing, lmtp, owner, scriptprotocol, shape
+from sieve_filter import keymail, listing, lmtp, owner, scriptprotocol, shape
 from sieve_filter.errors import UsageError
 from sieve_filter.mail import mime
 from sieve_filter.mail.header_policy import POLICIES
@@ -11,6 +11,7 @@ from sieve_filter.mail.message import split
 from sieve_filter.mail.randomness import Randomness
 from sieve_filter.openpgp import encrypted, pgpmime
 from sieve_filter.skim import Skim
+from sieve_filter.smime import cms
 
 # More than the names and comments that may stand around ciphertext.
 PROSE = b"Meet me at noon, where the old road crosses the river. Bring the papers, and tell nobody. " * 8

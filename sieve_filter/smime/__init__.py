@@ -1,0 +1,1 @@
+"""S/MIME as bytes (RFC 5652, 8551). Pure."""
