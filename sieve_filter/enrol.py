@@ -12,12 +12,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, keybox, keystore, limits, listing, places, quarantine
+from sieve_filter import gpg, keybox, keystore, limits, listing, quarantine
 from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
 from sieve_filter.listing import Key
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.quarantine import KEYBOX, Revoked, Verdict, Vetted
-from sieve_filter.timelimit import at_most
+from sieve_filter.system import places
+from sieve_filter.system.signals import at_most
 
 _LEGACY = "pubring.gpg"  # GnuPG 2.0 and earlier
 

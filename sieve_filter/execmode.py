@@ -16,7 +16,7 @@ from sieve_filter.delivery import Delivery
 from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError, FileError, TimedOutError
 from sieve_filter.job import Options
-from sieve_filter.timelimit import at_most
+from sieve_filter.system.signals import at_most
 
 _PIECE = 65536  # octets: what a pipe of Linux holds
 _READ_OUT_SECONDS = 10

@@ -5,19 +5,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sieve_filter import (
-    dnskeys,
-    enrol,
-    enrolment,
-    keycommand,
-    limits,
-    lookup,
-    parallel,
-    post,
-    published,
-    refresh,
-    survey,
-)
+from sieve_filter import dnskeys, enrol, enrolment, keycommand, limits, lookup, post, published, refresh, survey
 from sieve_filter.enrol import REFUSED, REVOKED, Outcome
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
@@ -25,8 +13,9 @@ from sieve_filter.keycommand import Failure, Rest, Site
 from sieve_filter.lookup import Answer
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.owner import Owner
-from sieve_filter.parallel import Identity
 from sieve_filter.post import Post
+from sieve_filter.system import pool
+from sieve_filter.system.pool import Identity
 
 
 def add_to(actions: Any, defaults: Post) -> None:
@@ -55,7 +44,7 @@ def _fetch(options: argparse.Namespace, site: Site) -> int:
     resolver = _resolver(options)
     whose = site.owner(options.user)
     address = _address(whose)
-    identity = parallel.identity_of(whose.home)
+    identity = pool.identity_of(whose.home)
     (answer,) = _look_up([(identity, address)], resolver).values()
     if answer.error:
         raise ServiceError(answer.error)
@@ -118,7 +107,7 @@ def _look_up(
     work = functools.partial(lookup.look_up, resolver=resolver)
     answers: dict[str, Answer] = {}
     each_one = ((identity, [address]) for identity, address in wanted)
-    for address, found in parallel.each(each_one, work, at_once=limits.FETCHES_AT_ONCE):
+    for address, found in pool.each(each_one, work, at_once=limits.FETCHES_AT_ONCE):
         answers[address] = Answer(address, None, str(found)) if isinstance(found, CryptomailError) else found
         advance(1)
     return answers
@@ -146,7 +135,7 @@ def _enrolled(
     enrolled: list[tuple[Identity, Owner, frozenset[str]]] = []
     keyrings = site.settings.keyrings
     work = functools.partial(survey.enrolled, keyrings=keyrings._replace(owner=keyrings.owner[:1]))
-    for whose, found in parallel.each(keycommand.in_chunks(owners(), lambda _: 1), work):
+    for whose, found in pool.each(keycommand.in_chunks(owners(), lambda _: 1), work):
         if isinstance(found, CryptomailError):
             rest.failures.append(Failure(whose.user, found))
         elif found:

@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sieve_filter import program
 from sieve_filter.errors import DecryptionError, EncryptionError, KeyringError
-from sieve_filter.program import Sink
+from sieve_filter.system import process
+from sieve_filter.system.process import Sink
 
 # Whoever runs it: no questions, and status lines (GnuPG's doc/DETAILS) among what it writes on standard error.
 _PROGRAM = ("gpg", "--batch", "--no-tty", "--no-verbose", "--status-fd", "2", "--with-colons")
@@ -67,7 +67,7 @@ def run(home: str, arguments: Sequence[str], source: Iterable[bytes], sink: Sink
     if os.path.isfile(home):
         home, place = _NO_HOME, ["--homedir", _NO_HOME, "--no-default-keyring", "--keyring", home]
     environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, "LC_ALL": "C.UTF-8"}
-    code, said = program.converse([*_PROGRAM, *place, *_OPTIONS, *arguments], environment, source, sink)
+    code, said = process.converse([*_PROGRAM, *place, *_OPTIONS, *arguments], environment, source, sink)
     return Ended(code, said.decode("utf-8", "replace"))
 
 
@@ -133,7 +133,7 @@ def decrypt(armored: bytes) -> bytes:
     """The content of `armored`, by the caller's own gpg, agent and pinentry. Raises DecryptionError."""
     content = bytearray()
     try:
-        code, said = program.converse([*_PROGRAM, "--decrypt"], os.environ, [armored], content.extend)
+        code, said = process.converse([*_PROGRAM, "--decrypt"], os.environ, [armored], content.extend)
     except (OSError, ValueError) as error:
         raise DecryptionError(f"cannot run gpg: {error}") from error
     ended = Ended(code, said.decode("utf-8", "replace"))

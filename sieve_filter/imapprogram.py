@@ -11,10 +11,11 @@ import sys
 import threading
 from collections.abc import Mapping
 
-from sieve_filter import enrolment, execmode, extprogram, job, limits, owner, parallel
+from sieve_filter import enrolment, execmode, extprogram, job, limits, owner
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import RefusedKeyError, UsageError
 from sieve_filter.post import Post
+from sieve_filter.system import pool
 
 # What a delivery sets, and IMAPSieve does not.
 _ENVELOPE = ("SENDER", "RECIPIENT", "ORIG_RECIPIENT")
@@ -32,7 +33,7 @@ def run(environment: Mapping[str, str], config_file: str, post: Post, register: 
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file may hold a secret key
     os.umask(0o077)
-    parallel.stop_on_signals()
+    pool.stop_on_signals()
     # The alarm clock is taken: each step of an enrolment sets its own.
     deadline = threading.Timer(limits.KEY_MAIL_SECONDS, lambda: os.kill(os.getpid(), signal.SIGTERM))
     deadline.daemon = True

@@ -19,7 +19,7 @@ from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import Message, split
 from sieve_filter.owner import Owner
 from sieve_filter.recipients import Found
-from sieve_filter.spool import MemoryFile, Spool
+from sieve_filter.system.spool import MemoryFile, Spool
 
 # What of a Message-ID goes into a log line: what RFC 5322 section 3.6.4 allows, and no more than a line takes.
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,200}>")

@@ -24,7 +24,6 @@ from sieve_filter import (
     keyreport,
     limits,
     owner,
-    parallel,
     post,
     quarantine,
     refresh,
@@ -54,8 +53,9 @@ from sieve_filter.openpgp import certificate, wkd
 from sieve_filter.openpgp.armor import crc24
 from sieve_filter.openpgp.certificate import Certificate, Reading
 from sieve_filter.owner import Owner
-from sieve_filter.parallel import Identity
 from sieve_filter.post import Post
+from sieve_filter.system import pool
+from sieve_filter.system.pool import Identity
 
 _STATUSES = (enrol.IMPORTED, enrol.RENEWED, enrol.UNCHANGED, REFUSED)
 _RARE = (
@@ -177,7 +177,7 @@ def add_action(
 
 
 def _run(action: Callable[[argparse.Namespace, Site], int], options: argparse.Namespace, config_file: str) -> int:
-    parallel.stop_on_signals()
+    pool.stop_on_signals()
     everybody = getattr(options, "all", None)
     if bool(options.user) == bool(everybody):
         raise UsageError(f"keys {options.action}: name --user, or --all" if hasattr(options, "all") else "name --user")
@@ -224,9 +224,9 @@ def enrol_orders(
     """
     quarantine.sweep()
     places: dict[str, str] = {}
-    nobody = parallel.nobody()
+    nobody = pool.nobody()
     given = ((nobody, one) for one in _orders(orders, site, places, outcomes, named, foreign))
-    vetting = parallel.each(
+    vetting = pool.each(
         ((identity, [batch]) for identity, batch in in_chunks(given, lambda one: _weight(one[1]))),
         functools.partial(_vet, minimum_bits=site.settings.keyrings.minimum_bits),
         limits.VETTING_SECONDS,
@@ -242,7 +242,7 @@ def enrol_orders(
                     outcomes += _refused(order, verdicts)
                 continue
             vetted = ((identity, (*one, its)) for (identity, one), its in zip(batch, verdicts, strict=True))
-            for (_, order, _), told in parallel.each(in_chunks(vetted, _weight), put, at_once=_PUT_AT_ONCE):
+            for (_, order, _), told in pool.each(in_chunks(vetted, _weight), put, at_once=_PUT_AT_ONCE):
                 done = _refused(order, told) if isinstance(told, CryptomailError) else told
                 outcomes += done
                 changed = changed or any(one.status in (enrol.IMPORTED, enrol.RENEWED, enrol.REVOKED) for one in done)
@@ -382,7 +382,7 @@ def _orders(
         try:
             if places.setdefault(keyring, whose.user) != whose.user:
                 raise RefusedKeyError(f"its keyring would be that of {places[keyring]}: mend keyrings.owner")
-            identity = parallel.identity_of(whose.home)
+            identity = pool.identity_of(whose.home)
             register.make(site.settings.register, *identity)
         except CryptomailError as error:
             refused.extend(Outcome(whose.user, keyring, one.fingerprint, REFUSED, str(error)) for one in certificates)
@@ -473,7 +473,7 @@ def owners(
             continue
         try:
             whose = site.owner_of(account)
-            identity = parallel.identity_of(whose.home)
+            identity = pool.identity_of(whose.home)
         except CryptomailError as error:
             rest.failures.append(Failure(user, error))
             advance(1)
@@ -487,7 +487,7 @@ def _states(options: argparse.Namespace, site: Site, rest: Rest, warn_days: int 
     work = functools.partial(survey.look, settings=site.settings, warn_days=warn_days)
     asked = names(options, site)
     with progress(2 * len(asked), bool(options.json or options.user)) as advance:
-        for whose, state in parallel.each(in_chunks(owners(asked, options, site, rest, advance), lambda _: 1), work):
+        for whose, state in pool.each(in_chunks(owners(asked, options, site, rest, advance), lambda _: 1), work):
             advance(1)
             if isinstance(state, CryptomailError):
                 states.append(keyreport.unreadable(whose.user, str(state)))
@@ -612,10 +612,10 @@ def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
         if any(key.used and reminder.due(key.expires, int(time.time()), ()) for key in one.keys):
             try:
                 home = site.owner(one.user).home
-                soon.append((parallel.identity_of(home), (one, home)))
+                soon.append((pool.identity_of(home), (one, home)))
             except CryptomailError as error:
                 execmode.warn(f"{one.user} was not told that a key expires: {error}")
-    for (owner_state, _), done in parallel.each(in_chunks(soon, lambda _: 1), work):
+    for (owner_state, _), done in pool.each(in_chunks(soon, lambda _: 1), work):
         if isinstance(done, CryptomailError):
             execmode.warn(f"{owner_state.user} was not told that a key expires: {done}")
             continue
@@ -650,7 +650,7 @@ def _note(options: argparse.Namespace, site: Site) -> int:
         register.mark_upgrade(site.settings.register)
     count = 0
     work = functools.partial(survey.note, settings=site.settings)
-    for whose, noted in parallel.each(in_chunks(noticed(), lambda _: 1), work):
+    for whose, noted in pool.each(in_chunks(noticed(), lambda _: 1), work):
         if isinstance(noted, CryptomailError):
             rest.failures.append(Failure(whose.user, noted))
         else:
@@ -712,7 +712,7 @@ def _export(options: argparse.Namespace, site: Site) -> int:
     domains: set[str] = set()
     rest = Rest()
     work = functools.partial(survey.export, keyrings=keyrings)
-    for whose, found in parallel.each(in_chunks(owners(names(options, site), options, site, rest), lambda _: 1), work):
+    for whose, found in pool.each(in_chunks(owners(names(options, site), options, site, rest), lambda _: 1), work):
         if isinstance(found, CryptomailError):
             rest.failures.append(Failure(whose.user, found))
             continue
@@ -760,7 +760,7 @@ _T = TypeVar("_T")
 
 def as_owner(whose: Owner, work: Callable[[], _T]) -> _T:
     """Do `work` in a process that has that owner's rights and no others."""
-    return parallel.alone(parallel.identity_of(whose.home), work)
+    return pool.alone(pool.identity_of(whose.home), work)
 
 
 def _read(name: str, most: int, named: bool = True) -> Reading:

@@ -5,10 +5,10 @@ from functools import lru_cache
 from tempfile import NamedTemporaryFile
 from typing import IO
 
-from sieve_filter import spool
 from sieve_filter.errors import SpoolError, UsageError
 from sieve_filter.mail.mime import decode_base64
 from sieve_filter.openpgp import certificate
+from sieve_filter.system import spool
 
 # Files kept by a process that lives long: each is some 400 octets to 4 KB.
 _FILES = 64

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sieve_filter import dnskeys, https, limits, published
 from sieve_filter.dnskeys import Resolver
 from sieve_filter.errors import NoSuchHostError, StoppedError, TimedOutError, known
-from sieve_filter.timelimit import at_most
+from sieve_filter.system.signals import at_most
 
 
 class Answer(NamedTuple):

@@ -13,15 +13,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, keybox, keystore, limits, listing, parallel
+from sieve_filter import gpg, keybox, keystore, limits, listing
 from sieve_filter.errors import EncryptionError, KeyringError, RefusedKeyError, TimedOutError
 from sieve_filter.keybox import Keybox
 from sieve_filter.listing import Key, Subkey
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp import encrypted as packets
 from sieve_filter.openpgp.certificate import Certificate
-from sieve_filter.parallel import Identity
-from sieve_filter.timelimit import at_most
+from sieve_filter.system import pool
+from sieve_filter.system.pool import Identity
+from sieve_filter.system.signals import at_most
 
 KEYBOX = "pubring.kbx"
 
@@ -84,7 +85,7 @@ def sweep() -> None:
     if os.geteuid() == 0:
         others = {Identity(status.st_uid, status.st_gid) for _, status in _homes() if status.st_uid != 0}
         chunks = [(one, (None,)) for one in sorted(others)[: limits.SWEPT_USERS]]
-        for _ in parallel.each(chunks, _sweep, limits.STOP_SECONDS):
+        for _ in pool.each(chunks, _sweep, limits.STOP_SECONDS):
             pass
 
 

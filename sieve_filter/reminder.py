@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import enrolment, limits, notice, places, post
+from sieve_filter import enrolment, limits, notice, post
 from sieve_filter.errors import DeliveryError, PlaceError, TimedOutError
 from sieve_filter.keyreport import KeyState, OwnerState
 from sieve_filter.notice import KeyFacts
 from sieve_filter.post import Post
-from sieve_filter.timelimit import at_most
+from sieve_filter.system import places
+from sieve_filter.system.signals import at_most
 
 DAYS = (30, 7, 1)
 FILE = "cryptomail-reminders"

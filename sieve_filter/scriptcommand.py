@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from sieve_filter import execmode, keybox, limits, listing, managesieve, parallel, quarantine, sievescript
+from sieve_filter import execmode, keybox, limits, listing, managesieve, quarantine, sievescript
 from sieve_filter.config import Settings
 from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.errors import FileError, RefusedKeyError, ScriptError, ServiceError, UsageError
@@ -18,6 +18,7 @@ from sieve_filter.managesieve import Session
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.sievescript import Choices
+from sieve_filter.system import pool
 
 _NAME = "cryptomail"  # of a script where there is none yet
 _SMALLER = "give a copy with one user ID (gpg --export-filter keep-uid=...)"
@@ -80,7 +81,7 @@ def _vet(one: Certificate, minimum_bits: int) -> quarantine.Vetted:
 
 
 def _run(options: argparse.Namespace, _config_file: str) -> int:
-    parallel.stop_on_signals()
+    pool.stop_on_signals()
     _check(options)
     block = "" if options.remove else _block(options)
     if not options.upload:

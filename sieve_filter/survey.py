@@ -18,7 +18,7 @@ from sieve_filter.mail.message import split
 from sieve_filter.openpgp import certificate
 from sieve_filter.owner import Owner
 from sieve_filter.recipients import Found
-from sieve_filter.timelimit import at_most
+from sieve_filter.system.signals import at_most
 
 
 class Survey(NamedTuple):

@@ -8,9 +8,10 @@ may be among these, and its public key must not be set up.
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from sieve_filter import doveadm, enrolment, imap, limits, notice, parallel
+from sieve_filter import doveadm, enrolment, imap, limits, notice
 from sieve_filter.errors import CryptomailError
 from sieve_filter.openpgp import secret_key
+from sieve_filter.system import pool
 
 
 class Swept(NamedTuple):
@@ -59,4 +60,4 @@ def _is_secret(message: bytes) -> bool:
     def look() -> bool:
         return secret_key.found(message)
 
-    return parallel.alone(parallel.nobody(), look)
+    return pool.alone(pool.nobody(), look)

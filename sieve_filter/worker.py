@@ -27,7 +27,7 @@ from sieve_filter.delivery import Delivery
 from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError, DeliveryError, TimedOutError, UncertainError, UsageError
 from sieve_filter.scriptprotocol import ProtocolError, Request
-from sieve_filter.timelimit import at_most
+from sieve_filter.system.signals import at_most
 
 NO = scriptprotocol.FAILURE
 DONE, LAST = b".", b"!"  # what a worker says of a connection that is done; with the latter it ends

@@ -82,5 +82,5 @@ def test_message_code_knows_nothing_of_files_environment_or_processes() -> None:
 
 
 def test_each_program_is_started_by_one_module() -> None:
-    starters = {"subprocess", "sieve_filter.program"}
+    starters = {"subprocess", "sieve_filter.system.process"}
     assert [module for module in ORDER if imports(module) & starters] == ["gpg", "doveadm", "sendmail"]

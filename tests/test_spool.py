@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter.errors import SpoolError
-from sieve_filter.spool import MemoryFile, Spool
+from sieve_filter.system.spool import MemoryFile, Spool
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sieve_filter import enrol, enrolment, errors, keycommand, limits, lookup, reminder, survey, transfer
+from sieve_filter import enrol, enrolment, errors, keycommand, limits, lookup, reminder, survey
 from sieve_filter.errors import CryptomailError
+from sieve_filter.system import transfer
 
 # Everything that is done in another user's process, and so every type that comes from one.
 WORK: list[Callable[..., Any]] = [

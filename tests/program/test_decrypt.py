@@ -17,7 +17,7 @@ from sieve_filter.keyring import Keyrings, find
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.owner import identify
 from sieve_filter.recipients import Recipients
-from sieve_filter.spool import MemoryFile, Spool
+from sieve_filter.system.spool import MemoryFile, Spool
 from tests.messages import any_message
 from tests.program.conftest import ALICE, Server, run
 

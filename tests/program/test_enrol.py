@@ -11,11 +11,12 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import enrol, gpg, keystore, limits, parallel, quarantine, timelimit
+from sieve_filter import enrol, gpg, keystore, limits, quarantine
 from sieve_filter.errors import EncryptionError, TimedOutError
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.quarantine import Vetted
+from sieve_filter.system import pool, signals
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def certificates() -> Iterator[tuple[Certificate, ...]]:
 
 @pytest.fixture(autouse=True)
 def _signals() -> None:
-    parallel.stop_on_signals()
+    pool.stop_on_signals()
 
 
 def test_one_certificate_that_gpg_cannot_stand_does_not_take_others_with_it(
@@ -147,5 +148,5 @@ def test_lock_that_another_import_holds_is_waited_for_but_not_for_ever(
 
 
 def test_time_limit_is_kept() -> None:
-    with pytest.raises(TimedOutError), timelimit.at_most(1):
+    with pytest.raises(TimedOutError), signals.at_most(1):
         time.sleep(5)

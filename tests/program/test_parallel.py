@@ -16,9 +16,10 @@ from typing import NamedTuple
 import pytest
 
 import sieve_filter
-from sieve_filter import limits, parallel, transfer
+from sieve_filter import limits
 from sieve_filter.errors import CryptomailError, RefusedKeyError
-from sieve_filter.parallel import Identity
+from sieve_filter.system import pool, transfer
+from sieve_filter.system.pool import Identity
 from tests.program.test_keys import NOBODY
 
 ME = Identity(os.geteuid(), os.getegid())
@@ -60,12 +61,12 @@ def double(number: int) -> int:
 
 def told(work: Callable[[int], int], *items: int, **options: int) -> dict[int, int | str]:
     """What became of each item, all given to one process."""
-    done = parallel.each([(ME, items)], work, **options)
+    done = pool.each([(ME, items)], work, **options)
     return {item: str(result) if isinstance(result, CryptomailError) else result for item, result in done}
 
 
 def test_every_item_is_worked_on_once() -> None:
-    results = list(parallel.each([(ME, [number, number + 100]) for number in range(9)], double))
+    results = list(pool.each([(ME, [number, number + 100]) for number in range(9)], double))
     assert sorted(results) == sorted((item, 2 * item) for number in range(9) for item in (number, number + 100))
 
 
@@ -78,7 +79,7 @@ def test_error_of_one_is_that_one_s_alone() -> None:
     done = told(work, 1, 2, 3, 4)
     assert done == {1: -1, 2: "not this one", 3: done[3], 4: 4}
     assert str(done[3]).startswith("internal error: ZeroDivisionError")
-    ((_, error),) = parallel.each([(ME, [2])], work)
+    ((_, error),) = pool.each([(ME, [2])], work)
     assert type(error) is RefusedKeyError
 
 
@@ -87,7 +88,7 @@ def test_error_is_raised_where_there_is_one_piece_of_work_only() -> None:
         raise RefusedKeyError("not this one")
 
     with pytest.raises(RefusedKeyError, match="not this one"):
-        parallel.alone(ME, work)
+        pool.alone(ME, work)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
@@ -132,7 +133,7 @@ def test_program_that_hangs_is_killed_with_the_process(tmp_path: Path, monkeypat
 
 
 def test_time_that_the_caller_takes_counts_against_nobody() -> None:
-    done = parallel.each([(ME, [1, 2]), (ME, [3, 4])], double, seconds=1)
+    done = pool.each([(ME, [1, 2]), (ME, [3, 4])], double, seconds=1)
     first = next(done)
     time.sleep(3)
     assert sorted([first, *done]) == [(1, 2), (2, 4), (3, 6), (4, 8)]
@@ -186,7 +187,7 @@ def test_flood_is_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(item: int) -> str:
         return "x" * 5000 if item == 2 else "y"
 
-    done = dict(parallel.each([(ME, [1, 2, 3])], work))
+    done = dict(pool.each([(ME, [1, 2, 3])], work))
     assert (done[1], str(done[2]), done[3]) == ("y", "what there is to tell is too large", "y")
 
 
@@ -221,7 +222,7 @@ def test_process_has_the_owner_s_rights_and_nothing_of_its_parent_s(tmp_path: Pa
         mine, theirs = os.pipe()
         for one in (mine, theirs):
             os.set_inheritable(one, True)
-        for _, found in parallel.each([(Identity(NOBODY, NOBODY), [1])] * 3, held, at_once=3):
+        for _, found in pool.each([(Identity(NOBODY, NOBODY), [1])] * 3, held, at_once=3):
             assert found == Held(frozenset({NOBODY}), ("/dev/null", "/dev/null", "pipe"), True, False)
         os.close(mine)
         os.close(theirs)

@@ -12,11 +12,12 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import enrol, parallel
+from sieve_filter import enrol
 from sieve_filter.enrol import Order, Outcome, Verdicts
 from sieve_filter.errors import CryptomailError, PlaceError
 from sieve_filter.openpgp import certificate
-from sieve_filter.parallel import Identity
+from sieve_filter.system import pool
+from sieve_filter.system.pool import Identity
 from tests.program.conftest import ALICE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for other users")
@@ -81,7 +82,7 @@ def top() -> Iterator[Path]:
 @pytest.fixture
 def order(alice: Owner) -> Callable[[Path], tuple[Order, Verdicts]]:
     """Makes an order for a home, to put Alice's key there, with what the quarantine says of that."""
-    parallel.stop_on_signals()
+    pool.stop_on_signals()
     certificates = certificate.read(alice.public(ALICE)).certificates
 
     def order_for(home: Path) -> tuple[Order, Verdicts]:
@@ -133,11 +134,11 @@ def test_owner_who_exchanges_folders_gets_no_key_into_another_s_keyring(
         while time.monotonic() < end or (not taken and time.monotonic() < end + 60):  # on a busy machine
             tries += 1
             try:
-                identity = parallel.identity_of(str(home))
+                identity = pool.identity_of(str(home))
             except CryptomailError:
                 continue
             assert identity.uid == GAMES
-            for _, done in parallel.each([(identity, [vetted])], put):
+            for _, done in pool.each([(identity, [vetted])], put):
                 assert not isinstance(done, CryptomailError)
                 taken += done[0].status in (enrol.IMPORTED, enrol.UNCHANGED)
             assert keyrings(news) == []
@@ -150,9 +151,9 @@ def test_home_that_another_owner_could_exchange_is_refused(top: Path) -> None:
     home = made(top / "games/home", NEWS)
     give(home.parent, GAMES)
     with pytest.raises(PlaceError, match=rf"{home} can be replaced by user ID {GAMES}, who owns {home.parent}"):
-        parallel.identity_of(str(home))
+        pool.identity_of(str(home))
     with pytest.raises(PlaceError, match="can be replaced by user ID"):
-        parallel.identity_of(str(home / "new"))
+        pool.identity_of(str(home / "new"))
 
 
 @pytest.mark.parametrize(
@@ -165,10 +166,10 @@ def test_home_in_a_directory_that_others_may_write_to_is_refused(mode: int, grou
     os.chown(home.parent, 0, group)
     home.parent.chmod(mode)
     if not who:
-        assert parallel.identity_of(str(home)) == Identity(NEWS, NEWS)
+        assert pool.identity_of(str(home)) == Identity(NEWS, NEWS)
         return
     with pytest.raises(PlaceError, match=f"can be replaced by {who}, who may write to {home.parent}"):
-        parallel.identity_of(str(home))
+        pool.identity_of(str(home))
 
 
 def test_links_of_root_s_and_of_the_owner_s_lead_on(top: Path) -> None:
@@ -184,10 +185,10 @@ def test_links_of_root_s_and_of_the_owner_s_lead_on(top: Path) -> None:
     (news / "own").symlink_to("mail/../mail")
     give(news / "own", NEWS)
     for home in ("home/news", "roots/news", "disk/up/news", "home//news/", "home/news/own", "roots/news/own/new"):
-        assert parallel.identity_of(f"{top}/{home}") == Identity(NEWS, NEWS)
+        assert pool.identity_of(f"{top}/{home}") == Identity(NEWS, NEWS)
     (top / "round").symlink_to("round")
     with pytest.raises(PlaceError, match="too many links"):
-        parallel.identity_of(f"{top}/round/x")
+        pool.identity_of(f"{top}/round/x")
 
 
 def test_link_of_an_owner_s_to_another_home_is_refused(top: Path) -> None:
@@ -196,8 +197,8 @@ def test_link_of_an_owner_s_to_another_home_is_refused(top: Path) -> None:
     give(alice / "mail", GAMES)
     for home in (alice / "mail", alice / "mail/deeper"):
         with pytest.raises(PlaceError, match="belongs to somebody else"):
-            parallel.identity_of(str(home))
-    assert parallel.identity_of(str(bob)).uid == NEWS
+            pool.identity_of(str(home))
+    assert pool.identity_of(str(bob)).uid == NEWS
 
 
 def test_what_is_no_directory_is_refused(top: Path) -> None:
@@ -205,4 +206,4 @@ def test_what_is_no_directory_is_refused(top: Path) -> None:
     (top / "file").touch()
     for name in ("pipe", "file", "file/x"):
         with pytest.raises(PlaceError, match="is not a directory"):
-            parallel.identity_of(str(top / name))
+            pool.identity_of(str(top / name))

@@ -13,8 +13,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import enrol, parallel, quarantine
+from sieve_filter import enrol, quarantine
 from sieve_filter.openpgp import certificate
+from sieve_filter.system import pool
 from tests.program.conftest import ALICE
 from tests.program.test_filter import fingerprint_of
 from tests.program.test_keys import NOBODY, Site, site  # noqa: F401 - a fixture
@@ -69,7 +70,7 @@ def test_what_a_killed_import_left_in_memory_goes_with_the_next(
     alice: Owner,
     foreign: list[Path],
 ) -> None:
-    parallel.stop_on_signals()
+    pool.stop_on_signals()
     before = ours()
     with quarantine.throw_away_home() as living:
         killed(site, alice)
@@ -100,7 +101,7 @@ def test_sweeping_follows_no_link_with_root_s_rights(site: Site, alice: Owner) -
 
 def test_power_failure_after_a_change_loses_nothing(alice: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new name, or one that is gone, is only on the disk once the directory is."""
-    parallel.stop_on_signals()
+    pool.stop_on_signals()
     steps: list[str] = []
 
     def noting(name: str) -> None:

@@ -12,8 +12,9 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
-from sieve_filter import limits, places, transfer
+from sieve_filter import limits
 from sieve_filter.errors import CryptomailError, PlaceError, StoppedError, TimedOutError, known
+from sieve_filter.system import places, transfer
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from io import FileIO
 
-from sieve_filter import descriptors
+from sieve_filter.system import descriptors
 
 _CHUNK = 65536  # octets: what a pipe of Linux holds
 

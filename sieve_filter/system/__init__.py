@@ -1,0 +1,1 @@
+"""The operating system: processes, signals, rights, files without a name."""
