@@ -70,7 +70,7 @@ def pass_on(delivery: Delivery) -> Iterable[bytes]:
 
 def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery], Iterable[bytes]]:
     """What `seal` writes: `sealed` once it has delivered the encrypted message, `pass` where there is nothing to do."""
-    from sieve_filter import lmtp  # filter has no use for it, and pays at each delivery
+    from sieve_filter.dovecot import lmtp  # filter has no use for it, and pays at each delivery
 
     answer_by = lmtp.answer_by()
 

@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import doveadm, limits, owner
-from sieve_filter.doveadm import Account
+from sieve_filter import limits, owner
+from sieve_filter.dovecot import doveadm
+from sieve_filter.dovecot.doveadm import Account
 from sieve_filter.errors import CryptomailError, UsageError
 from sieve_filter.owner import Owner
 

@@ -34,7 +34,7 @@ from sieve_filter import (
     wiring,
 )
 from sieve_filter.config import Settings
-from sieve_filter.doveadm import Account
+from sieve_filter.dovecot.doveadm import Account
 from sieve_filter.enrol import REFUSED, Order, Outcome, Verdicts
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import (

@@ -43,7 +43,8 @@ def chosen(options: argparse.Namespace) -> Post:
 
     Loads what sending takes: the owner, as whom it is done, perhaps cannot read the files of this program.
     """
-    from sieve_filter import lmtp, sendmail  # noqa: F401
+    from sieve_filter import sendmail
+    from sieve_filter.dovecot import lmtp  # noqa: F401
 
     return Post(options.socket, options.sendmail, options.folder)
 
@@ -80,6 +81,6 @@ def by_sendmail(post: Post, user: str, message: bytes) -> None:
 
 
 def _over_lmtp(post: Post, user: str, message: bytes) -> None:
-    from sieve_filter import lmtp  # slow to load, and few commands deliver anything
+    from sieve_filter.dovecot import lmtp  # slow to load, and few commands deliver anything
 
     lmtp.send(lmtp.connect(post.socket_path), lmtp.Envelope("", user, user), [message], lambda: None, lmtp.answer_by())

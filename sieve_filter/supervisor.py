@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from sieve_filter import errors, worker
-from sieve_filter.master import Master
+from sieve_filter.dovecot.master import Master
 from sieve_filter.system import descriptors
 from sieve_filter.worker import Service
 

@@ -8,7 +8,8 @@ may be among these, and its public key must not be set up.
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from sieve_filter import doveadm, enrolment, imap, limits, notice
+from sieve_filter import enrolment, limits, notice
+from sieve_filter.dovecot import doveadm, imap
 from sieve_filter.errors import CryptomailError
 from sieve_filter.openpgp import secret_key
 from sieve_filter.system import pool

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import doveadm
+from sieve_filter.dovecot import doveadm
 from sieve_filter.errors import UnknownUserError
 from sieve_filter.keyreport import CRITICAL, OK, WARNING
 

@@ -22,14 +22,15 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn, cast
 
-from sieve_filter import errors, job, lmtp, options, owner, register, scriptprotocol
+from sieve_filter import errors, job, options, owner, register
 from sieve_filter.delivery import Delivery
+from sieve_filter.dovecot import lmtp, script_protocol
+from sieve_filter.dovecot.script_protocol import ProtocolError, Request
 from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError, DeliveryError, TimedOutError, UncertainError, UsageError
-from sieve_filter.scriptprotocol import ProtocolError, Request
 from sieve_filter.system.signals import at_most
 
-NO = scriptprotocol.FAILURE
+NO = script_protocol.FAILURE
 DONE, LAST = b".", b"!"  # what a worker says of a connection that is done; with the latter it ends
 
 _PIECE = 65536
@@ -218,7 +219,7 @@ class _Worker:
         progress.sealed = answer == b"sealed"
         signal.alarm(0)  # what is done is done: a "no" behind the "yes" would make it a failure
         connection.settimeout(_LAST_WORD_SECONDS)
-        connection.sendall(answer + scriptprotocol.SUCCESS)
+        connection.sendall(answer + script_protocol.SUCCESS)
         connection.shutdown(socket.SHUT_WR)  # the supervisor has this connection too: closing it would end nothing
         milliseconds = (time.monotonic() - started) * 1000
         self._log("info", errors.printable(progress.summary(delivery, milliseconds)))
@@ -274,13 +275,13 @@ def _read_head(connection: socket.socket) -> tuple[Request, bytes]:
     """The request, and the octets of the message that came with it. Raises UsageError."""
     received = b""
     try:
-        while (parts := scriptprotocol.split_head(received)) is None:
+        while (parts := script_protocol.split_head(received)) is None:
             piece = connection.recv(_PIECE)
             if not piece:
                 raise ProtocolError("the client hung up in the head")
             received += piece
         head, beginning = parts
-        return scriptprotocol.parse(head), beginning
+        return script_protocol.parse(head), beginning
     except ProtocolError as error:
         raise UsageError(f"this is for Dovecot's script protocol: {error}") from error
 

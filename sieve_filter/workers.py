@@ -6,9 +6,10 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from sieve_filter import lmtp, supervisor
+from sieve_filter import supervisor
+from sieve_filter.dovecot import lmtp
+from sieve_filter.dovecot.master import Shell, master
 from sieve_filter.errors import UsageError
-from sieve_filter.master import Shell, master
 from sieve_filter.system import descriptors
 from sieve_filter.worker import Service
 

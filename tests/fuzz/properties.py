@@ -3,7 +3,8 @@
 import base64
 import os
 
-from sieve_filter import keymail, listing, lmtp, owner, scriptprotocol, shape
+from sieve_filter import keymail, listing, owner, shape
+from sieve_filter.dovecot import lmtp, script_protocol
 from sieve_filter.errors import UsageError
 from sieve_filter.mail import mime
 from sieve_filter.mail.header_policy import POLICIES
@@ -102,9 +103,9 @@ def _environment(data: bytes) -> None:
 
 def _request(data: bytes) -> None:
     try:
-        parts = scriptprotocol.split_head(data)
-        request = None if parts is None else scriptprotocol.parse(parts[0])
-    except scriptprotocol.ProtocolError as error:
+        parts = script_protocol.split_head(data)
+        request = None if parts is None else script_protocol.parse(parts[0])
+    except script_protocol.ProtocolError as error:
         assert "\n" not in str(error)
         return
     if parts is None:

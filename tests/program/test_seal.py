@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import lmtp
+from sieve_filter.dovecot import lmtp
 from sieve_filter.errors import DeliveryError
 from tests.program.conftest import ALICE, Server, run
 from tests.program.test_filter import decrypt

@@ -1,0 +1,1 @@
+"""What is spoken with Dovecot: script protocol, master process, LMTP, doveadm. No policy."""
