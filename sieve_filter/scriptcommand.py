@@ -9,15 +9,16 @@ import sys
 import time
 from pathlib import Path
 
-from sieve_filter import execmode, keybox, limits, listing, managesieve, quarantine, sievescript
+from sieve_filter import execmode, keybox, limits, listing, quarantine
 from sieve_filter.config import Settings
 from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.errors import FileError, RefusedKeyError, ScriptError, ServiceError, UsageError
 from sieve_filter.mail.header_policy import POLICIES
-from sieve_filter.managesieve import Session
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
-from sieve_filter.sievescript import Choices
+from sieve_filter.sieve import managesieve, owner_script
+from sieve_filter.sieve.managesieve import Session
+from sieve_filter.sieve.owner_script import Choices
 from sieve_filter.system import pool
 
 _NAME = "cryptomail"  # of a script where there is none yet
@@ -121,18 +122,18 @@ def _block(options: argparse.Namespace) -> str:
         options.exclude_spam,
         tuple(word for name, value in given if value for word in (name, value)),
     )
-    return sievescript.block(small, fingerprint, choices)
+    return owner_script.block(small, fingerprint, choices)
 
 
 def _put_in(session: Session, block: str, options: argparse.Namespace, host: str) -> None:
-    missing = sorted(set(sievescript.EXTENSIONS) - session.extensions())
+    missing = sorted(set(owner_script.EXTENSIONS) - session.extensions())
     if missing:
         raise ServiceError(f"{host} does not offer {', '.join(missing)}: is cryptomail installed there?")
     active = session.active()
     name = active.name or _NAME
     exists = active.name is not None or _NAME in active.others
     old = session.get(name) if exists else ""
-    new = sievescript.insert(old, block)
+    new = owner_script.insert(old, block)
     if len(new.encode()) > limits.SIEVE_SCRIPT_OCTETS:
         raise ScriptError(f"the script {name!r} would have more than {limits.SIEVE_SCRIPT_OCTETS} octets")
     if new == old and active.name is not None:
@@ -153,7 +154,7 @@ def _put_in(session: Session, block: str, options: argparse.Namespace, host: str
 def _take_out(session: Session, options: argparse.Namespace, host: str) -> None:
     name = session.active().name
     old = session.get(name) if name is not None else ""
-    new = sievescript.remove(old)
+    new = owner_script.remove(old)
     if name is None or new is None:
         _say(f"nothing to do: {options.user} has no active script on {host} that cryptomail sieve-script has changed")
         return
@@ -161,7 +162,7 @@ def _take_out(session: Session, options: argparse.Namespace, host: str) -> None:
         _show(old, new, name)
         return
     _confirm(f"Take the encryption out of the script {name!r} of {options.user} on {host}?", options.yes)
-    if sievescript.is_empty(new):
+    if owner_script.is_empty(new):
         session.activate("")
         session.delete(name)
         _say(f"the script {name!r} on {host} had nothing else in it, and is deleted")

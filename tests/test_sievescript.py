@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve_filter import limits, sievescript
+from sieve_filter import limits
 from sieve_filter.errors import RefusedKeyError, ScriptError
-from sieve_filter.sievescript import BEGIN, END, Choices, insert, remove
+from sieve_filter.sieve import owner_script
+from sieve_filter.sieve.owner_script import BEGIN, END, Choices, insert, remove
 
 CERTIFICATE = bytes(range(256)) * 8
-BLOCK = sievescript.block(CERTIFICATE, "A" * 40, Choices())
-OTHER = sievescript.block(CERTIFICATE[::-1], "B" * 40, Choices(exclude_spam=True))
+BLOCK = owner_script.block(CERTIFICATE, "A" * 40, Choices())
+OTHER = owner_script.block(CERTIFICATE[::-1], "B" * 40, Choices(exclude_spam=True))
 
 RULES = 'redirect "someone@example.org";\n'
 REQUIRES = 'require ["fileinto",\n  "imap4flags"]; # what I need\n'
@@ -63,13 +64,13 @@ def test_arguments_are_the_certificate_and_none_is_longer_than_pigeonhole_takes(
 
 def test_key_that_does_not_fit_is_refused_with_a_way_out() -> None:
     most = limits.KEYDATA_ARGUMENTS * limits.SIEVE_ARGUMENT_OCTETS * 3 // 4
-    assert len(sievescript.pieces(b"x" * most)) == limits.KEYDATA_ARGUMENTS
+    assert len(owner_script.pieces(b"x" * most)) == limits.KEYDATA_ARGUMENTS
     with pytest.raises(RefusedKeyError, match="make a smaller one"):
-        sievescript.pieces(b"x" * (most + 1))
+        owner_script.pieces(b"x" * (most + 1))
 
 
 def test_options_stand_before_the_key_for_it_takes_all_that_follows() -> None:
-    script = sievescript.block(CERTIFICATE, "A" * 40, Choices(options=("--header-policy", "shy")))
+    script = owner_script.block(CERTIFICATE, "A" * 40, Choices(options=("--header-policy", "shy")))
     assert re.search(r'"--require",\s+"--header-policy",\s+"shy",\s+"--keydata",\s+"[A-Za-z0-9+/]', script)
 
 
@@ -112,8 +113,8 @@ def test_script_that_does_not_end_is_left_alone(script: str) -> None:
 
 
 def test_script_of_comments_is_empty() -> None:
-    assert sievescript.is_empty("# x\n/* y; */\r\n")
-    assert not sievescript.is_empty("# x\nkeep;")
+    assert owner_script.is_empty("# x\n/* y; */\r\n")
+    assert not owner_script.is_empty("# x\nkeep;")
 
 
 @given(SCRIPTS | st.text(max_size=60))
@@ -134,4 +135,4 @@ def test_whatever_is_put_in_can_be_taken_out_again(script: str) -> None:
 
 @given(st.binary(max_size=20_000))
 def test_every_certificate_comes_back_from_its_arguments(certificate: bytes) -> None:
-    assert base64.b64decode("".join(sievescript.pieces(certificate))) == certificate
+    assert base64.b64decode("".join(owner_script.pieces(certificate))) == certificate

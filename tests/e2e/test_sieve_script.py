@@ -13,7 +13,8 @@ import pytest
 
 from lab import managesieve
 from lab.client import Lab
-from sieve_filter import limits, sievescript
+from sieve_filter import limits
+from sieve_filter.sieve import owner_script
 from tests.e2e.conftest import (
     NewPerson,
     OpenLab,
@@ -241,7 +242,7 @@ def test_key_with_as_many_arguments_as_are_allowed_is_delivered_to(
     [key] = [line.strip().strip('",') for line in small.splitlines() if line.strip().startswith('"mDME')]
     most = limits.KEYDATA_ARGUMENTS * limits.SIEVE_ARGUMENT_OCTETS // 4 * 3
     certificate = base64.b64decode(key)
-    large = sievescript.pieces(certificate + packet(PADDING, bytes(most - len(certificate) - 6)))
+    large = owner_script.pieces(certificate + packet(PADDING, bytes(most - len(certificate) - 6)))
     assert len(large) == limits.KEYDATA_ARGUMENTS
     arguments = ", ".join(f'"{piece}"' for piece in large)
     managesieve.upload(lab_tls, person.user, small.replace(f'"{key}"', arguments).encode())
