@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from sieve_filter import __version__, execmode, post
-from sieve_filter import options as sieve_options
 from sieve_filter.errors import FileError
+from sieve_filter.policy import arguments as sieve_options
 from sieve_filter.post import Post
 
 CONFIG_FILE = "/etc/cryptomail/config.toml"

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable
 
 from sieve_filter import gpg, sequoia
-from sieve_filter.config import AUTO, SEQUOIA, Settings
 from sieve_filter.delivery import Engine, Sink
 from sieve_filter.errors import ConfigError
+from sieve_filter.policy.config_file import AUTO, SEQUOIA, Settings
 from sieve_filter.recipients import Recipients
 from sieve_filter.sequoia import UnsuitableError
 

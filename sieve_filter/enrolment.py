@@ -25,7 +25,6 @@ from sieve_filter import (
     register,
     survey,
 )
-from sieve_filter.config import Settings
 from sieve_filter.decision import Wait
 from sieve_filter.engine import Engines
 from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome, Verdicts
@@ -38,6 +37,7 @@ from sieve_filter.notice import KeyFacts, Stamp, Words
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.owner import Owner
+from sieve_filter.policy.config_file import Settings
 from sieve_filter.post import Post, deliver
 
 _WARN_DAYS = 30

@@ -11,11 +11,11 @@ from types import FrameType
 from typing import NoReturn
 
 from sieve_filter import errors, job
-from sieve_filter.config import Settings
 from sieve_filter.delivery import Delivery
 from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError, FileError, TimedOutError
 from sieve_filter.job import Options
+from sieve_filter.policy.config_file import Settings
 from sieve_filter.system.signals import at_most
 
 _PIECE = 65536  # octets: what a pipe of Linux holds

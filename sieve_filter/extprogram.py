@@ -53,6 +53,6 @@ def _run(
 def _options(arguments: Sequence[str]) -> Options:
     if not arguments:
         return Options()
-    from sieve_filter import options  # the global script gives none
+    from sieve_filter.policy import arguments as options  # the global script gives none
 
     return options.parse(arguments)

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from sieve_filter import config, keyring, owner, register
-from sieve_filter.config import Settings
+from sieve_filter import keyring, owner, register
 from sieve_filter.decision import STORE_PLAIN, Encrypt, Rules, StoreClear, Wait, decide
 from sieve_filter.delivery import Delivery, deliver
 from sieve_filter.engine import Engines
@@ -18,6 +17,8 @@ from sieve_filter.limits import SMALL_OCTETS
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import Message, split
 from sieve_filter.owner import Owner
+from sieve_filter.policy import config_file
+from sieve_filter.policy.config_file import Settings
 from sieve_filter.recipients import Found
 from sieve_filter.system.spool import MemoryFile, Spool
 
@@ -64,7 +65,7 @@ def settings(
 ) -> Settings:
     """The settings in the file `named`, else in the `installed` one, else the defaults. Raises ConfigError."""
     try:
-        return config.load(named or installed, trusted_owners)._replace(register=register_directory)
+        return config_file.load(named or installed, trusted_owners)._replace(register=register_directory)
     except FileNotFoundError:
         if named:
             raise ConfigError(f"there is no file {named}") from None

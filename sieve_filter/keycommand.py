@@ -33,7 +33,6 @@ from sieve_filter import (
     sweep,
     wiring,
 )
-from sieve_filter.config import Settings
 from sieve_filter.dovecot.doveadm import Account
 from sieve_filter.enrol import REFUSED, Order, Outcome, Verdicts
 from sieve_filter.enrolment import Desk
@@ -53,6 +52,7 @@ from sieve_filter.openpgp import certificate, wkd
 from sieve_filter.openpgp.armor import crc24
 from sieve_filter.openpgp.certificate import Certificate, Reading
 from sieve_filter.owner import Owner
+from sieve_filter.policy.config_file import Settings
 from sieve_filter.post import Post
 from sieve_filter.system import pool
 from sieve_filter.system.pool import Identity

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 from sieve_filter import execmode, keybox, limits, listing, quarantine
-from sieve_filter.config import Settings
 from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.errors import FileError, RefusedKeyError, ScriptError, ServiceError, UsageError
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
+from sieve_filter.policy.config_file import Settings
 from sieve_filter.sieve import managesieve, owner_script
 from sieve_filter.sieve.managesieve import Session
 from sieve_filter.sieve.owner_script import Choices

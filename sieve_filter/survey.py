@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sieve_filter import gpg, job, keyreport, keyring, keystore, limits, quarantine, register
-from sieve_filter.config import Settings
 from sieve_filter.decision import Decision, decide
 from sieve_filter.engine import Engines
 from sieve_filter.errors import KeyringError
@@ -17,6 +16,7 @@ from sieve_filter.keyring import Keyrings
 from sieve_filter.mail.message import split
 from sieve_filter.openpgp import certificate
 from sieve_filter.owner import Owner
+from sieve_filter.policy.config_file import Settings
 from sieve_filter.recipients import Found
 from sieve_filter.system.signals import at_most
 

@@ -22,12 +22,13 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn, cast
 
-from sieve_filter import errors, job, options, owner, register
+from sieve_filter import errors, job, owner, register
 from sieve_filter.delivery import Delivery
 from sieve_filter.dovecot import lmtp, script_protocol
 from sieve_filter.dovecot.script_protocol import ProtocolError, Request
 from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError, DeliveryError, TimedOutError, UncertainError, UsageError
+from sieve_filter.policy import arguments
 from sieve_filter.system.signals import at_most
 
 NO = script_protocol.FAILURE
@@ -195,7 +196,7 @@ class _Worker:
         if seals and request.arguments[:1] != ("seal",):
             raise UsageError("the only command here is: seal")
         connected = prepare(request if seals else None)
-        chosen = options.parse(request.arguments[1:] if seals else request.arguments)
+        chosen = arguments.parse(request.arguments[1:] if seals else request.arguments)
         settings = job.settings(chosen.config, self._service.config_file, self._trusted_owners, self._service.register)
         signal.alarm(max(1, min(settings.time_limit, int(deadline - time.monotonic()))))
         incoming = job.receive_message(progress.received(), settings)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve_filter.config import Settings, load, parse
 from sieve_filter.errors import ConfigError
+from sieve_filter.policy.config_file import Settings, load, parse
 
 EXAMPLE = Path(__file__).parent.parent / "config.toml.example"
 

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import config, enrolment, job, keyreport, owner, register, survey
-from sieve_filter.config import Settings
+from sieve_filter import enrolment, job, keyreport, owner, register, survey
 from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError
 from sieve_filter.incoming import Incoming
 from sieve_filter.job import Options
 from sieve_filter.mail.message import split
+from sieve_filter.policy import config_file
+from sieve_filter.policy.config_file import Settings
 from tests.program.conftest import ALICE, Outbox, Server, run
 from tests.program.test_enroll import letter, program
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of, make_rotating
@@ -192,7 +193,7 @@ def test_what_is_said_of_an_owner_s_mail_is_what_becomes_of_it(certificates: Map
     with TemporaryDirectory(prefix="agreement-", dir="/tmp") as directory:
         home = Path(directory)
         make_keyrings(case, home, certificates)
-        settings = config.parse(case.toml)._replace(register=f"{home}/enrolled")
+        settings = config_file.parse(case.toml)._replace(register=f"{home}/enrolled")
         fate = delivered(home, settings)
         assert checked(home, settings) == fate
         assert tried(home, settings) == fate

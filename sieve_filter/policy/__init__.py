@@ -1,0 +1,1 @@
+"""What is wanted, and by whom: the configuration file, and the arguments of Sieve scripts."""
