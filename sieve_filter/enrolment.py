@@ -20,9 +20,7 @@ from sieve_filter import (
     limits,
     listing,
     notice,
-    owner,
     quarantine,
-    register,
     survey,
 )
 from sieve_filter.decision import Wait
@@ -36,7 +34,8 @@ from sieve_filter.mail.message import split
 from sieve_filter.notice import KeyFacts, Stamp, Words
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
-from sieve_filter.owner import Owner
+from sieve_filter.owners import owner, register
+from sieve_filter.owners.owner import Owner
 from sieve_filter.policy.config_file import Settings
 from sieve_filter.post import Post, deliver
 

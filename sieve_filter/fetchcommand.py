@@ -12,7 +12,7 @@ from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, 
 from sieve_filter.keycommand import Failure, Rest, Site
 from sieve_filter.lookup import Answer
 from sieve_filter.openpgp.certificate import Certificate
-from sieve_filter.owner import Owner
+from sieve_filter.owners.owner import Owner
 from sieve_filter.post import Post
 from sieve_filter.system import pool
 from sieve_filter.system.pool import Identity

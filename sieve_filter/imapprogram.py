@@ -11,9 +11,10 @@ import sys
 import threading
 from collections.abc import Mapping
 
-from sieve_filter import enrolment, execmode, extprogram, job, limits, owner
+from sieve_filter import enrolment, execmode, extprogram, job, limits
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import RefusedKeyError, UsageError
+from sieve_filter.owners import owner
 from sieve_filter.post import Post
 from sieve_filter.system import pool
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from sieve_filter import keyring, owner, register
+from sieve_filter import keyring
 from sieve_filter.decision import STORE_PLAIN, Encrypt, Rules, StoreClear, Wait, decide
 from sieve_filter.delivery import Delivery, deliver
 from sieve_filter.engine import Engines
@@ -16,7 +16,8 @@ from sieve_filter.incoming import Incoming, receive
 from sieve_filter.limits import SMALL_OCTETS
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import Message, split
-from sieve_filter.owner import Owner
+from sieve_filter.owners import owner, register
+from sieve_filter.owners.owner import Owner
 from sieve_filter.policy import config_file
 from sieve_filter.policy.config_file import Settings
 from sieve_filter.recipients import Found

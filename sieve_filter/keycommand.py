@@ -19,15 +19,12 @@ from sieve_filter import (
     enrolment,
     errors,
     execmode,
-    homes,
     job,
     keyreport,
     limits,
-    owner,
     post,
     quarantine,
     refresh,
-    register,
     reminder,
     survey,
     sweep,
@@ -51,7 +48,8 @@ from sieve_filter.keyreport import OwnerState
 from sieve_filter.openpgp import certificate, wkd
 from sieve_filter.openpgp.armor import crc24
 from sieve_filter.openpgp.certificate import Certificate, Reading
-from sieve_filter.owner import Owner
+from sieve_filter.owners import directory, owner, register
+from sieve_filter.owners.owner import Owner
 from sieve_filter.policy.config_file import Settings
 from sieve_filter.post import Post
 from sieve_filter.system import pool
@@ -88,7 +86,7 @@ class Site(NamedTuple):
         """The account of each of these users, or why there is none."""
         if self.home:
             return ((user, Account(user, None, None, self.home)) for user in users)
-        return homes.find_each(users, self.template)
+        return directory.find_each(users, self.template)
 
     def owner_of(self, account: Account | CryptomailError) -> Owner:
         """The owner who has that account. Raises UsageError, or why there is none."""
@@ -184,7 +182,7 @@ def _run(action: Callable[[argparse.Namespace, Site], int], options: argparse.Na
     if options.home and everybody:
         raise UsageError("--home is one owner's: with --all use --home-template")
     if options.home_template is not None:
-        homes.check(options.home_template)
+        directory.check(options.home_template)
     settings = job.settings(options.config, config_file, None, options.register)
     return action(options, Site(settings, options.home_template, options.home))
 
@@ -454,7 +452,7 @@ class Rest:
 
 def names(options: argparse.Namespace, site: Site) -> list[str]:
     """The users that are asked for. Raises UnknownUserError where Dovecot cannot tell."""
-    return [options.user] if options.user else list(homes.everybody(site.template))
+    return [options.user] if options.user else list(directory.everybody(site.template))
 
 
 def owners(
@@ -464,7 +462,7 @@ def owners(
 
     `advance` is called for each user who is found, and once more for each who is not looked at.
     """
-    outsiders = None if options.user else homes.outsiders(site.settings.not_owners, site.template)
+    outsiders = None if options.user else directory.outsiders(site.settings.not_owners, site.template)
     for user, account in site.accounts(asked):
         advance(1)
         if outsiders is not None and outsiders.have(user, account):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sieve_filter import gpg, limits, listing
 from sieve_filter.errors import KeyringError, NoKeyError, UsageError
 from sieve_filter.listing import Key
-from sieve_filter.owner import Owner, expand
+from sieve_filter.owners.owner import Owner, expand
 from sieve_filter.recipients import FileVersion, Found, Holding, Home
 
 # A keyring of GnuPG 2.1 and later, of 2.0 and earlier, and of keyboxd (2.3 and later).

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, job, keyreport, keyring, keystore, limits, quarantine, register
+from sieve_filter import gpg, job, keyreport, keyring, keystore, limits, quarantine
 from sieve_filter.decision import Decision, decide
 from sieve_filter.engine import Engines
 from sieve_filter.errors import KeyringError
@@ -15,7 +15,8 @@ from sieve_filter.keyreport import OwnerState
 from sieve_filter.keyring import Keyrings
 from sieve_filter.mail.message import split
 from sieve_filter.openpgp import certificate
-from sieve_filter.owner import Owner
+from sieve_filter.owners import register
+from sieve_filter.owners.owner import Owner
 from sieve_filter.policy.config_file import Settings
 from sieve_filter.recipients import Found
 from sieve_filter.system.signals import at_most

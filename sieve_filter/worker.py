@@ -22,12 +22,13 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn, cast
 
-from sieve_filter import errors, job, owner, register
+from sieve_filter import errors, job
 from sieve_filter.delivery import Delivery
 from sieve_filter.dovecot import lmtp, script_protocol
 from sieve_filter.dovecot.script_protocol import ProtocolError, Request
 from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError, DeliveryError, TimedOutError, UncertainError, UsageError
+from sieve_filter.owners import owner, register
 from sieve_filter.policy import arguments
 from sieve_filter.system.signals import at_most
 

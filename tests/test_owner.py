@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter.errors import UsageError
-from sieve_filter.owner import expand, identify
+from sieve_filter.owners.owner import expand, identify
 
 HOME = {"HOME": "/home/alice"}
 

@@ -3,7 +3,7 @@
 import base64
 import os
 
-from sieve_filter import keymail, listing, owner, shape
+from sieve_filter import keymail, listing, shape
 from sieve_filter.dovecot import lmtp, script_protocol
 from sieve_filter.errors import UsageError
 from sieve_filter.mail import mime
@@ -11,6 +11,7 @@ from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import split
 from sieve_filter.mail.randomness import Randomness
 from sieve_filter.openpgp import encrypted, pgpmime
+from sieve_filter.owners import owner
 from sieve_filter.skim import Skim
 from sieve_filter.smime import cms
 

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import enrolment, job, keyreport, owner, register, survey
+from sieve_filter import enrolment, job, keyreport, survey
 from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError
 from sieve_filter.incoming import Incoming
 from sieve_filter.job import Options
 from sieve_filter.mail.message import split
+from sieve_filter.owners import owner, register
 from sieve_filter.policy import config_file
 from sieve_filter.policy.config_file import Settings
 from tests.program.conftest import ALICE, Outbox, Server, run

@@ -15,7 +15,7 @@ from sieve_filter.delivery import Sink, deliver
 from sieve_filter.incoming import receive
 from sieve_filter.keyring import Keyrings, find
 from sieve_filter.mail.header_policy import POLICIES
-from sieve_filter.owner import identify
+from sieve_filter.owners.owner import identify
 from sieve_filter.recipients import Recipients
 from sieve_filter.system.spool import MemoryFile, Spool
 from tests.messages import any_message

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import homes
 from sieve_filter.errors import CryptomailError, UsageError
+from sieve_filter.owners import directory
 from tests.program.conftest import ALICE, run
 from tests.program.test_filter import MESSAGE, fingerprint_of
 from tests.program.test_keys import BOB, NOBODY, Site, bob, expired, revoked, said, site
@@ -267,9 +267,9 @@ def test_users_are_the_directories_that_fit_the_template(
     for path in made:
         (tmp_path / path).mkdir(parents=True)
     whole = f"{str(tmp_path).replace('%', '%%')}/{template}"
-    homes.check(whole)
-    assert sorted(homes.everybody(whole)) == users
-    for _, account in homes.find_each(users, whole):
+    directory.check(whole)
+    assert sorted(directory.everybody(whole)) == users
+    for _, account in directory.find_each(users, whole):
         assert not isinstance(account, CryptomailError)
         assert Path(account.home).is_dir()
 
@@ -277,4 +277,4 @@ def test_users_are_the_directories_that_fit_the_template(
 @pytest.mark.parametrize("template", ["", "x/%u", "/x", "/x/%d", "/%h/%u", "/%u%", "/%q%u"])
 def test_template_that_could_not_be_right_is_refused(template: str) -> None:
     with pytest.raises(UsageError):
-        homes.check(template)
+        directory.check(template)

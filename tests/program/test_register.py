@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import register
 from sieve_filter.errors import RegisterError
+from sieve_filter.owners import register
 from tests.program.conftest import ALICE
 from tests.program.test_enroll import letter
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of

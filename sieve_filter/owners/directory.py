@@ -7,11 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import limits, owner
+from sieve_filter import limits
 from sieve_filter.dovecot import doveadm
 from sieve_filter.dovecot.doveadm import Account
 from sieve_filter.errors import CryptomailError, UsageError
-from sieve_filter.owner import Owner
+from sieve_filter.owners import owner
+from sieve_filter.owners.owner import Owner
 
 _NO_HOMES = ("/", "/nonexistent", "/dev/null")  # what accounts have that are to have no home
 

@@ -1,0 +1,1 @@
+"""Whose mail it is, and where their homes are."""
