@@ -2,7 +2,7 @@
 
 import re
 
-from sieve_filter import gpg
+from sieve_filter.gpg import runner
 from sieve_filter.mail.message import split
 from sieve_filter.openpgp import pgpmime
 
@@ -18,4 +18,4 @@ def decrypt(raw: bytes) -> bytes | None:
     armor = _ARMOR.search(message.body) if pgpmime.marked(message) else None
     if armor is None:
         return None
-    return pgpmime.restore(gpg.decrypt(armor[0]))
+    return pgpmime.restore(runner.decrypt(armor[0]))

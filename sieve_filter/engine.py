@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
-from sieve_filter import gpg, sequoia
+from sieve_filter import sequoia
 from sieve_filter.delivery import Engine, Sink
 from sieve_filter.errors import ConfigError
+from sieve_filter.gpg import runner
 from sieve_filter.policy.config_file import AUTO, SEQUOIA, Settings
 from sieve_filter.recipients import Recipients
 from sieve_filter.sequoia import UnsuitableError
@@ -30,7 +31,7 @@ class Engines:
         """
 
         def by_gnupg(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> None:
-            gpg.encrypt(
+            runner.encrypt(
                 source, sink, recipients.homes, recipients.fingerprints, settings.compression, recipients.expired_after
             )
 

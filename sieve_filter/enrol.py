@@ -12,9 +12,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, keybox, keystore, limits, listing, quarantine
+from sieve_filter import limits, quarantine
 from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
-from sieve_filter.listing import Key
+from sieve_filter.gpg import colons, keybox, keyrings, runner
+from sieve_filter.gpg.colons import Key
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.quarantine import KEYBOX, Revoked, Verdict, Vetted
 from sieve_filter.system import places
@@ -101,7 +102,7 @@ def remove(keyring: str, fingerprint: str) -> int:
         before = quarantine.read_listing(home)
         if fingerprint not in [key.fingerprint for key in before]:
             raise RefusedKeyError(f"there is no key {fingerprint} in {keyring}")
-        keystore.delete_key(str(home), fingerprint)
+        keyrings.delete_key(str(home), fingerprint)
         left = [key.fingerprint for key in quarantine.read_listing(home)]
         if left != [key.fingerprint for key in before if key.fingerprint != fingerprint]:
             raise PlaceError(f"gpg took another key than {fingerprint} out of a copy of {keyring}; nothing is done")
@@ -165,7 +166,7 @@ def _put_one(order: Order, verdicts: Verdicts, rules: _Rules) -> Iterator[Outcom
 def _warnings(vetted: Vetted, order: Order) -> list[str]:
     """What is to be said of a certificate that was taken all the same."""
     warnings = [] if _is_theirs(vetted.key, order) else [_strange(vetted.key)]
-    if days := listing.short_life(vetted.key, vetted.subkey):
+    if days := colons.short_life(vetted.key, vetted.subkey):
         warnings.append(f"its encryption subkey is good for {days} days only: bring the next in time, or mail waits")
     return warnings
 
@@ -219,13 +220,13 @@ def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
                 old = before.get(revoked.key.fingerprint)
                 if old is None:
                     return REFUSED, revoked.reason
-                keystore.import_keys(str(home), keybox.packets(revoked.blob))
+                keyrings.import_keys(str(home), keybox.packets(revoked.blob))
                 after = {key.fingerprint: key for key in quarantine.read_listing(home)}
                 if after.keys() != before.keys():
                     raise PlaceError(f"gpg lost a key of {order.keyring} in a copy of it; nothing is done")
                 content = _content(store, home)
             new = after[revoked.key.fingerprint]
-            newly = listing.revoked(new) - listing.revoked(old)
+            newly = colons.revoked(new) - colons.revoked(old)
             if newly:
                 rules.before_change(order)
                 _replace(store, content)
@@ -247,7 +248,7 @@ def _merge(home: Path, vetted: Sequence[Vetted], minimum_bits: int) -> dict[str,
     _refuse_clashes([subkey.fingerprint for key in before for subkey in key.subkeys], vetted)
     statuses: dict[str, str] = {}
     for one in vetted:
-        done = keystore.import_keys(str(home), keybox.packets(one.blob))
+        done = keyrings.import_keys(str(home), keybox.packets(one.blob))
         new = done.new.get(one.key.fingerprint)
         if new is None:
             raise RefusedKeyError(f"gpg does not put it beside the keys that are there: {done.complaint}")
@@ -315,7 +316,7 @@ def _copy(store: _Store) -> Iterator[Path]:
 
 def _content(store: _Store, home: Path) -> bytes:
     """What gpg made of the copy in `home`, as it stands in the keyring."""
-    return keystore.export_keys(str(home)) if store.alone else (home / store.copied).read_bytes()
+    return keyrings.export_keys(str(home)) if store.alone else (home / store.copied).read_bytes()
 
 
 @contextmanager
@@ -343,7 +344,7 @@ def _locked(keyring: Path, make: bool) -> Iterator[int]:
 
 def _stored(directory: int, keyring: str) -> tuple[str, bytes]:
     """The name and the content of the keyring file that gpg uses in there; the content is empty if it has no keys."""
-    if gpg.KEYBOXD in os.listdir(directory):
+    if runner.KEYBOXD in os.listdir(directory):
         raise PlaceError(f"{keyring} is kept by keyboxd, which cannot replace it in one step: use gpg itself")
     content = _read(directory, KEYBOX)
     if content:

@@ -9,24 +9,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from sieve_filter import (
-    enrol,
-    errors,
-    gpg,
-    job,
-    keymail,
-    keyreport,
-    keyring,
-    limits,
-    listing,
-    notice,
-    quarantine,
-    survey,
-)
+from sieve_filter import enrol, errors, job, keymail, keyreport, keyring, limits, notice, quarantine, survey
 from sieve_filter.decision import Wait
 from sieve_filter.engine import Engines
 from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome, Verdicts
 from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
+from sieve_filter.gpg import colons, runner
 from sieve_filter.incoming import Incoming
 from sieve_filter.job import Options
 from sieve_filter.keyreport import OwnerState
@@ -105,7 +93,7 @@ def standing(whose: Owner, settings: Settings) -> Standing:
     if isinstance(decision, Wait):
         return Standing(state, None)
     now = int(time.time())
-    names = {name: ids for holding in found.holdings for name, ids in listing.user_ids(holding.listing).items()}
+    names = {name: ids for holding in found.holdings for name, ids in colons.user_ids(holding.listing).items()}
     return Standing(
         state,
         tuple(
@@ -272,7 +260,7 @@ def _keep(whose: Owner, before: Standing, desk: Desk) -> None:
         return
     for key in before.state.keys:
         if key.used:
-            certificates = certificate.read(gpg.export(home, key.used)).certificates
+            certificates = certificate.read(runner.export(home, key.used)).certificates
             kept = order(whose, certificates, desk.settings, named=True, foreign=True)
             for one in enrol.enrol([kept], desk.settings.keyrings.minimum_bits):
                 if one.status == REFUSED:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sieve_filter import listing
 from sieve_filter.decision import Decision, Encrypt, StoreClear, Wait
-from sieve_filter.listing import Key, Subkey
+from sieve_filter.gpg import colons as listing
+from sieve_filter.gpg.colons import Key, Subkey
 from sieve_filter.recipients import Found, Recipients
 
 # The states of Nagios' plugins, which are their exit codes too; and which counts as worse.

@@ -7,17 +7,19 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from sieve_filter import gpg, limits, listing
+from sieve_filter import limits
 from sieve_filter.errors import KeyringError, NoKeyError, UsageError
-from sieve_filter.listing import Key
+from sieve_filter.gpg import colons as listing
+from sieve_filter.gpg import runner
+from sieve_filter.gpg.colons import Key
 from sieve_filter.owners.owner import Owner, expand
 from sieve_filter.recipients import FileVersion, Found, Holding, Home
 
 # A keyring of GnuPG 2.1 and later, of 2.0 and earlier, and of keyboxd (2.3 and later).
-_KEYRING_FILES = ("pubring.kbx", "pubring.gpg", f"{gpg.KEYBOXD}/pubring.db")
+_KEYRING_FILES = ("pubring.kbx", "pubring.gpg", f"{runner.KEYBOXD}/pubring.db")
 # What else a listing depends on: what keyboxd has not put into its file yet, which keys are disabled, and whether
 # keyboxd has them.
-_OTHER_FILES = (f"{gpg.KEYBOXD}/pubring.db-wal", "trustdb.gpg", "common.conf")
+_OTHER_FILES = (f"{runner.KEYBOXD}/pubring.db-wal", "trustdb.gpg", "common.conf")
 
 # Listings kept in memory, some 2 KB each.
 _LISTINGS = 2_000
@@ -140,7 +142,7 @@ def _secrets(home: str, grips: Sequence[str]) -> list[str]:
 @lru_cache(maxsize=_LISTINGS)
 def _list(home: Home, patterns: tuple[str, ...] = (), signatures: bool = False) -> Holding:
     try:
-        colons = gpg.list_keys(home.path, patterns, signatures=signatures)
+        colons = runner.list_keys(home.path, patterns, signatures=signatures)
         return Holding(home, tuple(listing.parse(colons)), colons if signatures else b"")
     except (ValueError, IndexError) as error:
         raise KeyringError(f"cannot read gpg's listing of {home.path}: {error}") from error
@@ -192,7 +194,7 @@ def _version(path: str, or_directory: bool = False) -> FileVersion | None:
 
 def refuse_damaged(home: str) -> None:
     """Raise KeyringError where there is something in which gpg found no key: it passes over what it cannot read."""
-    from sieve_filter import keybox  # a good keyring has no need of it
+    from sieve_filter.gpg import keybox  # a good keyring has no need of it
 
     for path, content in _contents(home, limits.KEYRING_OCTETS):
         try:
@@ -207,7 +209,7 @@ def refuse_damaged(home: str) -> None:
 @lru_cache(maxsize=_LISTINGS)
 def refuse_not_whole(home: Home) -> None:
     """Raise KeyringError where a keyring is damaged anywhere: there may be the key that gpg did not find."""
-    from sieve_filter import keybox
+    from sieve_filter.gpg import keybox
     from sieve_filter.openpgp import certificate  # an owner's key is found without them
 
     for path, content in _contents(home.path, limits.SHARED_KEYRING_OCTETS):

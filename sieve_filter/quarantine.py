@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, keybox, keystore, limits, listing
+from sieve_filter import limits
 from sieve_filter.errors import EncryptionError, KeyringError, RefusedKeyError, TimedOutError
-from sieve_filter.keybox import Keybox
-from sieve_filter.listing import Key, Subkey
+from sieve_filter.gpg import colons, keybox, keyrings, runner
+from sieve_filter.gpg.colons import Key, Subkey
+from sieve_filter.gpg.keybox import Keybox
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp import encrypted as packets
 from sieve_filter.openpgp.certificate import Certificate
@@ -146,7 +147,7 @@ def judge(key: Key, minimum_bits: int) -> Subkey:
     """The subkey of `key` to encrypt to. Raises RefusedKeyError, which says why there is none."""
     if weakness := weak_primary(key, minimum_bits):
         raise RefusedKeyError(weakness)
-    chosen = listing.choose(key, minimum_bits, int(time.time()))
+    chosen = colons.choose(key, minimum_bits, int(time.time()))
     if isinstance(chosen, str):
         raise RefusedKeyError(f"it {chosen}")
     return chosen
@@ -167,7 +168,7 @@ def try_out(home: Path, subkeys: Sequence[Subkey]) -> None:
     """Encrypt something to all `subkeys`, as a delivery would. Raises EncryptionError."""
     fingerprints = [subkey.fingerprint for subkey in subkeys]
     ciphertext = bytearray()
-    gpg.encrypt([b"trial\n"], ciphertext.extend, (str(home),), fingerprints, "none")
+    runner.encrypt([b"trial\n"], ciphertext.extend, (str(home),), fingerprints, "none")
     encrypted = packets.encrypted_payload(bytes(ciphertext))
     if encrypted is None or sorted(encrypted.key_ids) != sorted(one[-16:] for one in fingerprints):
         raise EncryptionError("gpg did not encrypt to the keys that it was told to")
@@ -188,7 +189,7 @@ def _vet_together(batch: Mapping[str, Certificate], minimum_bits: int) -> dict[C
 
 
 def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> dict[Certificate, Verdict]:
-    imported = keystore.import_keys(str(home), b"".join(one.packets for one in batch.values()))
+    imported = keyrings.import_keys(str(home), b"".join(one.packets for one in batch.values()))
     stored: dict[str, Key] = {}
     box = Keybox(b"", {})
     if imported.new:
@@ -212,7 +213,7 @@ def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> 
         try:
             verdicts[one] = Vetted(key, judge(key, minimum_bits), box.header, blob)
         except RefusedKeyError as error:
-            verdicts[one] = Revoked(key, blob, str(error)) if listing.revoked(key) else str(error)
+            verdicts[one] = Revoked(key, blob, str(error)) if colons.revoked(key) else str(error)
     usable = [verdict.subkey for verdict in verdicts.values() if isinstance(verdict, Vetted)]
     if usable:
         try_out(home, usable)
@@ -222,6 +223,6 @@ def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> 
 def read_listing(home: Path) -> list[Key]:
     """The keys in the GnuPG home `home`. Raises KeyringError."""
     try:
-        return listing.parse(keystore.list_signatures(str(home)))
+        return colons.parse(keyrings.list_signatures(str(home)))
     except (ValueError, IndexError) as error:
         raise KeyringError(f"cannot read gpg's listing of {home}: {error}") from error

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sieve_filter.listing import Key
+from sieve_filter.gpg.colons import Key
 
 
 class FileVersion(NamedTuple):

@@ -9,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from sieve_filter import execmode, keybox, limits, listing, quarantine
+from sieve_filter import execmode, limits, quarantine
 from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.errors import FileError, RefusedKeyError, ScriptError, ServiceError, UsageError
+from sieve_filter.gpg import colons, keybox
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
@@ -59,7 +60,7 @@ def minimal_key(data: bytes, address: str | None, minimum_bits: int) -> tuple[st
     if len(reading.certificates) != 1:
         raise RefusedKeyError(f"it has {len(reading.certificates)} keys: give one (gpg --export FINGERPRINT)")
     vetted = _vet(reading.certificates[0], minimum_bits)
-    usable = listing.encryption_subkeys(vetted.key, minimum_bits, int(time.time()))
+    usable = colons.encryption_subkeys(vetted.key, minimum_bits, int(time.time()))
     names = {one.fingerprint for one in usable}
     # A user ID that was revoked, or that the owner never signed, has not come through the quarantine or has no address.
     wanted = address.lower() if address else None

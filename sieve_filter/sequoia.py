@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from sieve_filter import gpg
 from sieve_filter.errors import CryptomailError, EncryptionError
+from sieve_filter.gpg import runner
 from sieve_filter.openpgp.encrypted import encrypted_payload
 from sieve_filter.recipients import Recipients
 
@@ -66,4 +66,4 @@ def _certificates(recipients: Recipients) -> "Sequence[Cert]":
 
 def _export(fingerprint: str, homes: Sequence[str]) -> bytes:
     """The certificate, from the first GnuPG home that has it."""
-    return next((found for home in homes if (found := gpg.export(home, fingerprint))), b"")
+    return next((found for home in homes if (found := runner.export(home, fingerprint))), b"")

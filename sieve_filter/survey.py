@@ -5,10 +5,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import gpg, job, keyreport, keyring, keystore, limits, quarantine
+from sieve_filter import job, keyreport, keyring, limits, quarantine
 from sieve_filter.decision import Decision, decide
 from sieve_filter.engine import Engines
 from sieve_filter.errors import KeyringError
+from sieve_filter.gpg import keyrings as keystore
+from sieve_filter.gpg import runner
 from sieve_filter.incoming import Incoming
 from sieve_filter.job import Options
 from sieve_filter.keyreport import OwnerState
@@ -94,7 +96,7 @@ def export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
 def _notes(home: Path) -> tuple[str, ...]:
     """What lets somebody else put keys into the keyring."""
     notes = []
-    names = (quarantine.KEYBOX, "pubring.gpg", f"{gpg.KEYBOXD}/pubring.db")
+    names = (quarantine.KEYBOX, "pubring.gpg", f"{runner.KEYBOXD}/pubring.db")
     others = [home.parent] if home.is_file() else [home / name for name in names]
     for path in (home, *others):
         try:

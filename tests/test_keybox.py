@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve_filter import keybox
+from sieve_filter.gpg import keybox
 from sieve_filter.openpgp import certificate
 from tests.samples import Home, home
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from sieve_filter import keyreport
 from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Rules, decide
+from sieve_filter.gpg.colons import parse
 from sieve_filter.keyreport import CRITICAL, OK, UNKNOWN, WARNING, OwnerState
-from sieve_filter.listing import parse
 from sieve_filter.recipients import Found, Holding, Home
 from tests.test_listing import NEWER, PRIMARY, SUBKEY, listing, sub
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sieve_filter.listing import Subkey, choose, last_good, parse, short_life
+from sieve_filter.gpg.colons import Subkey, choose, last_good, parse, short_life
 
 PRIMARY = "A" * 40
 SUBKEY = "B" * 40

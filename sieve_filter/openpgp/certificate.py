@@ -10,7 +10,7 @@ from collections.abc import Container
 from typing import NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.listing import address_in
+from sieve_filter.gpg.colons import address_in
 from sieve_filter.mail.mime import decode_base64
 
 _SIGNATURE, _SECRET_KEY, _PUBLIC_KEY, _SECRET_SUBKEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE = 2, 5, 6, 7, 13, 14, 17

@@ -3,9 +3,10 @@
 import base64
 import os
 
-from sieve_filter import keymail, listing, shape
+from sieve_filter import keymail, shape
 from sieve_filter.dovecot import lmtp, script_protocol
 from sieve_filter.errors import UsageError
+from sieve_filter.gpg import colons
 from sieve_filter.mail import mime
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import split
@@ -95,11 +96,11 @@ def _environment(data: bytes) -> None:
         assert "/" not in found.user
         assert ".." not in owner.expand("%h/%d/%n/%u", found).split("/")
     try:
-        keys = listing.parse(data)
+        keys = colons.parse(data)
     except (ValueError, IndexError):
         return
     for key in keys:
-        listing.choose(key, 2048, 1_800_000_000)
+        colons.choose(key, 2048, 1_800_000_000)
 
 
 def _request(data: bytes) -> None:

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lab.keys import Owner
-from sieve_filter import decryption, gpg, limits
+from sieve_filter import decryption, limits
 from sieve_filter.decision import REFUSE, Encrypt, Rules, decide
 from sieve_filter.delivery import Sink, deliver
+from sieve_filter.gpg import runner
 from sieve_filter.incoming import receive
 from sieve_filter.keyring import Keyrings, find
 from sieve_filter.mail.header_policy import POLICIES
@@ -47,7 +48,7 @@ def test_any_message_decrypts_to_exactly_what_arrived(
         return decision
 
     def encrypt(source: Iterable[bytes], sink: Sink, to: Recipients) -> None:
-        gpg.encrypt(source, sink, to.homes, to.fingerprints, "zlib")
+        runner.encrypt(source, sink, to.homes, to.fingerprints, "zlib")
 
     incoming = receive(iter([raw]), limits.SMALL_OCTETS)
     delivery = deliver(incoming, POLICIES[policy], decided, encrypt, b"_b_", Spool(), MemoryFile)

@@ -11,8 +11,9 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import enrol, gpg, keystore, limits, quarantine
+from sieve_filter import enrol, limits, quarantine
 from sieve_filter.errors import EncryptionError, TimedOutError
+from sieve_filter.gpg import keyrings, runner
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.quarantine import Vetted
@@ -36,14 +37,14 @@ def _signals() -> None:
 def test_one_certificate_that_gpg_cannot_stand_does_not_take_others_with_it(
     certificates: tuple[Certificate, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really = keystore.import_keys
+    really = keyrings.import_keys
 
-    def hang(home: str, packets: bytes) -> keystore.Imported:
+    def hang(home: str, packets: bytes) -> keyrings.Imported:
         if certificates[3].packets in packets:
             time.sleep(60)
         return really(home, packets)
 
-    monkeypatch.setattr(keystore, "import_keys", hang)
+    monkeypatch.setattr(keyrings, "import_keys", hang)
     monkeypatch.setattr(limits, "QUARANTINE_SECONDS", 1)
     verdicts = quarantine.vet(certificates, 2048)
     assert [isinstance(verdicts[one], Vetted) for one in certificates] == [True, True, True, False, True]
@@ -56,14 +57,14 @@ def test_certificate_is_refused_where_the_trial_encryption_fails(
     def refuse(*_arguments: object) -> None:
         raise EncryptionError("gpg could not encrypt: no reason")
 
-    monkeypatch.setattr(gpg, "encrypt", refuse)
+    monkeypatch.setattr(runner, "encrypt", refuse)
     assert quarantine.vet(certificates[:1], 2048) == {certificates[0]: "gpg could not encrypt: no reason"}
 
 
 def test_certificate_is_refused_where_gpg_says_nothing_and_encrypts_nothing(
     certificates: tuple[Certificate, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpg, "encrypt", lambda *_: None)
+    monkeypatch.setattr(runner, "encrypt", lambda *_: None)
     assert quarantine.vet(certificates[:1], 2048) == {
         certificates[0]: "gpg did not encrypt to the keys that it was told to"
     }

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import gnupg
 
-from sieve_filter import gpg
 from sieve_filter.errors import KeyringError
-from sieve_filter.gpg import Ended
+from sieve_filter.gpg import runner
+from sieve_filter.gpg.runner import Ended
 
 # What is not imported: other people's signatures, and the owner's own that newer ones replace.
 _CLEANING = "import-minimal,import-clean,self-sigs-only"
@@ -71,9 +71,9 @@ def _visit(home: str, arguments: list[str], source: bytes = b"") -> tuple[Ended,
     """Run gpg once with `home`. Out: how it ended, and its standard output. Raises KeyringError."""
     output = bytearray()
     # What keyboxd keeps, it alone can read. Nothing here needs an agent.
-    autostart = [] if Path(home, gpg.KEYBOXD).is_dir() else ["--no-autostart"]
+    autostart = [] if Path(home, runner.KEYBOXD).is_dir() else ["--no-autostart"]
     try:
-        ended = gpg.run(home, [*autostart, *arguments], [source] if source else (), output.extend)
+        ended = runner.run(home, [*autostart, *arguments], [source] if source else (), output.extend)
     except (OSError, ValueError) as error:
         raise KeyringError(f"cannot run gpg: {error}") from error
     return ended, bytes(output)
