@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple, Protocol
 
-from sieve_filter import shape
+from sieve_filter.detection import classify
+from sieve_filter.detection.classify import Kind, Shape
 from sieve_filter.mail import structure
 from sieve_filter.mail.message import Message, split
-from sieve_filter.shape import Kind, Shape
 
 
 class Store(Protocol):
@@ -55,10 +55,10 @@ def look(incoming: Incoming, hold: Callable[[], Store]) -> tuple[Shape, Incoming
     it has not the usual form is it taken into memory as a whole.
     """
     if incoming.whole:
-        return shape.classify(incoming.message, structure.read), incoming
-    if not shape.may_be_encrypted(incoming.message):
+        return classify.classify(incoming.message, structure.read), incoming
+    if not classify.may_be_encrypted(incoming.message):
         return Shape(Kind.PLAIN, "it is large, and its beginning is not that of an encrypted message"), incoming
-    from sieve_filter.skim import Skim  # small messages do without
+    from sieve_filter.detection.stream import Skim  # small messages do without
 
     held = hold()
     skim = Skim(incoming.message)
@@ -66,4 +66,4 @@ def look(incoming: Incoming, hold: Callable[[], Store]) -> tuple[Shape, Incoming
         held.write(piece)
         skim.feed(piece)
     incoming = incoming._replace(rest=held)
-    return skim.finish() or shape.classify(split(b"".join(incoming.pieces)), structure.read), incoming
+    return skim.finish() or classify.classify(split(b"".join(incoming.pieces)), structure.read), incoming

@@ -3,7 +3,7 @@
 import json
 from typing import NamedTuple
 
-from sieve_filter import shape
+from sieve_filter.detection import classify
 from sieve_filter.mail import structure
 from sieve_filter.mail.message import split
 from sieve_filter.mail.structure import Attachment, Part, StructureError
@@ -33,7 +33,7 @@ class Inspection(NamedTuple):
 def inspect(raw: bytes) -> Inspection:
     """Everything that can be said about the message `raw` without a key. Any bytes at all can be inspected."""
     message = split(raw)
-    kind = shape.classify(message, structure.read)
+    kind = classify.classify(message, structure.read)
     parts: tuple[Part, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     structure_error = ""

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sieve_filter.detection.classify import classify
 from sieve_filter.mail.message import split
 from sieve_filter.openpgp.encrypted import encrypted_message
-from sieve_filter.shape import classify
 from sieve_filter.smime.cms import enveloped
 from tests.samples import (
     ARMORED,

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sieve_filter import limits
+from sieve_filter.detection.classify import Kind, Reader, Shape, classify, may_be_encrypted
 from sieve_filter.mail import structure
 from sieve_filter.mail.message import split
 from sieve_filter.mail.mime import ContentType
 from sieve_filter.mail.structure import Structure, StructureError
-from sieve_filter.shape import Kind, Reader, Shape, classify, may_be_encrypted
 from tests.samples import (
     ARMORED,
     CIPHERTEXT,

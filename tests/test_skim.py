@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sieve_filter.detection.classify import Kind, Shape, classify
+from sieve_filter.detection.stream import Skim
 from sieve_filter.mail.message import split
-from sieve_filter.shape import Kind, Shape, classify
-from sieve_filter.skim import Skim
 from tests.samples import (
     ARMORED,
     CIPHERTEXT,

@@ -3,7 +3,9 @@
 import base64
 import os
 
-from sieve_filter import keymail, shape
+from sieve_filter import keymail
+from sieve_filter.detection import classify
+from sieve_filter.detection.stream import Skim
 from sieve_filter.dovecot import lmtp, script_protocol
 from sieve_filter.errors import UsageError
 from sieve_filter.gpg import colons
@@ -13,7 +15,6 @@ from sieve_filter.mail.message import split
 from sieve_filter.mail.randomness import Randomness
 from sieve_filter.openpgp import encrypted, pgpmime
 from sieve_filter.owners import owner
-from sieve_filter.skim import Skim
 from sieve_filter.smime import cms
 
 # More than the names and comments that may stand around ciphertext.
@@ -31,16 +32,16 @@ def check(data: bytes) -> None:
 def _message(data: bytes) -> None:
     message = split(data)
     assert message.header_end <= message.body_start <= len(data)
-    verdict = shape.classify(message)
+    verdict = classify.classify(message)
     if verdict.encrypted:
         assert message.agreed
-        assert all(shape.may_be_encrypted(split(data[:end])) for end in range(message.body_start, len(data), 50))
+        assert all(classify.may_be_encrypted(split(data[:end])) for end in range(message.body_start, len(data), 50))
         # Ciphertext has no room for a word more, and none for text in its place.
-        assert not shape.classify(split(data + b"\r\nThis can be read.\r\n")).encrypted
+        assert not classify.classify(split(data + b"\r\nThis can be read.\r\n")).encrypted
         for start in range(message.body_start, len(data) + 1, 1 + len(message.body) // 5):
             for text in (PROSE, base64.b64encode(PROSE)):
                 for end in (start, start + len(text)):
-                    assert not shape.classify(split(data[:start] + text + data[end:])).encrypted
+                    assert not classify.classify(split(data[:start] + text + data[end:])).encrypted
     for length in range(message.body_start, len(data), 1 + len(data) // 10):
         beginning = split(data[:length])
         if beginning.settled:

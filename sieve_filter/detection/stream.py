@@ -6,12 +6,12 @@ at as they come.
 """
 
 from sieve_filter import limits
+from sieve_filter.detection.classify import Opener, Shape, classify, open_payload
 from sieve_filter.mail.message import Message, split
 from sieve_filter.mail.mime import WHITE_SPACE
 from sieve_filter.mail.randomness import Randomness
 from sieve_filter.openpgp.armor import Content, content_start
 from sieve_filter.openpgp.encrypted import EncryptedMessage, Walker
-from sieve_filter.shape import Opener, Shape, classify, open_payload
 
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/" + WHITE_SPACE
 

@@ -1,0 +1,1 @@
+"""Is it encrypted already? Pure."""
