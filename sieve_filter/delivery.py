@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from sieve_filter.decision import Encrypt, StoreClear
 from sieve_filter.errors import EncryptionError
 from sieve_filter.incoming import Incoming, Store, look
+from sieve_filter.keys.decision import Encrypt, StoreClear
+from sieve_filter.keys.recipients import Recipients
 from sieve_filter.mail.header_policy import Policy
 from sieve_filter.openpgp import pgpmime
 from sieve_filter.openpgp.armor import Dearmor
 from sieve_filter.openpgp.encrypted import Walker
-from sieve_filter.recipients import Recipients
 
 Sink = Callable[[bytes], object]
 Decide = Callable[[], Encrypt | StoreClear]

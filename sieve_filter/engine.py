@@ -6,8 +6,8 @@ from sieve_filter import sequoia
 from sieve_filter.delivery import Engine, Sink
 from sieve_filter.errors import ConfigError
 from sieve_filter.gpg import runner
+from sieve_filter.keys.recipients import Recipients
 from sieve_filter.policy.config_file import AUTO, SEQUOIA, Settings
-from sieve_filter.recipients import Recipients
 from sieve_filter.sequoia import UnsuitableError
 
 Warn = Callable[[str], object]

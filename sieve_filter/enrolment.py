@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from sieve_filter import enrol, errors, job, keymail, keyreport, keyring, limits, notice, quarantine, survey
-from sieve_filter.decision import Wait
+from sieve_filter import errors, job, keymail, limits, notice, survey
 from sieve_filter.engine import Engines
-from sieve_filter.enrol import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome, Verdicts
 from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
 from sieve_filter.gpg import colons, runner
 from sieve_filter.incoming import Incoming
 from sieve_filter.job import Options
-from sieve_filter.keyreport import OwnerState
+from sieve_filter.keys import changes, find, status, vetting
+from sieve_filter.keys.changes import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome, Verdicts
+from sieve_filter.keys.decision import Wait
+from sieve_filter.keys.status import OwnerState
 from sieve_filter.mail.message import split
 from sieve_filter.notice import KeyFacts, Stamp, Words
 from sieve_filter.openpgp import certificate
@@ -118,7 +119,7 @@ def set_up(vetted: tuple[Owner, Order, Verdicts], desk: Desk) -> list[Outcome]:
         if not before:
             before.append(_before(whose, desk.settings))
 
-    outcomes = enrol.put([(wanted, verdicts)], desk.settings.keyrings.minimum_bits, look)
+    outcomes = changes.put([(wanted, verdicts)], desk.settings.keyrings.minimum_bits, look)
     note_enrolled(outcomes, desk.settings, desk.warn)
     for then in before:
         try:
@@ -171,7 +172,7 @@ def _before(whose: Owner, settings: Settings) -> Standing:
     try:
         return standing(whose, settings)
     except CryptomailError as error:  # what was used cannot be told then
-        return Standing(keyreport.unreadable(whose.user, str(error)), ())
+        return Standing(status.unreadable(whose.user, str(error)), ())
 
 
 def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], settings: Settings) -> bytes:
@@ -187,7 +188,7 @@ def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], setting
 def _encrypted_to(packets: bytes, message: bytes, whose: Owner, settings: Settings) -> bytes:
     """`message`, encrypted to one certificate that is in no keyring any more. Raises CryptomailError."""
     (fingerprint,) = (one.fingerprint for one in certificate.read(packets).certificates)
-    with quarantine.throw_away_home() as home:
+    with vetting.throw_away_home() as home:
         (home / "pubring.gpg").write_bytes(packets)
         alone = settings.keyrings._replace(owner=(str(home),), shared=())
         return encrypted(message, whose, [fingerprint], settings._replace(keyrings=alone))
@@ -231,7 +232,7 @@ def _done(wishes: keymail.KeyMail, whose: Owner, desk: Desk) -> Words:
 def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing, desk: Desk) -> Words:
     # Of an owner whose address is not known, it cannot be said that a key is somebody else's.
     asked = order(whose, certificates, desk.settings, named=True, foreign=not whose.addresses)
-    outcomes = enrol.enrol([asked], desk.settings.keyrings.minimum_bits)
+    outcomes = changes.enrol([asked], desk.settings.keyrings.minimum_bits)
     note_enrolled(outcomes, desk.settings, desk.warn)
     refused = [_reason(one, before, asked.keyring) for one in outcomes if one.status == REFUSED]
     gone = [one.fingerprint for one in outcomes if one.status == REVOKED]
@@ -262,7 +263,7 @@ def _keep(whose: Owner, before: Standing, desk: Desk) -> None:
         if key.used:
             certificates = certificate.read(runner.export(home, key.used)).certificates
             kept = order(whose, certificates, desk.settings, named=True, foreign=True)
-            for one in enrol.enrol([kept], desk.settings.keyrings.minimum_bits):
+            for one in changes.enrol([kept], desk.settings.keyrings.minimum_bits):
                 if one.status == REFUSED:
                     desk.warn(f"key {one.fingerprint} of {whose.user!r} is no longer used: {one.note}")
 
@@ -285,8 +286,8 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
     keyring_home = place(desk.settings, whose)
     keyrings = desk.settings.keyrings
     held = survey.export(whose, keyrings._replace(owner=keyrings.owner[:1]))
-    left = enrol.remove(keyring_home, fingerprint)
-    if not keyring.find(whose, keyrings).holdings:
+    left = changes.remove(keyring_home, fingerprint)
+    if not find.find(whose, keyrings).holdings:
         register.forget(desk.settings.register, whose.user)
     words = notice.removal_notice(fingerprint, standing(whose, desk.settings).used)
     message = notice.message(whose.user, words, stamp())

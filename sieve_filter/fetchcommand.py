@@ -5,11 +5,12 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sieve_filter import dnskeys, enrol, enrolment, keycommand, limits, lookup, post, published, refresh, survey
-from sieve_filter.enrol import REFUSED, REVOKED, Outcome
+from sieve_filter import dnskeys, enrolment, keycommand, limits, lookup, post, published, refresh, survey
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
 from sieve_filter.keycommand import Failure, Rest, Site
+from sieve_filter.keys import changes
+from sieve_filter.keys.changes import REFUSED, REVOKED, Outcome
 from sieve_filter.lookup import Answer
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.owners.owner import Owner
@@ -149,7 +150,7 @@ def _enrolled(
 
 
 def _drop(whose: Owner, keyring: str, fingerprint: str, desk: Desk | None) -> Outcome:
-    plain = functools.partial(enrol.remove, keyring, fingerprint)
+    plain = functools.partial(changes.remove, keyring, fingerprint)
     try:
         keycommand.as_owner(whose, functools.partial(enrolment.remove, fingerprint, whose, desk) if desk else plain)
     except CryptomailError as error:

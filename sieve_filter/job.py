@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from sieve_filter import keyring
-from sieve_filter.decision import STORE_PLAIN, Encrypt, Rules, StoreClear, Wait, decide
 from sieve_filter.delivery import Delivery, deliver
 from sieve_filter.engine import Engines
 from sieve_filter.errors import ConfigError, TooLargeError, UsageError
 from sieve_filter.incoming import Incoming, receive
+from sieve_filter.keys import find
+from sieve_filter.keys.decision import STORE_PLAIN, Encrypt, Rules, StoreClear, Wait, decide
+from sieve_filter.keys.recipients import Found
 from sieve_filter.limits import SMALL_OCTETS
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import Message, split
@@ -20,7 +21,6 @@ from sieve_filter.owners import owner, register
 from sieve_filter.owners.owner import Owner
 from sieve_filter.policy import config_file
 from sieve_filter.policy.config_file import Settings
-from sieve_filter.recipients import Found
 from sieve_filter.system.spool import MemoryFile, Spool
 
 # What of a Message-ID goes into a log line: what RFC 5322 section 3.6.4 allows, and no more than a line takes.
@@ -89,7 +89,7 @@ def encrypt_for_owner(
     """Encrypt the message to the owner whom `environment` names. Raises CryptomailError."""
     if options.key and options.keydata:
         raise UsageError("--key and --keydata exclude each other")
-    wanted = [keyring.parse_wanted(one) for one in options.key]
+    wanted = [find.parse_wanted(one) for one in options.key]
     whose = owner.identify(environment, settings.aliases, settings.recipient_delimiter)
     subject = f"message {message_id(incoming.message)} for {whose.user!r}: "
 
@@ -123,10 +123,10 @@ def encrypt_for_owner(
 
 def find_keys(whose: Owner, settings: Settings, wanted: Sequence[str] = (), *, signatures: bool = False) -> Found:
     """As `keyring.find`; where there is no key, it is known whether there was one. Raises RegisterError too."""
-    found = keyring.find(whose, settings.keyrings, wanted, signatures=signatures)
+    found = find.find(whose, settings.keyrings, wanted, signatures=signatures)
     if found.holdings:
         return found
-    served = bool(found.strangers) and keyring.unchanged_since(found.strangers, register.upgraded(settings.register))
+    served = bool(found.strangers) and find.unchanged_since(found.strangers, register.upgraded(settings.register))
     return found._replace(lost=served or register.has(settings.register, whose.user))
 
 
@@ -142,9 +142,9 @@ def rules(settings: Settings, options: Options) -> Rules:
 
 
 def _find_in_script(pieces: Sequence[str]) -> Found:
-    from sieve_filter import keydata  # others do not pay for its imports
+    from sieve_filter.keys import script_key  # others do not pay for its imports
 
-    return keyring.find_in_file(keydata.keyring(pieces))
+    return find.find_in_file(script_key.keyring(pieces))
 
 
 def message_id(message: Message) -> str:

@@ -14,24 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sieve_filter import (
-    enrol,
-    enrolment,
-    errors,
-    execmode,
-    job,
-    keyreport,
-    limits,
-    post,
-    quarantine,
-    refresh,
-    reminder,
-    survey,
-    sweep,
-    wiring,
-)
+from sieve_filter import enrolment, errors, execmode, job, limits, post, refresh, reminder, survey, sweep, wiring
 from sieve_filter.dovecot.doveadm import Account
-from sieve_filter.enrol import REFUSED, Order, Outcome, Verdicts
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import (
     ConfigError,
@@ -44,7 +28,11 @@ from sieve_filter.errors import (
     UnknownUserError,
     UsageError,
 )
-from sieve_filter.keyreport import OwnerState
+from sieve_filter.keys import changes
+from sieve_filter.keys import status as keyreport
+from sieve_filter.keys import vetting as quarantine
+from sieve_filter.keys.changes import REFUSED, Order, Outcome, Verdicts
+from sieve_filter.keys.status import OwnerState
 from sieve_filter.openpgp import certificate, wkd
 from sieve_filter.openpgp.armor import crc24
 from sieve_filter.openpgp.certificate import Certificate, Reading
@@ -55,9 +43,9 @@ from sieve_filter.post import Post
 from sieve_filter.system import pool
 from sieve_filter.system.pool import Identity
 
-_STATUSES = (enrol.IMPORTED, enrol.RENEWED, enrol.UNCHANGED, REFUSED)
+_STATUSES = (changes.IMPORTED, changes.RENEWED, changes.UNCHANGED, REFUSED)
 _RARE = (
-    enrol.REVOKED,
+    changes.REVOKED,
     refresh.KEPT,
     refresh.DIFFERENT,
     refresh.REMOVED,
@@ -243,7 +231,9 @@ def enrol_orders(
             for (_, order, _), told in pool.each(in_chunks(vetted, _weight), put, at_once=_PUT_AT_ONCE):
                 done = _refused(order, told) if isinstance(told, CryptomailError) else told
                 outcomes += done
-                changed = changed or any(one.status in (enrol.IMPORTED, enrol.RENEWED, enrol.REVOKED) for one in done)
+                changed = changed or any(
+                    one.status in (changes.IMPORTED, changes.RENEWED, changes.REVOKED) for one in done
+                )
                 advance(len(done))
     if changed and not desk and not options.no_notify:
         execmode.warn(f"owners were not told of it, for {post.NO_WAY}; --no-notify says that nobody shall be")
@@ -258,12 +248,12 @@ def desk_of(options: argparse.Namespace, site: Site) -> Desk | None:
 
 def _vet(batch: Sequence[tuple[Identity, tuple[Owner, Order]]], minimum_bits: int) -> list[Verdicts]:
     """The verdicts on the order of each owner."""
-    return enrol.vet([order for _, (_, order) in batch], minimum_bits)
+    return changes.vet([order for _, (_, order) in batch], minimum_bits)
 
 
 def _set_up(vetted: tuple[Owner, Order, Verdicts], site: Site) -> list[Outcome]:
     """Do an order, and tell nobody."""
-    outcomes = enrol.put([vetted[1:]], site.settings.keyrings.minimum_bits)
+    outcomes = changes.put([vetted[1:]], site.settings.keyrings.minimum_bits)
     enrolment.note_enrolled(outcomes, site.settings, execmode.warn)
     return outcomes
 
@@ -423,7 +413,7 @@ def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
     refused = sum(one.status == REFUSED for one in outcomes)
     if refused:
         raise RefusedKeyError(f"{refused} of {len(outcomes)} keys were refused: see the report")
-    revoked = sum(one.status == enrol.REVOKED for one in outcomes)
+    revoked = sum(one.status == changes.REVOKED for one in outcomes)
     if revoked:
         raise RefusedKeyError(f"{revoked} of {len(outcomes)} keys were revoked: see the report")
     different = sum(one.status == refresh.DIFFERENT for one in outcomes)

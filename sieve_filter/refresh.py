@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from sieve_filter import published
-from sieve_filter.enrol import REFUSED, Outcome
+from sieve_filter.keys.changes import REFUSED, Outcome
 from sieve_filter.lookup import Answer
 from sieve_filter.openpgp.certificate import Certificate
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from sieve_filter import enrolment, limits, notice, post
 from sieve_filter.errors import DeliveryError, PlaceError, TimedOutError
-from sieve_filter.keyreport import KeyState, OwnerState
+from sieve_filter.keys.status import KeyState, OwnerState
 from sieve_filter.notice import KeyFacts
 from sieve_filter.post import Post
 from sieve_filter.system import places

@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-from sieve_filter import execmode, limits, quarantine
-from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
+from sieve_filter import execmode, limits
 from sieve_filter.errors import FileError, RefusedKeyError, ScriptError, ServiceError, UsageError
 from sieve_filter.gpg import colons, keybox
+from sieve_filter.keys import vetting
+from sieve_filter.keys.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
@@ -74,9 +75,9 @@ def minimal_key(data: bytes, address: str | None, minimum_bits: int) -> tuple[st
     return vetted.key.fingerprint, reduced.packets
 
 
-def _vet(one: Certificate, minimum_bits: int) -> quarantine.Vetted:
-    verdict = quarantine.vet([one], minimum_bits)[one]
-    if not isinstance(verdict, quarantine.Vetted):
+def _vet(one: Certificate, minimum_bits: int) -> vetting.Vetted:
+    verdict = vetting.vet([one], minimum_bits)[one]
+    if not isinstance(verdict, vetting.Vetted):
         reason = verdict if isinstance(verdict, str) else verdict.reason
         raise RefusedKeyError(f"mail cannot be encrypted to key {one.fingerprint}: {reason}")
     return verdict

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sieve_filter.errors import CryptomailError, EncryptionError
 from sieve_filter.gpg import runner
+from sieve_filter.keys.recipients import Recipients
 from sieve_filter.openpgp.encrypted import encrypted_payload
-from sieve_filter.recipients import Recipients
 
 if TYPE_CHECKING:
     from pysequoia import Cert

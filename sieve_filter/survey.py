@@ -5,22 +5,24 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import job, keyreport, keyring, limits, quarantine
-from sieve_filter.decision import Decision, decide
+from sieve_filter import job, limits
 from sieve_filter.engine import Engines
 from sieve_filter.errors import KeyringError
 from sieve_filter.gpg import keyrings as keystore
 from sieve_filter.gpg import runner
 from sieve_filter.incoming import Incoming
 from sieve_filter.job import Options
-from sieve_filter.keyreport import OwnerState
-from sieve_filter.keyring import Keyrings
+from sieve_filter.keys import find, vetting
+from sieve_filter.keys import status as keyreport
+from sieve_filter.keys.decision import Decision, decide
+from sieve_filter.keys.find import Keyrings
+from sieve_filter.keys.recipients import Found
+from sieve_filter.keys.status import OwnerState
 from sieve_filter.mail.message import split
 from sieve_filter.openpgp import certificate
 from sieve_filter.owners import register
 from sieve_filter.owners.owner import Owner
 from sieve_filter.policy.config_file import Settings
-from sieve_filter.recipients import Found
 from sieve_filter.system.signals import at_most
 
 
@@ -59,7 +61,7 @@ def note(owner: Owner, settings: Settings) -> bool:
     Out: whether it is, or was. Raises CryptomailError.
     """
     with at_most(limits.QUARANTINE_SECONDS):
-        found = keyring.find(owner, settings.keyrings)
+        found = find.find(owner, settings.keyrings)
     if found.holdings or found.strangers:
         register.note(settings.register, owner.user)
         return True
@@ -83,7 +85,7 @@ def try_out(owner: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
 def export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
     """The certificates in the keyring of `owner`, by fingerprint. Raises KeyringError."""
     with at_most(limits.QUARANTINE_SECONDS):
-        found = keyring.find(owner, keyrings._replace(shared=()))
+        found = find.find(owner, keyrings._replace(shared=()))
         exported: dict[str, bytes] = {}
         for holding in found.holdings:
             reading = certificate.read(keystore.export_keys(holding.home.path))
@@ -96,7 +98,7 @@ def export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
 def _notes(home: Path) -> tuple[str, ...]:
     """What lets somebody else put keys into the keyring."""
     notes = []
-    names = (quarantine.KEYBOX, "pubring.gpg", f"{runner.KEYBOXD}/pubring.db")
+    names = (vetting.KEYBOX, "pubring.gpg", f"{runner.KEYBOXD}/pubring.db")
     others = [home.parent] if home.is_file() else [home / name for name in names]
     for path in (home, *others):
         try:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sieve_filter.dovecot import doveadm
 from sieve_filter.errors import UnknownUserError
-from sieve_filter.keyreport import CRITICAL, OK, WARNING
+from sieve_filter.keys.status import CRITICAL, OK, WARNING
 
 _CALL = re.compile(r'\b(?:filter|execute)\b[^;{]*"cryptomail"')
 _COMMENT = re.compile(r"#[^\n]*|/\*.*?\*/", re.DOTALL)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve_filter import keyreport
-from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Rules, decide
 from sieve_filter.gpg.colons import parse
-from sieve_filter.keyreport import CRITICAL, OK, UNKNOWN, WARNING, OwnerState
-from sieve_filter.recipients import Found, Holding, Home
+from sieve_filter.keys import status
+from sieve_filter.keys.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Rules, decide
+from sieve_filter.keys.recipients import Found, Holding, Home
+from sieve_filter.keys.status import CRITICAL, OK, UNKNOWN, WARNING, OwnerState
 from tests.test_listing import NEWER, PRIMARY, SUBKEY, listing, sub
 
 NOW = 1_650_000_000
@@ -23,7 +23,7 @@ def state(colons: bytes, rules: Rules = RULES, notes: tuple[str, ...] = ()) -> O
     keys = tuple(parse(colons))
     found = Found("a@example.org", (Holding(HOME, keys, colons),) if keys else ())
     decision = decide(found, rules, NOW)
-    return keyreport.judge(found, decision, notes, keyreport.Rules(rules.minimum_bits, 30, NOW))
+    return status.judge(found, decision, notes, status.Rules(rules.minimum_bits, 30, NOW))
 
 
 def sig(kind: str, algorithm: int, made: int = 1600000000, issuer: str = PRIMARY) -> str:
@@ -79,7 +79,7 @@ def test_expired_key_that_mail_is_encrypted_to_is_told_so() -> None:
     assert key.used == SUBKEY
     assert key.problem.endswith("expired on 2022-04-14; mail is encrypted to it all the same: have it renewed")
     assert judged.notes == (f"key {PRIMARY} {key.problem}",)
-    assert "used:      " + SUBKEY in "\n".join(keyreport.details(judged))
+    assert "used:      " + SUBKEY in "\n".join(status.details(judged))
 
 
 def test_expired_key_does_not_count_beside_a_good_one() -> None:
@@ -118,24 +118,24 @@ def test_worst_state_counts_and_is_first_in_the_summary() -> None:
     states = [
         state(listing(subs=sub(SUBKEY))),
         state(b""),
-        keyreport.unknown("c", "no home"),
+        status.unknown("c", "no home"),
         state(listing(subs=sub(SUBKEY)), notes=("x",)),
     ]
-    assert keyreport.worst(states) == UNKNOWN
-    assert keyreport.summary(states, 0).startswith(
+    assert status.worst(states) == UNKNOWN
+    assert status.summary(states, 0).startswith(
         "KEYS UNKNOWN - 4 users, 1 without a key: 1 unknown, 1 warning | users=4"
     )
-    states.append(keyreport.unreadable("d", "cannot look into /d"))
-    assert keyreport.worst(states) == CRITICAL
-    assert "CRITICAL: d: cannot look into /d" in keyreport.lines(states)
-    assert keyreport.worst([]) == UNKNOWN
+    states.append(status.unreadable("d", "cannot look into /d"))
+    assert status.worst(states) == CRITICAL
+    assert "CRITICAL: d: cannot look into /d" in status.lines(states)
+    assert status.worst([]) == UNKNOWN
 
 
 def test_machines_get_the_same() -> None:
     judged = state(listing(subs=sub(SUBKEY, expires=str(NOW + 86400))))
-    (read,) = json.loads(keyreport.as_json([judged]))
+    (read,) = json.loads(status.as_json([judged]))
     assert (read["state"], read["keys"][0]["used"]) == ("WARNING", SUBKEY)
-    text = keyreport.as_prometheus([judged._replace(user='a"b\\c')], 0)
+    text = status.as_prometheus([judged._replace(user='a"b\\c')], 0)
     assert f'cryptomail_key_expires_seconds{{user="a\\"b\\\\c",fingerprint="{PRIMARY}"}} {NOW + 86400}\n' in text + "\n"
     assert 'cryptomail_key_users{state="warning"} 1' in text
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sieve_filter import enrol, enrolment, errors, keycommand, limits, lookup, reminder, survey
+from sieve_filter import enrolment, errors, keycommand, limits, lookup, reminder, survey
 from sieve_filter.errors import CryptomailError
+from sieve_filter.keys import changes
 from sieve_filter.system import transfer
 
 # Everything that is done in another user's process, and so every type that comes from one.
@@ -19,7 +20,7 @@ WORK: list[Callable[..., Any]] = [
     enrolment.set_up,
     enrolment.remove,
     enrolment.send_trial,
-    enrol.remove,
+    changes.remove,
     survey.look,
     survey.export,
     survey.enrolled,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sieve_filter.keyreport import CRITICAL, OK, WARNING
+from sieve_filter.keys.status import CRITICAL, OK, WARNING
 from sieve_filter.wiring import judge
 
 BEFORE, GUARD = "/share/sieve/before.sieve", "/etc/cryptomail/guard.sieve"

@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.errors import ConfigError
-from sieve_filter.keyring import Keyrings
+from sieve_filter.keys.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
+from sieve_filter.keys.find import Keyrings
 from sieve_filter.mail.header_policy import POLICIES
 
 AUTO, GNUPG, SEQUOIA = "auto", "gnupg", "sequoia"  # engines

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import enrolment, job, keyreport, survey
+from sieve_filter import enrolment, job, survey
 from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError
 from sieve_filter.incoming import Incoming
 from sieve_filter.job import Options
+from sieve_filter.keys import status
 from sieve_filter.mail.message import split
 from sieve_filter.owners import owner, register
 from sieve_filter.policy import config_file
@@ -156,7 +157,7 @@ def checked(home: Path, settings: Settings) -> Fate:
         return WAITS
     if used := frozenset(key.used for key in state.keys if key.used):
         return used
-    if state.state != keyreport.CRITICAL or "mail is stored in clear" in state.notes:
+    if state.state != status.CRITICAL or "mail is stored in clear" in state.notes:
         return CLEAR
     return WAITS
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from lab.keys import Owner
 from sieve_filter import decryption, limits
-from sieve_filter.decision import REFUSE, Encrypt, Rules, decide
 from sieve_filter.delivery import Sink, deliver
 from sieve_filter.gpg import runner
 from sieve_filter.incoming import receive
-from sieve_filter.keyring import Keyrings, find
+from sieve_filter.keys.decision import REFUSE, Encrypt, Rules, decide
+from sieve_filter.keys.find import Keyrings, find
+from sieve_filter.keys.recipients import Recipients
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.owners.owner import identify
-from sieve_filter.recipients import Recipients
 from sieve_filter.system.spool import MemoryFile, Spool
 from tests.messages import any_message
 from tests.program.conftest import ALICE, Server, run

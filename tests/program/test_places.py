@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import enrol
-from sieve_filter.enrol import Order, Outcome, Verdicts
 from sieve_filter.errors import CryptomailError, PlaceError
+from sieve_filter.keys import changes
+from sieve_filter.keys.changes import Order, Outcome, Verdicts
 from sieve_filter.openpgp import certificate
 from sieve_filter.system import pool
 from sieve_filter.system.pool import Identity
@@ -87,13 +87,13 @@ def order(alice: Owner) -> Callable[[Path], tuple[Order, Verdicts]]:
 
     def order_for(home: Path) -> tuple[Order, Verdicts]:
         one = Order(ALICE, str(home / ".cryptomail"), certificates, frozenset({ALICE}), named=True)
-        return one, enrol.vet([one], 2048)[0]
+        return one, changes.vet([one], 2048)[0]
 
     return order_for
 
 
 def put(vetted: tuple[Order, Verdicts]) -> list[Outcome]:
-    return enrol.put([vetted], 2048)
+    return changes.put([vetted], 2048)
 
 
 def keyrings(home: Path) -> list[Path]:
@@ -140,7 +140,7 @@ def test_owner_who_exchanges_folders_gets_no_key_into_another_s_keyring(
             assert identity.uid == GAMES
             for _, done in pool.each([(identity, [vetted])], put):
                 assert not isinstance(done, CryptomailError)
-                taken += done[0].status in (enrol.IMPORTED, enrol.UNCHANGED)
+                taken += done[0].status in (changes.IMPORTED, changes.UNCHANGED)
             assert keyrings(news) == []
     assert aim != "directory" or keyrings(first if first.stat().st_uid == NEWS else second) == []
     assert tries > 10

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import enrol, quarantine
+from sieve_filter.keys import changes, vetting
 from sieve_filter.openpgp import certificate
 from sieve_filter.system import pool
 from tests.program.conftest import ALICE
@@ -72,7 +72,7 @@ def test_what_a_killed_import_left_in_memory_goes_with_the_next(
 ) -> None:
     pool.stop_on_signals()
     before = ours()
-    with quarantine.throw_away_home() as living:
+    with vetting.throw_away_home() as living:
         killed(site, alice)
         left = ours() - before - {living}
         assert left
@@ -118,13 +118,13 @@ def test_power_failure_after_a_change_loses_nothing(alice: Owner, monkeypatch: p
 
     with TemporaryDirectory(prefix="keyring-", dir="/tmp") as directory:
         certificates = certificate.read(alice.public(ALICE)).certificates
-        order = enrol.Order(ALICE, f"{directory}/k", certificates, frozenset({ALICE}), named=True)
+        order = changes.Order(ALICE, f"{directory}/k", certificates, frozenset({ALICE}), named=True)
         for name in ("fsync", "rename", "unlink"):
             noting(name)
-        enrol.enrol([order], 2048)
+        changes.enrol([order], 2048)
         assert steps == ["fsync", "rename", "fsync of the directory"]
         steps.clear()
-        assert enrol.remove(f"{directory}/k", fingerprint_of(alice)) == 0
+        assert changes.remove(f"{directory}/k", fingerprint_of(alice)) == 0
         assert steps == ["unlink", "fsync of the directory"]
 
 

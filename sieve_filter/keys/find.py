@@ -12,8 +12,8 @@ from sieve_filter.errors import KeyringError, NoKeyError, UsageError
 from sieve_filter.gpg import colons as listing
 from sieve_filter.gpg import runner
 from sieve_filter.gpg.colons import Key
+from sieve_filter.keys.recipients import FileVersion, Found, Holding, Home
 from sieve_filter.owners.owner import Owner, expand
-from sieve_filter.recipients import FileVersion, Found, Holding, Home
 
 # A keyring of GnuPG 2.1 and later, of 2.0 and earlier, and of keyboxd (2.3 and later).
 _KEYRING_FILES = ("pubring.kbx", "pubring.gpg", f"{runner.KEYBOXD}/pubring.db")

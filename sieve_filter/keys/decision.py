@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sieve_filter.errors import ExpiredKeyError, LostKeyringError, NoKeyError, RefusedError, UnusableKeyError
 from sieve_filter.gpg import colons
 from sieve_filter.gpg.colons import Key
-from sieve_filter.recipients import Found, Holding, Recipients
+from sieve_filter.keys.recipients import Found, Holding, Recipients
 
 STORE_PLAIN, REFUSE, ENCRYPT_ANYWAY = "store-plain", "refuse", "encrypt-anyway"
 

@@ -12,12 +12,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import limits, quarantine
+from sieve_filter import limits
 from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
 from sieve_filter.gpg import colons, keybox, keyrings, runner
 from sieve_filter.gpg.colons import Key
+from sieve_filter.keys import vetting
+from sieve_filter.keys.vetting import KEYBOX, Revoked, Verdict, Vetted
 from sieve_filter.openpgp.certificate import Certificate
-from sieve_filter.quarantine import KEYBOX, Revoked, Verdict, Vetted
 from sieve_filter.system import places
 from sieve_filter.system.signals import at_most
 
@@ -76,7 +77,7 @@ def enrol(orders: Sequence[Order], minimum_bits: int) -> list[Outcome]:
 
 def vet(orders: Sequence[Order], minimum_bits: int) -> list[Verdicts]:
     """The verdicts on each of `orders`. Runs as anybody: no keyring is looked at."""
-    verdicts = quarantine.vet([one for order in orders for one in order.certificates], minimum_bits)
+    verdicts = vetting.vet([one for order in orders for one in order.certificates], minimum_bits)
     return [tuple(verdicts[one] for one in order.certificates) for order in orders]
 
 
@@ -99,11 +100,11 @@ def remove(keyring: str, fingerprint: str) -> int:
     Raises RefusedKeyError where it is not in there, PlaceError and KeyringError.
     """
     with _opened(keyring) as store, _copy(store) as home:
-        before = quarantine.read_listing(home)
+        before = vetting.read_listing(home)
         if fingerprint not in [key.fingerprint for key in before]:
             raise RefusedKeyError(f"there is no key {fingerprint} in {keyring}")
         keyrings.delete_key(str(home), fingerprint)
-        left = [key.fingerprint for key in quarantine.read_listing(home)]
+        left = [key.fingerprint for key in vetting.read_listing(home)]
         if left != [key.fingerprint for key in before if key.fingerprint != fingerprint]:
             raise PlaceError(f"gpg took another key than {fingerprint} out of a copy of {keyring}; nothing is done")
         if left:
@@ -216,12 +217,12 @@ def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
             if not store.content:
                 return REFUSED, revoked.reason
             with _copy(store) as home:
-                before = {key.fingerprint: key for key in quarantine.read_listing(home)}
+                before = {key.fingerprint: key for key in vetting.read_listing(home)}
                 old = before.get(revoked.key.fingerprint)
                 if old is None:
                     return REFUSED, revoked.reason
                 keyrings.import_keys(str(home), keybox.packets(revoked.blob))
-                after = {key.fingerprint: key for key in quarantine.read_listing(home)}
+                after = {key.fingerprint: key for key in vetting.read_listing(home)}
                 if after.keys() != before.keys():
                     raise PlaceError(f"gpg lost a key of {order.keyring} in a copy of it; nothing is done")
                 content = _content(store, home)
@@ -236,7 +237,7 @@ def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
         why = f"{error.strerror}: {order.keyring}" if isinstance(error, OSError) else str(error)
         return REFUSED, f"{revoked.reason}, and that cannot be taken over: {why}"
     try:
-        quarantine.judge(new, rules.minimum_bits)
+        vetting.judge(new, rules.minimum_bits)
     except RefusedKeyError as error:
         return REVOKED, str(error)
     return (RENEWED if newly else UNCHANGED), ""
@@ -244,7 +245,7 @@ def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
 
 def _merge(home: Path, vetted: Sequence[Vetted], minimum_bits: int) -> dict[str, str]:
     """Have gpg import certificates into a copy of a keyring, and see that mail could be encrypted to them there."""
-    before = quarantine.read_listing(home)
+    before = vetting.read_listing(home)
     _refuse_clashes([subkey.fingerprint for key in before for subkey in key.subkeys], vetted)
     statuses: dict[str, str] = {}
     for one in vetted:
@@ -255,11 +256,11 @@ def _merge(home: Path, vetted: Sequence[Vetted], minimum_bits: int) -> dict[str,
         if new or one.key.fingerprint not in statuses:
             changed = RENEWED if one.key.fingerprint in done.changed else UNCHANGED
             statuses[one.key.fingerprint] = IMPORTED if new else changed
-    after = {key.fingerprint: key for key in quarantine.read_listing(home)}
+    after = {key.fingerprint: key for key in vetting.read_listing(home)}
     if not {key.fingerprint for key in before} <= after.keys():
         raise RefusedKeyError("gpg lost a key that was there")
     # What is stored already counts too: a key that was revoked once does not come back with an older copy of it.
-    quarantine.try_out(home, [quarantine.judge(after[fingerprint], minimum_bits) for fingerprint in statuses])
+    vetting.try_out(home, [vetting.judge(after[fingerprint], minimum_bits) for fingerprint in statuses])
     return statuses
 
 
@@ -308,7 +309,7 @@ def _opened(keyring: str, make: bool = False, as_file: bool = False) -> Iterator
 @contextmanager
 def _copy(store: _Store) -> Iterator[Path]:
     """A GnuPG home with a copy of the keyring, until the block ends, and for no longer than a quarantine may take."""
-    with quarantine.throw_away_home() as home, at_most(limits.QUARANTINE_SECONDS):
+    with vetting.throw_away_home() as home, at_most(limits.QUARANTINE_SECONDS):
         if store.content:
             (home / store.copied).write_bytes(store.content)
         yield home

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sieve_filter.decision import Decision, Encrypt, StoreClear, Wait
 from sieve_filter.gpg import colons as listing
 from sieve_filter.gpg.colons import Key, Subkey
-from sieve_filter.recipients import Found, Recipients
+from sieve_filter.keys.decision import Decision, Encrypt, StoreClear, Wait
+from sieve_filter.keys.recipients import Found, Recipients
 
 # The states of Nagios' plugins, which are their exit codes too; and which counts as worse.
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
