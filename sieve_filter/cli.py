@@ -155,10 +155,10 @@ def _inspect(options: argparse.Namespace, _config_file: str) -> int:
 
 
 def _decrypt(_options: argparse.Namespace, _config_file: str) -> int:
-    from sieve_filter import decryption
+    from sieve_filter.delivery import restore
 
     raw = _read("-")
-    original = decryption.decrypt(raw)
+    original = restore.decrypt(raw)
     if original is None:
         print("cryptomail: this message was not encrypted by cryptomail; it is written unchanged", file=sys.stderr)
     execmode.write(raw if original is None else original)

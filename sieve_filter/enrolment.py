@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from sieve_filter import errors, job, keymail, limits, notice, survey
-from sieve_filter.engine import Engines
+from sieve_filter import errors, keymail, limits, notice
+from sieve_filter.delivery import inventory, pipeline
+from sieve_filter.delivery.engines import Engines
+from sieve_filter.delivery.incoming import Incoming
+from sieve_filter.delivery.pipeline import Options
 from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
 from sieve_filter.gpg import colons, runner
-from sieve_filter.incoming import Incoming
-from sieve_filter.job import Options
 from sieve_filter.keys import changes, find, status, vetting
 from sieve_filter.keys.changes import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome, Verdicts
 from sieve_filter.keys.decision import Wait
@@ -90,7 +91,7 @@ def order(
 
 def standing(whose: Owner, settings: Settings) -> Standing:
     """How it is with the keys of `whose`. Raises CryptomailError where they cannot be read."""
-    found, decision, state = survey.survey(whose, settings, _WARN_DAYS)
+    found, decision, state = inventory.survey(whose, settings, _WARN_DAYS)
     if isinstance(decision, Wait):
         return Standing(state, None)
     now = int(time.time())
@@ -181,7 +182,7 @@ def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], setting
     incoming = Incoming(split(message), True, ())
     environment = {"USER": whose.user, "HOME": whose.home}
     engines = Engines(lambda _: None, lasting=False)
-    delivery = job.encrypt_for_owner(incoming, options, environment, settings._replace(size_limit=0), engines)
+    delivery = pipeline.encrypt_for_owner(incoming, options, environment, settings._replace(size_limit=0), engines)
     return b"".join(delivery.output)
 
 
@@ -285,7 +286,7 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
     """
     keyring_home = place(desk.settings, whose)
     keyrings = desk.settings.keyrings
-    held = survey.export(whose, keyrings._replace(owner=keyrings.owner[:1]))
+    held = inventory.export(whose, keyrings._replace(owner=keyrings.owner[:1]))
     left = changes.remove(keyring_home, fingerprint)
     if not find.find(whose, keyrings).holdings:
         register.forget(desk.settings.register, whose.user)

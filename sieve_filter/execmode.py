@@ -10,11 +10,12 @@ from itertools import chain
 from types import FrameType
 from typing import NoReturn
 
-from sieve_filter import errors, job
-from sieve_filter.delivery import Delivery
-from sieve_filter.engine import Engines
+from sieve_filter import errors
+from sieve_filter.delivery import pipeline
+from sieve_filter.delivery.encrypt import Delivery
+from sieve_filter.delivery.engines import Engines
+from sieve_filter.delivery.pipeline import Options
 from sieve_filter.errors import CryptomailError, FileError, TimedOutError
-from sieve_filter.job import Options
 from sieve_filter.policy.config_file import Settings
 from sieve_filter.system.signals import at_most
 
@@ -36,16 +37,16 @@ def run(
     it is not EX_OK, one line on standard error says why, and what was written, if anything, is not to be used.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the message in clear; gpg inherits this
-    beginning = job.Beginning()
+    beginning = pipeline.Beginning()
     pieces = beginning.passing(read())
     try:
         for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _give_up)
         signal.alarm(Settings().time_limit)
-        settings = job.settings(options.config, config_file, trusted_owners, register)
+        settings = pipeline.settings(options.config, config_file, trusted_owners, register)
         signal.alarm(settings.time_limit)
-        incoming = job.receive_message(pieces, settings)
-        delivery = job.encrypt_for_owner(incoming, options, environment, settings, Engines(warn, lasting=False))
+        incoming = pipeline.receive_message(pieces, settings)
+        delivery = pipeline.encrypt_for_owner(incoming, options, environment, settings, Engines(warn, lasting=False))
         for piece in finish(delivery):
             write(piece)
         signal.alarm(0)

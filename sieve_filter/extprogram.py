@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from sieve_filter import execmode
-from sieve_filter.delivery import Delivery
+from sieve_filter.delivery.encrypt import Delivery
+from sieve_filter.delivery.pipeline import Options
 from sieve_filter.errors import UsageError
-from sieve_filter.job import Options
 
 
 def filter_main(config_file: str, register: str = "") -> int:

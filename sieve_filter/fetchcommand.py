@@ -5,7 +5,8 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sieve_filter import dnskeys, enrolment, keycommand, limits, lookup, post, published, refresh, survey
+from sieve_filter import dnskeys, enrolment, keycommand, limits, lookup, post, published, refresh
+from sieve_filter.delivery import inventory
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
 from sieve_filter.keycommand import Failure, Rest, Site
@@ -135,7 +136,7 @@ def _enrolled(
 
     enrolled: list[tuple[Identity, Owner, frozenset[str]]] = []
     keyrings = site.settings.keyrings
-    work = functools.partial(survey.enrolled, keyrings=keyrings._replace(owner=keyrings.owner[:1]))
+    work = functools.partial(inventory.enrolled, keyrings=keyrings._replace(owner=keyrings.owner[:1]))
     for whose, found in pool.each(keycommand.in_chunks(owners(), lambda _: 1), work):
         if isinstance(found, CryptomailError):
             rest.failures.append(Failure(whose.user, found))

@@ -11,7 +11,8 @@ import sys
 import threading
 from collections.abc import Mapping
 
-from sieve_filter import enrolment, execmode, extprogram, job, limits
+from sieve_filter import enrolment, execmode, extprogram, limits
+from sieve_filter.delivery import pipeline
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import RefusedKeyError, UsageError
 from sieve_filter.owners import owner
@@ -39,7 +40,7 @@ def run(environment: Mapping[str, str], config_file: str, post: Post, register: 
     deadline = threading.Timer(limits.KEY_MAIL_SECONDS, lambda: os.kill(os.getpid(), signal.SIGTERM))
     deadline.daemon = True
     deadline.start()
-    settings = job.settings(None, config_file, None, register)
+    settings = pipeline.settings(None, config_file, None, register)
     whose = owner.identify(environment, settings.aliases, "")
     raw = _read()
     execmode.write(enrolment.answer(raw, whose, Desk(settings, post, execmode.warn)))

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sieve_filter import enrolment, errors, execmode, job, limits, post, refresh, reminder, survey, sweep, wiring
+from sieve_filter import enrolment, errors, execmode, limits, post, refresh, reminder, sweep, wiring
+from sieve_filter.delivery import inventory, pipeline
 from sieve_filter.dovecot.doveadm import Account
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import (
@@ -171,7 +172,7 @@ def _run(action: Callable[[argparse.Namespace, Site], int], options: argparse.Na
         raise UsageError("--home is one owner's: with --all use --home-template")
     if options.home_template is not None:
         directory.check(options.home_template)
-    settings = job.settings(options.config, config_file, None, options.register)
+    settings = pipeline.settings(options.config, config_file, None, options.register)
     return action(options, Site(settings, options.home_template, options.home))
 
 
@@ -472,7 +473,7 @@ def owners(
 def _states(options: argparse.Namespace, site: Site, rest: Rest, warn_days: int = 30) -> list[OwnerState]:
     """The states of the owners that are asked for, by name. Who cannot be looked at is added to `rest` too."""
     states: list[OwnerState] = []
-    work = functools.partial(survey.look, settings=site.settings, warn_days=warn_days)
+    work = functools.partial(inventory.look, settings=site.settings, warn_days=warn_days)
     asked = names(options, site)
     with progress(2 * len(asked), bool(options.json or options.user)) as advance:
         for whose, state in pool.each(in_chunks(owners(asked, options, site, rest, advance), lambda _: 1), work):
@@ -637,7 +638,7 @@ def _note(options: argparse.Namespace, site: Site) -> int:
     if options.all and os.geteuid() == 0:
         register.mark_upgrade(site.settings.register)
     count = 0
-    work = functools.partial(survey.note, settings=site.settings)
+    work = functools.partial(inventory.note, settings=site.settings)
     for whose, noted in pool.each(in_chunks(noticed(), lambda _: 1), work):
         if isinstance(noted, CryptomailError):
             rest.failures.append(Failure(whose.user, noted))
@@ -651,7 +652,7 @@ def _note(options: argparse.Namespace, site: Site) -> int:
 def _off(options: argparse.Namespace, site: Site) -> int:
     try:
         whose = site.owner(options.user)
-        keys = as_owner(whose, functools.partial(survey.look, whose, site.settings, 0)).keys
+        keys = as_owner(whose, functools.partial(inventory.look, whose, site.settings, 0)).keys
     except (UnknownUserError, PlaceError):
         keys = ()  # that is what this is for
     if keys:
@@ -665,7 +666,7 @@ def _off(options: argparse.Namespace, site: Site) -> int:
 
 def _test(options: argparse.Namespace, site: Site) -> int:
     whose = site.owner(options.user)
-    fingerprints, why = as_owner(whose, functools.partial(survey.try_out, whose, site.settings))
+    fingerprints, why = as_owner(whose, functools.partial(inventory.try_out, whose, site.settings))
     wired = wiring.look(options.dovecot_conf)
     if fingerprints and wired.state == keyreport.CRITICAL:
         raise ConfigError(f"mail for {whose.user} is NOT encrypted: the keys are fine, but {wired.note}")
@@ -691,7 +692,7 @@ def _export(options: argparse.Namespace, site: Site) -> int:
     keyrings = site.settings.keyrings
     if options.user:
         whose = site.owner(options.user)
-        keys = as_owner(whose, functools.partial(survey.export, whose, keyrings))
+        keys = as_owner(whose, functools.partial(inventory.export, whose, keyrings))
         if not keys:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}")
         execmode.write(_armored(b"".join(keys.values())))
@@ -699,7 +700,7 @@ def _export(options: argparse.Namespace, site: Site) -> int:
     written = 0
     domains: set[str] = set()
     rest = Rest()
-    work = functools.partial(survey.export, keyrings=keyrings)
+    work = functools.partial(inventory.export, keyrings=keyrings)
     for whose, found in pool.each(in_chunks(owners(names(options, site), options, site, rest), lambda _: 1), work):
         if isinstance(found, CryptomailError):
             rest.failures.append(Failure(whose.user, found))

@@ -22,11 +22,12 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn, cast
 
-from sieve_filter import errors, job
-from sieve_filter.delivery import Delivery
+from sieve_filter import errors
+from sieve_filter.delivery import pipeline
+from sieve_filter.delivery.encrypt import Delivery
+from sieve_filter.delivery.engines import Engines
 from sieve_filter.dovecot import lmtp, script_protocol
 from sieve_filter.dovecot.script_protocol import ProtocolError, Request
-from sieve_filter.engine import Engines
 from sieve_filter.errors import CryptomailError, DeliveryError, TimedOutError, UncertainError, UsageError
 from sieve_filter.owners import owner, register
 from sieve_filter.policy import arguments
@@ -178,7 +179,7 @@ class _Worker:
 
     def connect_for(self, user: int, request: Request) -> smtplib.LMTP:
         """Where to deliver the message for that system user, whose mailbox it must be. Raises UsageError."""
-        settings = job.settings(None, self._service.config_file, self._trusted_owners)
+        settings = pipeline.settings(None, self._service.config_file, self._trusted_owners)
         _check_own_mailbox(user, request.environment, settings.recipient_delimiter)
         return lmtp.connect(self._service.lmtp_socket)
 
@@ -198,11 +199,13 @@ class _Worker:
             raise UsageError("the only command here is: seal")
         connected = prepare(request if seals else None)
         chosen = arguments.parse(request.arguments[1:] if seals else request.arguments)
-        settings = job.settings(chosen.config, self._service.config_file, self._trusted_owners, self._service.register)
+        settings = pipeline.settings(
+            chosen.config, self._service.config_file, self._trusted_owners, self._service.register
+        )
         signal.alarm(max(1, min(settings.time_limit, int(deadline - time.monotonic()))))
-        incoming = job.receive_message(progress.received(), settings)
-        progress.message_id = job.message_id(incoming.message)
-        delivery = job.encrypt_for_owner(incoming, chosen, request.environment, settings, self._engines)
+        incoming = pipeline.receive_message(progress.received(), settings)
+        progress.message_id = pipeline.message_id(incoming.message)
+        delivery = pipeline.encrypt_for_owner(incoming, chosen, request.environment, settings, self._engines)
         delivery = delivery._replace(output=progress.stored(delivery.output))
         output = delivery.output
         if seals:
@@ -236,7 +239,7 @@ class _Progress:
         self._user = "nobody"
         self._connection = connection
         self._came_with_head = b""
-        self._beginning = job.Beginning()
+        self._beginning = pipeline.Beginning()
         self._octets_in = self._octets_out = 0
 
     @property

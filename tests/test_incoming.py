@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sieve_filter.delivery.incoming import look, receive
 from sieve_filter.detection.classify import classify, may_be_encrypted
-from sieve_filter.incoming import look, receive
 from sieve_filter.limits import SMALL_OCTETS
 from sieve_filter.mail.message import split
 from tests.messages import any_message

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sieve_filter import enrolment, errors, keycommand, limits, lookup, reminder, survey
+from sieve_filter import enrolment, errors, keycommand, limits, lookup, reminder
+from sieve_filter.delivery import inventory
 from sieve_filter.errors import CryptomailError
 from sieve_filter.keys import changes
 from sieve_filter.system import transfer
@@ -21,10 +22,10 @@ WORK: list[Callable[..., Any]] = [
     enrolment.remove,
     enrolment.send_trial,
     changes.remove,
-    survey.look,
-    survey.export,
-    survey.enrolled,
-    survey.try_out,
+    inventory.look,
+    inventory.export,
+    inventory.enrolled,
+    inventory.try_out,
     reminder.remind,
     lookup.look_up,
 ]

@@ -11,7 +11,7 @@ from itertools import chain
 from socket import socket
 from typing import NamedTuple, cast
 
-from sieve_filter.delivery import Delivery
+from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.errors import DeliveryError, TimedOutError, UncertainError
 
 GONE = "Dovecot's delivery process has gone"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
 
+from sieve_filter.delivery.pipeline import Options
 from sieve_filter.errors import UsageError
-from sieve_filter.job import Options
 from sieve_filter.keys.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.mail.header_policy import POLICIES
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sieve_filter import decryption
+from sieve_filter.delivery import restore
 from sieve_filter.errors import CryptomailError
 from tests.e2e.conftest import Person
 from tests.faults.sender import Canaries, Sent
@@ -45,7 +45,7 @@ def _which(person: Person, canaries: Canaries, messages: Sequence[Sent], stored:
     """The number of the message that `stored` is, decrypted if it is encrypted."""
     with _gnupg_home_of(person):
         try:
-            opened = decryption.decrypt(stored)
+            opened = restore.decrypt(stored)
         except CryptomailError:
             return None
     found = re.search(canaries.body.encode() + rb"(\d{4})", stored if opened is None else opened)

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import enrolment, job, survey
-from sieve_filter.engine import Engines
+from sieve_filter import enrolment
+from sieve_filter.delivery import inventory, pipeline
+from sieve_filter.delivery.engines import Engines
+from sieve_filter.delivery.incoming import Incoming
+from sieve_filter.delivery.pipeline import Options
 from sieve_filter.errors import CryptomailError
-from sieve_filter.incoming import Incoming
-from sieve_filter.job import Options
 from sieve_filter.keys import status
 from sieve_filter.mail.message import split
 from sieve_filter.owners import owner, register
@@ -141,7 +142,7 @@ def delivered(home: Path, settings: Settings) -> Fate:
     incoming = Incoming(split(MESSAGE), True, ())
     try:
         environment = {"USER": ALICE, "HOME": str(home)}
-        delivery = job.encrypt_for_owner(
+        delivery = pipeline.encrypt_for_owner(
             incoming, Options(), environment, settings, Engines(lambda _: None, lasting=True)
         )
     except CryptomailError:
@@ -152,7 +153,7 @@ def delivered(home: Path, settings: Settings) -> Fate:
 def checked(home: Path, settings: Settings) -> Fate:
     """What `check` and `list` say; they write the same."""
     try:
-        state = survey.look(owner.identify({"USER": ALICE, "HOME": str(home)}, {}, ""), settings, 30)
+        state = inventory.look(owner.identify({"USER": ALICE, "HOME": str(home)}, {}, ""), settings, 30)
     except CryptomailError:
         return WAITS
     if used := frozenset(key.used for key in state.keys if key.used):
@@ -165,7 +166,7 @@ def checked(home: Path, settings: Settings) -> Fate:
 def tried(home: Path, settings: Settings) -> Fate:
     """What `test` says."""
     try:
-        fingerprints, _ = survey.try_out(owner.identify({"USER": ALICE, "HOME": str(home)}, {}, ""), settings)
+        fingerprints, _ = inventory.try_out(owner.identify({"USER": ALICE, "HOME": str(home)}, {}, ""), settings)
     except CryptomailError:
         return WAITS
     return frozenset(fingerprints) or CLEAR

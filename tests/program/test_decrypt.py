@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lab.keys import Owner
-from sieve_filter import decryption, limits
-from sieve_filter.delivery import Sink, deliver
+from sieve_filter import limits
+from sieve_filter.delivery import restore
+from sieve_filter.delivery.encrypt import Sink, deliver
+from sieve_filter.delivery.incoming import receive
 from sieve_filter.gpg import runner
-from sieve_filter.incoming import receive
 from sieve_filter.keys.decision import REFUSE, Encrypt, Rules, decide
 from sieve_filter.keys.find import Keyrings, find
 from sieve_filter.keys.recipients import Recipients
@@ -53,7 +54,7 @@ def test_any_message_decrypts_to_exactly_what_arrived(
     incoming = receive(iter([raw]), limits.SMALL_OCTETS)
     delivery = deliver(incoming, POLICIES[policy], decided, encrypt, b"_b_", Spool(), MemoryFile)
     assert delivery.encrypted
-    assert decryption.decrypt(b"".join(delivery.output)) == raw
+    assert restore.decrypt(b"".join(delivery.output)) == raw
 
 
 def environment(owner: Owner) -> dict[str, str]:

@@ -5,13 +5,14 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import job, limits
-from sieve_filter.engine import Engines
+from sieve_filter import limits
+from sieve_filter.delivery import pipeline
+from sieve_filter.delivery.engines import Engines
+from sieve_filter.delivery.incoming import Incoming
+from sieve_filter.delivery.pipeline import Options
 from sieve_filter.errors import KeyringError
 from sieve_filter.gpg import keyrings as keystore
 from sieve_filter.gpg import runner
-from sieve_filter.incoming import Incoming
-from sieve_filter.job import Options
 from sieve_filter.keys import find, vetting
 from sieve_filter.keys import status as keyreport
 from sieve_filter.keys.decision import Decision, decide
@@ -42,8 +43,8 @@ def look(owner: Owner, settings: Settings, warn_days: int) -> OwnerState:
 def survey(owner: Owner, settings: Settings, warn_days: int) -> Survey:
     """What a delivery to `owner` finds. Raises CryptomailError where that cannot be read."""
     with at_most(limits.QUARANTINE_SECONDS):
-        found = job.find_keys(owner, settings, signatures=True)
-    now, rules = int(time.time()), job.rules(settings, Options())
+        found = pipeline.find_keys(owner, settings, signatures=True)
+    now, rules = int(time.time()), pipeline.rules(settings, Options())
     decision = decide(found, rules, now)
     notes = [note for holding in found.holdings for note in _notes(Path(holding.home.path))]
     state = keyreport.judge(found, decision, notes, keyreport.Rules(rules.minimum_bits, warn_days, now))
@@ -78,7 +79,9 @@ def try_out(owner: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
         for lasting in (True, False):
             incoming = Incoming(split(b"Subject: trial\r\n\r\ntrial\r\n"), True, ())
             engines = Engines(lambda _: None, lasting=lasting)
-            delivery = job.encrypt_for_owner(incoming, Options(), environment, settings._replace(size_limit=0), engines)
+            delivery = pipeline.encrypt_for_owner(
+                incoming, Options(), environment, settings._replace(size_limit=0), engines
+            )
     return tuple(delivery.fingerprints), "" if delivery.encrypted else delivery.reason
 
 

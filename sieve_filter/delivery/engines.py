@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable
 
-from sieve_filter import sequoia
-from sieve_filter.delivery import Engine, Sink
+from sieve_filter.delivery import sequoia
+from sieve_filter.delivery.encrypt import Engine, Sink
+from sieve_filter.delivery.sequoia import UnsuitableError
 from sieve_filter.errors import ConfigError
 from sieve_filter.gpg import runner
 from sieve_filter.keys.recipients import Recipients
 from sieve_filter.policy.config_file import AUTO, SEQUOIA, Settings
-from sieve_filter.sequoia import UnsuitableError
 
 Warn = Callable[[str], object]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from sieve_filter.delivery import Delivery, deliver
-from sieve_filter.engine import Engines
+from sieve_filter.delivery.encrypt import Delivery, deliver
+from sieve_filter.delivery.engines import Engines
+from sieve_filter.delivery.incoming import Incoming, receive
 from sieve_filter.errors import ConfigError, TooLargeError, UsageError
-from sieve_filter.incoming import Incoming, receive
 from sieve_filter.keys import find
 from sieve_filter.keys.decision import STORE_PLAIN, Encrypt, Rules, StoreClear, Wait, decide
 from sieve_filter.keys.recipients import Found

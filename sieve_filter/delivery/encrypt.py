@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+from sieve_filter.delivery.incoming import Incoming, Store, look
 from sieve_filter.errors import EncryptionError
-from sieve_filter.incoming import Incoming, Store, look
 from sieve_filter.keys.decision import Encrypt, StoreClear
 from sieve_filter.keys.recipients import Recipients
 from sieve_filter.mail.header_policy import Policy

@@ -1,0 +1,1 @@
+"""One message for one owner, from its octets to what may be stored."""
