@@ -5,14 +5,16 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sieve_filter import dnskeys, enrolment, keycommand, limits, lookup, post, published, refresh
+from sieve_filter import enrolment, keycommand, limits, post
 from sieve_filter.delivery import inventory
+from sieve_filter.discovery import answer as published
+from sieve_filter.discovery import dane, lookup, refresh
+from sieve_filter.discovery.lookup import Answer
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
 from sieve_filter.keycommand import Failure, Rest, Site
 from sieve_filter.keys import changes
 from sieve_filter.keys.changes import REFUSED, REVOKED, Outcome
-from sieve_filter.lookup import Answer
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.owners.owner import Owner
 from sieve_filter.post import Post
@@ -85,10 +87,10 @@ def _refresh(options: argparse.Namespace, site: Site) -> int:
     return keycommand.tell_outcomes(sorted(outcomes), options.json)
 
 
-def _resolver(options: argparse.Namespace) -> dnskeys.Resolver | None:
+def _resolver(options: argparse.Namespace) -> dane.Resolver | None:
     if (options.source == "dane") != (options.resolver is not None):
         raise UsageError("--from dane needs --resolver ADDRESS, a validating resolver on this host; wkd needs none")
-    return dnskeys.resolver(options.resolver) if options.resolver is not None else None
+    return dane.resolver(options.resolver) if options.resolver is not None else None
 
 
 def _address(whose: Owner) -> str:
@@ -102,7 +104,7 @@ def _address(whose: Owner) -> str:
 
 def _look_up(
     wanted: Iterable[tuple[Identity, str]],
-    resolver: dnskeys.Resolver | None,
+    resolver: dane.Resolver | None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Answer]:
     """What is published, by address; asked for with the rights of whom it is for."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sieve_filter import enrolment, errors, execmode, limits, post, refresh, reminder, sweep, wiring
+from sieve_filter import enrolment, errors, execmode, limits, post, reminder, sweep, wiring
 from sieve_filter.delivery import inventory, pipeline
+from sieve_filter.discovery import refresh
 from sieve_filter.dovecot.doveadm import Account
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import (

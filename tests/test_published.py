@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve_filter import published
+from sieve_filter.discovery import answer as published
+from sieve_filter.discovery.lookup import Answer
+from sieve_filter.discovery.refresh import FAILED, KEPT, plan
 from sieve_filter.errors import RefusedKeyError
-from sieve_filter.lookup import Answer
-from sieve_filter.refresh import FAILED, KEPT, plan
 from tests.test_certificate import ALICE, FINGERPRINT
 
 

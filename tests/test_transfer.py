@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sieve_filter import enrolment, errors, keycommand, limits, lookup, reminder
+from sieve_filter import enrolment, errors, keycommand, limits, reminder
 from sieve_filter.delivery import inventory
+from sieve_filter.discovery import lookup
 from sieve_filter.errors import CryptomailError
 from sieve_filter.keys import changes
 from sieve_filter.system import transfer

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import published
+from sieve_filter.discovery import answer
 from tests.program.conftest import ALICE
 from tests.program.dnszones import Zones, zones
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
@@ -27,12 +27,12 @@ def published_keys(
     carol, dave = new_owner(), new_owner()
     carol.make_key(CAROL)
     dave.make_key(DAVE)
-    mallory_as_bob = published.dane_name(BOB)
+    mallory_as_bob = answer.dane_name(BOB)
     zones.add(
-        "example.org", {published.dane_name(ALICE): alice.public(ALICE), mallory_as_bob: mallory.public("m" + ALICE)}
+        "example.org", {answer.dane_name(ALICE): alice.public(ALICE), mallory_as_bob: mallory.public("m" + ALICE)}
     )
-    zones.add("unsigned.example", {published.dane_name(CAROL): carol.public(CAROL)}, signed=False)
-    zones.add("forged.example", {published.dane_name(DAVE): dave.public(DAVE)}, forged=mallory.public("m" + ALICE))
+    zones.add("unsigned.example", {answer.dane_name(CAROL): carol.public(CAROL)}, signed=False)
+    zones.add("forged.example", {answer.dane_name(DAVE): dave.public(DAVE)}, forged=mallory.public("m" + ALICE))
     with zones.served():
         yield zones
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import limits, published
+from sieve_filter import limits
+from sieve_filter.discovery import answer
 from tests.program.conftest import ALICE, Outbox
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
 from tests.program.test_keys import BOB, NOBODY, Site, bob, key_file, said, site
@@ -23,7 +24,7 @@ ADVANCED, DIRECT, ELSEWHERE = "openpgpkey.example.org", "example.org", "elsewher
 
 def path(address: str = ALICE, host: str = ADVANCED) -> str:
     """Where an address's key is on one of the hosts, without the query."""
-    place = published.wkd_place(address)
+    place = answer.wkd_place(address)
     url = place.direct if host == DIRECT else place.advanced
     return url.partition("?")[0].removeprefix("https://")
 

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from sieve_filter import dnskeys, https, limits, published
-from sieve_filter.dnskeys import Resolver
+from sieve_filter import limits
+from sieve_filter.discovery import answer, dane, https
+from sieve_filter.discovery.dane import Resolver
 from sieve_filter.errors import NoSuchHostError, StoppedError, TimedOutError, known
 from sieve_filter.system.signals import at_most
 
@@ -36,7 +37,7 @@ def from_wkd(address: str) -> bytes | None:
     The direct method serves where the advanced method's host does not exist, and in no other case: the domain's owner
     chose between the two.
     """
-    place = published.wkd_place(address)
+    place = answer.wkd_place(address)
     try:
         return https.get(place.advanced)
     except NoSuchHostError:
@@ -45,4 +46,4 @@ def from_wkd(address: str) -> bytes | None:
 
 def from_dane(address: str, resolver: Resolver) -> bytes | None:
     """What the DNS has (RFC 7929). Raises ServiceError."""
-    return dnskeys.openpgpkeys(published.dane_name(address), resolver)
+    return dane.openpgpkeys(answer.dane_name(address), resolver)

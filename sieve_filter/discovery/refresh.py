@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from sieve_filter import published
+from sieve_filter.discovery import answer as published
+from sieve_filter.discovery.lookup import Answer
 from sieve_filter.keys.changes import REFUSED, Outcome
-from sieve_filter.lookup import Answer
 from sieve_filter.openpgp.certificate import Certificate
 
 # What becomes of a key, besides what `enrol` tells.

@@ -1,0 +1,1 @@
+"""Keys that owners publish: WKD and DANE. Never during a delivery."""
