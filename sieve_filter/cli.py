@@ -5,10 +5,11 @@ import os
 import sys
 from pathlib import Path
 
-from sieve_filter import __version__, execmode, post
+from sieve_filter import __version__, execmode
 from sieve_filter.errors import FileError
+from sieve_filter.notify import post
+from sieve_filter.notify.post import Post
 from sieve_filter.policy import arguments as sieve_options
-from sieve_filter.post import Post
 
 CONFIG_FILE = "/etc/cryptomail/config.toml"
 _ENVELOPE = ("user", "home", "recipient", "sender")

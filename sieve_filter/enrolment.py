@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from sieve_filter import errors, keymail, limits, notice
+from sieve_filter import errors, keymail, limits
 from sieve_filter.delivery import inventory, pipeline
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming
@@ -21,13 +21,14 @@ from sieve_filter.keys.changes import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHA
 from sieve_filter.keys.decision import Wait
 from sieve_filter.keys.status import OwnerState
 from sieve_filter.mail.message import split
-from sieve_filter.notice import KeyFacts, Stamp, Words
+from sieve_filter.notify import notices
+from sieve_filter.notify.notices import KeyFacts, Stamp, Words
+from sieve_filter.notify.post import Post, deliver
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.owners import owner, register
 from sieve_filter.owners.owner import Owner
 from sieve_filter.policy.config_file import Settings
-from sieve_filter.post import Post, deliver
 
 _WARN_DAYS = 30
 
@@ -58,16 +59,16 @@ def answer(raw: bytes, whose: Owner, desk: Desk) -> bytes:
     wishes = keymail.read(raw)
     if wishes.secret:
         desk.warn(f"{whose.user!r} saved a SECRET key: it was not kept")
-        return notice.message(whose.user, notice.refused_secret(), stamp(), None, notice.CONFIRMATION)
-    if notice.is_confirmation(split(raw)):
+        return notices.message(whose.user, notices.refused_secret(), stamp(), None, notices.CONFIRMATION)
+    if notices.is_confirmation(split(raw)):
         return raw
     try:
         words = _done(wishes, whose, desk)
     except Exception as error:  # without an answer, nobody but the log would know
         reason = errors.known(error)
         desk.warn(f"{whose.user!r} saved a message with a key: {reason}")
-        words = notice.failed(str(reason))
-    return notice.message(whose.user, words, stamp(), raw, notice.CONFIRMATION)
+        words = notices.failed(str(reason))
+    return notices.message(whose.user, words, stamp(), raw, notices.CONFIRMATION)
 
 
 def place(settings: Settings, whose: Owner) -> str:
@@ -152,7 +153,7 @@ def tell(whose: Owner, before: Standing, outcomes: Sequence[Outcome], desk: Desk
     there = before.used or ()
     gone = [one.fingerprint for one in there if statuses.get(one.fingerprint) == REVOKED]
     if gone:
-        _post(notice.revocation_notice(gone, after.used), [one.fingerprint for one in after.used or ()], whose, desk)
+        _post(notices.revocation_notice(gone, after.used), [one.fingerprint for one in after.used or ()], whose, desk)
     keys = [
         one._replace(note=notes[one.fingerprint])
         for one in after.used or ()
@@ -162,10 +163,10 @@ def tell(whose: Owner, before: Standing, outcomes: Sequence[Outcome], desk: Desk
     old = [one.fingerprint for one in there if statuses.get(one.fingerprint) in (None, REFUSED)]
     if new and old:
         instead = not any(one.fingerprint in old for one in after.used or ())
-        _post(notice.addition_notice(new, instead), old, whose, desk)
+        _post(notices.addition_notice(new, instead), old, whose, desk)
     posted = ""
     if any(statuses[one.fingerprint] != UNCHANGED for one in keys):
-        posted = _post(notice.trial(keys, desk.post.folder), [one.fingerprint for one in keys], whose, desk)
+        posted = _post(notices.trial(keys, desk.post.folder), [one.fingerprint for one in keys], whose, desk)
     return after, posted
 
 
@@ -203,7 +204,7 @@ def stamp() -> Stamp:
 def _done(wishes: keymail.KeyMail, whose: Owner, desk: Desk) -> Words:
     before = standing(whose, desk.settings)
     if wishes.problems:
-        return notice.refused(wishes.problems, before.used)
+        return notices.refused(wishes.problems, before.used)
     certificates = wishes.certificates
     stranger = ""
     if wishes.autocrypt is not None:
@@ -213,20 +214,20 @@ def _done(wishes: keymail.KeyMail, whose: Owner, desk: Desk) -> Words:
         else:
             stranger = wishes.autocrypt.address
     if wishes.remove and certificates:
-        return notice.refused(
+        return notices.refused(
             ["it asks for a key to be removed, and brings one: send one message for each"], before.used
         )
     if wishes.remove:
         if wishes.remove not in {one.fingerprint for one in before.state.keys}:
-            return notice.refused([f"you have no key with the fingerprint {wishes.remove}"], before.used)
+            return notices.refused([f"you have no key with the fingerprint {wishes.remove}"], before.used)
         remove(wishes.remove, whose, desk)
-        return notice.removed(wishes.remove, standing(whose, desk.settings).used)
+        return notices.removed(wishes.remove, standing(whose, desk.settings).used)
     if not certificates and wishes.encrypted:
-        return notice.encrypted(before.used, desk.post.folder)
+        return notices.encrypted(before.used, desk.post.folder)
     if not certificates:
-        return notice.no_key(stranger, before.used, desk.post.folder)
+        return notices.no_key(stranger, before.used, desk.post.folder)
     if len(certificates) > limits.KEY_MAIL_KEYS:
-        return notice.refused([f"it brings more than {limits.KEY_MAIL_KEYS} keys"], before.used)
+        return notices.refused([f"it brings more than {limits.KEY_MAIL_KEYS} keys"], before.used)
     return _enrol(certificates, whose, before, desk)
 
 
@@ -238,18 +239,18 @@ def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing
     refused = [_reason(one, before, asked.keyring) for one in outcomes if one.status == REFUSED]
     gone = [one.fingerprint for one in outcomes if one.status == REVOKED]
     if refused and not gone:
-        return notice.refused(refused, before.used, any(" expired on " in one for one in refused))
+        return notices.refused(refused, before.used, any(" expired on " in one for one in refused))
     _keep(whose, before, desk)
     after, posted = tell(whose, before, outcomes, desk)
     changed = any(one.status in (IMPORTED, RENEWED) for one in outcomes)
     if gone and not changed:
-        return notice.revoked(gone, refused, after.used)
+        return notices.revoked(gone, refused, after.used)
     notes = {one.fingerprint: one.note.removeprefix("warning: ") for one in outcomes}
     keys = [one._replace(note=notes[one.fingerprint]) for one in after.used or () if one.fingerprint in notes]
     if not changed:
-        return notice.unchanged(keys, desk.post.folder)
+        return notices.unchanged(keys, desk.post.folder)
     others = [one for one in after.used or () if one.fingerprint not in notes]
-    return notice.enrolled(keys, others, desk.post.folder, posted, gone)
+    return notices.enrolled(keys, others, desk.post.folder, posted, gone)
 
 
 def _keep(whose: Owner, before: Standing, desk: Desk) -> None:
@@ -290,8 +291,8 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
     left = changes.remove(keyring_home, fingerprint)
     if not find.find(whose, keyrings).holdings:
         register.forget(desk.settings.register, whose.user)
-    words = notice.removal_notice(fingerprint, standing(whose, desk.settings).used)
-    message = notice.message(whose.user, words, stamp())
+    words = notices.removal_notice(fingerprint, standing(whose, desk.settings).used)
+    message = notices.message(whose.user, words, stamp())
     with suppress(CryptomailError):  # it was revoked, say; then in clear, because there is no secret in it
         message = _encrypted_to(held[fingerprint], message, whose, desk.settings)
     _deliver(message, whose, desk)
@@ -301,13 +302,13 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
 def send_trial(whose: Owner, desk: Desk) -> None:
     """Send `whose` a message that is encrypted to all keys that mail is encrypted to. Raises CryptomailError."""
     used = standing(whose, desk.settings).used or ()
-    message = notice.message(whose.user, notice.trial(used, desk.post.folder), stamp())
+    message = notices.message(whose.user, notices.trial(used, desk.post.folder), stamp())
     deliver(desk.post, whose.user, encrypted(message, whose, [one.fingerprint for one in used], desk.settings))
 
 
 def _post(words: Words, fingerprints: Sequence[str], whose: Owner, desk: Desk) -> str:
     """Deliver a notice, encrypted to those keys if there are any. Out: why that could not be, else nothing."""
-    message = notice.message(whose.user, words, stamp())
+    message = notices.message(whose.user, words, stamp())
     try:
         if fingerprints:
             message = encrypted(message, whose, fingerprints, desk.settings)

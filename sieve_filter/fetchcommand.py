@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sieve_filter import enrolment, keycommand, limits, post
+from sieve_filter import enrolment, keycommand, limits
 from sieve_filter.delivery import inventory
 from sieve_filter.discovery import answer as published
 from sieve_filter.discovery import dane, lookup, refresh
@@ -15,9 +15,10 @@ from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, 
 from sieve_filter.keycommand import Failure, Rest, Site
 from sieve_filter.keys import changes
 from sieve_filter.keys.changes import REFUSED, REVOKED, Outcome
+from sieve_filter.notify import post
+from sieve_filter.notify.post import Post
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.owners.owner import Owner
-from sieve_filter.post import Post
 from sieve_filter.system import pool
 from sieve_filter.system.pool import Identity
 

@@ -15,8 +15,8 @@ from sieve_filter import enrolment, execmode, extprogram, limits
 from sieve_filter.delivery import pipeline
 from sieve_filter.enrolment import Desk
 from sieve_filter.errors import RefusedKeyError, UsageError
+from sieve_filter.notify.post import Post
 from sieve_filter.owners import owner
-from sieve_filter.post import Post
 from sieve_filter.system import pool
 
 # What a delivery sets, and IMAPSieve does not.

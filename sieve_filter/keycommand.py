@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sieve_filter import enrolment, errors, execmode, limits, post, reminder, sweep, wiring
+from sieve_filter import enrolment, errors, execmode, limits, sweep, wiring
 from sieve_filter.delivery import inventory, pipeline
 from sieve_filter.discovery import refresh
 from sieve_filter.dovecot.doveadm import Account
@@ -35,13 +35,14 @@ from sieve_filter.keys import status as keyreport
 from sieve_filter.keys import vetting as quarantine
 from sieve_filter.keys.changes import REFUSED, Order, Outcome, Verdicts
 from sieve_filter.keys.status import OwnerState
+from sieve_filter.notify import post, reminders
+from sieve_filter.notify.post import Post
 from sieve_filter.openpgp import certificate, wkd
 from sieve_filter.openpgp.armor import crc24
 from sieve_filter.openpgp.certificate import Certificate, Reading
 from sieve_filter.owners import directory, owner, register
 from sieve_filter.owners.owner import Owner
 from sieve_filter.policy.config_file import Settings
-from sieve_filter.post import Post
 from sieve_filter.system import pool
 from sieve_filter.system.pool import Identity
 
@@ -596,10 +597,10 @@ def guarded_check(work: Callable[[], int]) -> int:
 
 def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
     """Tell owners whose keys are about to expire; say on standard error who could not be told."""
-    work = functools.partial(reminder.remind, where=where, now=int(time.time()))
+    work = functools.partial(reminders.remind, where=where, now=int(time.time()))
     soon: list[tuple[Identity, tuple[OwnerState, str]]] = []
     for one in states:
-        if any(key.used and reminder.due(key.expires, int(time.time()), ()) for key in one.keys):
+        if any(key.used and reminders.due(key.expires, int(time.time()), ()) for key in one.keys):
             try:
                 home = site.owner(one.user).home
                 soon.append((pool.identity_of(home), (one, home)))

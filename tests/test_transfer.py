@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sieve_filter import enrolment, errors, keycommand, limits, reminder
+from sieve_filter import enrolment, errors, keycommand, limits
 from sieve_filter.delivery import inventory
 from sieve_filter.discovery import lookup
 from sieve_filter.errors import CryptomailError
 from sieve_filter.keys import changes
+from sieve_filter.notify import reminders
 from sieve_filter.system import transfer
 
 # Everything that is done in another user's process, and so every type that comes from one.
@@ -27,7 +28,7 @@ WORK: list[Callable[..., Any]] = [
     inventory.export,
     inventory.enrolled,
     inventory.try_out,
-    reminder.remind,
+    reminders.remind,
     lookup.look_up,
 ]
 KINDS = [transfer.returned(work) for work in WORK]

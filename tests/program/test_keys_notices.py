@@ -9,7 +9,7 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import reminder
+from sieve_filter.notify import reminders
 from tests.program.conftest import ALICE, Outbox
 from tests.program.test_filter import decrypt, fingerprint_of
 from tests.program.test_keys import BOB, NOBODY, Site, bob, key_file, said, site
@@ -163,7 +163,7 @@ def test_owners_of_keys_that_expire_soon_are_told_once(
     [(arguments, sent)] = outbox.take()
     assert arguments.endswith(f" {ALICE}")
     assert re.search(rb"\nSubject: Your OpenPGP key expires in (19|20) days\n", sent)
-    record = site.home(ALICE) / ".cryptomail" / reminder.FILE
+    record = site.home(ALICE) / ".cryptomail" / reminders.FILE
     assert record.stat().st_mode & 0o777 == 0o600
     assert record.stat().st_uid == site.home(ALICE).stat().st_uid
 
@@ -191,7 +191,7 @@ def test_owners_of_key_files_are_told_once_and_nothing_is_left_beside_these(
     [(arguments, _)] = outbox.take()
     assert arguments.endswith(f" {ALICE}")
     assert list(key_file.parent.iterdir()) == [key_file]
-    record = site.home(ALICE) / f".{reminder.FILE}"
+    record = site.home(ALICE) / f".{reminders.FILE}"
     assert record.stat().st_mode & 0o777 == 0o600
     assert record.stat().st_uid == site.home(ALICE).stat().st_uid
 
@@ -213,7 +213,7 @@ def test_a_link_in_the_place_of_the_record_is_not_followed(
     owner = new_owner()
     owner.make_key(ALICE, expires="20d")
     site.enrol(owner.public(ALICE))
-    (site.home(ALICE) / ".cryptomail" / reminder.FILE).symlink_to(site.directory / "elsewhere")
+    (site.home(ALICE) / ".cryptomail" / reminders.FILE).symlink_to(site.directory / "elsewhere")
     done = site.keys("check", "--user", ALICE, "--notify", "--sendmail", str(outbox.program))
     assert "cannot use" in said(done)
     assert not (site.directory / "elsewhere").exists()
@@ -239,5 +239,5 @@ def test_a_link_in_the_place_of_the_record_is_not_followed(
 def test_owners_are_told_thirty_days_seven_days_and_one_day_before(
     left: int, told: tuple[int, ...], due: int | None
 ) -> None:
-    assert reminder.due(1_000_000_000 + left, 1_000_000_000, told) == due
-    assert reminder.due(None, 1_000_000_000, ()) is None
+    assert reminders.due(1_000_000_000 + left, 1_000_000_000, told) == due
+    assert reminders.due(None, 1_000_000_000, ()) is None

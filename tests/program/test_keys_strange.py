@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.keys import Owner
-from sieve_filter import reminder
+from sieve_filter.notify import reminders
 from tests.program.conftest import ALICE, run
 from tests.program.test_filter import MESSAGE, fingerprint_of
 from tests.program.test_keys import BOB, NOBODY, Site, bob, said, site  # noqa: F401 - fixtures
@@ -58,7 +58,7 @@ PLACES = [
     ".cryptomail/common.conf",
     ".cryptomail/public-keys.d",
     ".cryptomail/public-keys.d/pubring.db",
-    f".cryptomail/{reminder.FILE}",
+    f".cryptomail/{reminders.FILE}",
     ".gnupg",
     ".gnupg/pubring.kbx",
 ]

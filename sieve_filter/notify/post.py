@@ -43,8 +43,8 @@ def chosen(options: argparse.Namespace) -> Post:
 
     Loads what sending takes: the owner, as whom it is done, perhaps cannot read the files of this program.
     """
-    from sieve_filter import sendmail
     from sieve_filter.dovecot import lmtp  # noqa: F401
+    from sieve_filter.notify import sendmail
 
     return Post(options.socket, options.sendmail, options.folder)
 
@@ -73,7 +73,7 @@ def ways(post: Post) -> list[Callable[[Post, str, bytes], None]]:
 
 def by_sendmail(post: Post, user: str, message: bytes) -> None:
     """Send `message` to `user` like any other mail, through the queue and the filter. Raises DeliveryError."""
-    from sieve_filter import sendmail  # likewise
+    from sieve_filter.notify import sendmail  # likewise
 
     if not post.sendmail_path:
         raise DeliveryError("there is no sendmail program")

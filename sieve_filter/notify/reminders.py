@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import enrolment, limits, notice, post
+from sieve_filter import enrolment, limits
 from sieve_filter.errors import DeliveryError, PlaceError, TimedOutError
 from sieve_filter.keys.status import KeyState, OwnerState
-from sieve_filter.notice import KeyFacts
-from sieve_filter.post import Post
+from sieve_filter.notify import notices, post
+from sieve_filter.notify.notices import KeyFacts
+from sieve_filter.notify.post import Post
 from sieve_filter.system import places
 from sieve_filter.system.signals import at_most
 
@@ -79,9 +80,9 @@ def _remind(state: OwnerState, home: str, where: Post, now: int) -> Iterator[Rem
 def _send(user: str, key: KeyState, where: Post, now: int) -> str:
     """Send one reminder. Out: why that could not be, else nothing."""
     facts = KeyFacts(key.fingerprint, tuple(f"<{one}>" for one in key.addresses), key.expires)
-    words = notice.expiring(facts, ((key.expires or now) - now) // _DAY, where.folder)
+    words = notices.expiring(facts, ((key.expires or now) - now) // _DAY, where.folder)
     try:
-        post.by_sendmail(where, user, notice.message(user, words, enrolment.stamp()))
+        post.by_sendmail(where, user, notices.message(user, words, enrolment.stamp()))
     except DeliveryError as error:
         return str(error)
     return ""

@@ -1,0 +1,1 @@
+"""Words to owners, and how they reach them."""
