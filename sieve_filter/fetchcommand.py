@@ -5,12 +5,13 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sieve_filter import enrolment, keycommand, limits
+from sieve_filter import keycommand, limits
 from sieve_filter.delivery import inventory
 from sieve_filter.discovery import answer as published
 from sieve_filter.discovery import dane, lookup, refresh
 from sieve_filter.discovery.lookup import Answer
-from sieve_filter.enrolment import Desk
+from sieve_filter.enrolment import service
+from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
 from sieve_filter.keycommand import Failure, Rest, Site
 from sieve_filter.keys import changes
@@ -156,7 +157,7 @@ def _enrolled(
 def _drop(whose: Owner, keyring: str, fingerprint: str, desk: Desk | None) -> Outcome:
     plain = functools.partial(changes.remove, keyring, fingerprint)
     try:
-        keycommand.as_owner(whose, functools.partial(enrolment.remove, fingerprint, whose, desk) if desk else plain)
+        keycommand.as_owner(whose, functools.partial(service.remove, fingerprint, whose, desk) if desk else plain)
     except CryptomailError as error:
         return Outcome(whose.user, keyring, fingerprint, REFUSED, f"it is not removed: {error}")
     return Outcome(whose.user, keyring, fingerprint, refresh.REMOVED, "another key is published instead")

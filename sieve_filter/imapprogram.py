@@ -11,9 +11,10 @@ import sys
 import threading
 from collections.abc import Mapping
 
-from sieve_filter import enrolment, execmode, extprogram, limits
+from sieve_filter import execmode, extprogram, limits
 from sieve_filter.delivery import pipeline
-from sieve_filter.enrolment import Desk
+from sieve_filter.enrolment import service
+from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import RefusedKeyError, UsageError
 from sieve_filter.notify.post import Post
 from sieve_filter.owners import owner
@@ -43,7 +44,7 @@ def run(environment: Mapping[str, str], config_file: str, post: Post, register: 
     settings = pipeline.settings(None, config_file, None, register)
     whose = owner.identify(environment, settings.aliases, "")
     raw = _read()
-    execmode.write(enrolment.answer(raw, whose, Desk(settings, post, execmode.warn)))
+    execmode.write(service.answer(raw, whose, Desk(settings, post, execmode.warn)))
     deadline.cancel()
     return os.EX_OK
 

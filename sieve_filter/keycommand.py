@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sieve_filter import enrolment, errors, execmode, limits, sweep, wiring
+from sieve_filter import errors, execmode, limits, wiring
 from sieve_filter.delivery import inventory, pipeline
 from sieve_filter.discovery import refresh
 from sieve_filter.dovecot.doveadm import Account
-from sieve_filter.enrolment import Desk
+from sieve_filter.enrolment import service, sweep
+from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import (
     ConfigError,
     CryptomailError,
@@ -92,7 +93,7 @@ class Site(NamedTuple):
 
     def keyring(self, whose: Owner) -> str:
         """The GnuPG home that keys of `whose` are put into. Raises UsageError where it would be others' too."""
-        return enrolment.place(self.settings, whose)
+        return service.place(self.settings, whose)
 
 
 def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
@@ -222,7 +223,7 @@ def enrol_orders(
         _VET_AT_ONCE,
     )
     desk = desk_of(options, site)
-    put = functools.partial(enrolment.set_up, desk=desk) if desk else functools.partial(_set_up, site=site)
+    put = functools.partial(service.set_up, desk=desk) if desk else functools.partial(_set_up, site=site)
     changed = False
     with closing(vetting):
         for batch, verdicts in vetting:
@@ -257,7 +258,7 @@ def _vet(batch: Sequence[tuple[Identity, tuple[Owner, Order]]], minimum_bits: in
 def _set_up(vetted: tuple[Owner, Order, Verdicts], site: Site) -> list[Outcome]:
     """Do an order, and tell nobody."""
     outcomes = changes.put([vetted[1:]], site.settings.keyrings.minimum_bits)
-    enrolment.note_enrolled(outcomes, site.settings, execmode.warn)
+    service.note_enrolled(outcomes, site.settings, execmode.warn)
     return outcomes
 
 
@@ -378,7 +379,7 @@ def _orders(
         except CryptomailError as error:
             refused.extend(Outcome(whose.user, keyring, one.fingerprint, REFUSED, str(error)) for one in certificates)
         else:
-            yield identity, (whose, enrolment.order(whose, certificates, site.settings, named, foreign))
+            yield identity, (whose, service.order(whose, certificates, site.settings, named, foreign))
 
 
 def _weight(one: tuple[Any, ...]) -> int:
@@ -622,7 +623,7 @@ def _remove(options: argparse.Namespace, site: Site) -> int:
     whose = site.owner(options.user)
     keyring = site.keyring(whose)
     desk = Desk(site.settings, post.chosen(options), execmode.warn)
-    left = as_owner(whose, functools.partial(enrolment.remove, fingerprint, whose, desk))
+    left = as_owner(whose, functools.partial(service.remove, fingerprint, whose, desk))
     os.sync()
     rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
     _write(f"removed {fingerprint} from {keyring}; {rest}")
@@ -676,7 +677,7 @@ def _test(options: argparse.Namespace, site: Site) -> int:
         if not fingerprints:
             raise NoKeyError(f"{whose.user} has no key that mail is encrypted to")
         desk = Desk(site.settings, post.chosen(options), execmode.warn)
-        as_owner(whose, functools.partial(enrolment.send_trial, whose, desk))
+        as_owner(whose, functools.partial(service.send_trial, whose, desk))
     if options.json:
         _write(json.dumps({"user": whose.user, "encrypted": bool(fingerprints), "subkeys": list(fingerprints)}))
     elif fingerprints:

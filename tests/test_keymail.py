@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter import limits
-from sieve_filter.keymail import KeyMail, read
+from sieve_filter.enrolment.request import KeyMail, read
 from sieve_filter.openpgp import certificate
 from tests.samples import ARMORED, multipart, packet, part, pgp_mime
 from tests.test_certificate import ALICE, FINGERPRINT, KEY, MINE, NAME, SECRET_KEY, armored

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sieve_filter import keymail
+from sieve_filter.enrolment import request
 from sieve_filter.openpgp import secret_key
 from tests.samples import Home, home, multipart, old_packet, packet, part
 
@@ -163,7 +163,7 @@ def test_no_form_of_a_saved_secret_key_is_overlooked(form: str, around: str, key
     for data, expected in ((secret, True), (public, False)):
         text = TO_TEXT[form](data) if form in TO_TEXT else data
         wrapped = (OF_TEXT | OF_ANYTHING)[around](text)
-        assert keymail.read(b"Subject: my key\nContent-Type: text/plain\n\nHello,\n\n" + wrapped).secret == expected
+        assert request.read(b"Subject: my key\nContent-Type: text/plain\n\nHello,\n\n" + wrapped).secret == expected
 
 
 WRAPS = TO_TEXT | OF_TEXT | OF_ANYTHING

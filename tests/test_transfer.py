@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sieve_filter import enrolment, errors, keycommand, limits
+from sieve_filter import errors, keycommand, limits
 from sieve_filter.delivery import inventory
 from sieve_filter.discovery import lookup
+from sieve_filter.enrolment import service
 from sieve_filter.errors import CryptomailError
 from sieve_filter.keys import changes
 from sieve_filter.notify import reminders
@@ -20,9 +21,9 @@ from sieve_filter.system import transfer
 WORK: list[Callable[..., Any]] = [
     keycommand._vet,
     keycommand._set_up,
-    enrolment.set_up,
-    enrolment.remove,
-    enrolment.send_trial,
+    service.set_up,
+    service.remove,
+    service.send_trial,
     changes.remove,
     inventory.look,
     inventory.export,

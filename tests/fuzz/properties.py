@@ -3,10 +3,10 @@
 import base64
 import os
 
-from sieve_filter import keymail
 from sieve_filter.detection import classify
 from sieve_filter.detection.stream import Skim
 from sieve_filter.dovecot import lmtp, script_protocol
+from sieve_filter.enrolment import request as keymail
 from sieve_filter.errors import UsageError
 from sieve_filter.gpg import colons
 from sieve_filter.mail import mime

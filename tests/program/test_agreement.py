@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from lab import keys
 from lab.keys import Owner
-from sieve_filter import enrolment
 from sieve_filter.delivery import inventory, pipeline
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.delivery.pipeline import Options
+from sieve_filter.enrolment import service
 from sieve_filter.errors import CryptomailError
 from sieve_filter.keys import status
 from sieve_filter.mail.message import split
@@ -176,7 +176,7 @@ def told(home: Path, settings: Settings) -> Fate:
     """What notices say, which name whole keys: here by their encryption subkeys, as they are in the owner's state."""
     whose = owner.identify({"USER": ALICE, "HOME": str(home)}, {}, "")
     try:
-        standing = enrolment.standing(whose, settings)
+        standing = service.standing(whose, settings)
     except CryptomailError:
         return WAITS
     if standing.used is None:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from sieve_filter import errors, keymail, limits
+from sieve_filter import errors, limits
 from sieve_filter.delivery import inventory, pipeline
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.delivery.pipeline import Options
+from sieve_filter.enrolment import request
 from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
 from sieve_filter.gpg import colons, runner
 from sieve_filter.keys import changes, find, status, vetting
@@ -56,7 +57,7 @@ def answer(raw: bytes, whose: Owner, desk: Desk) -> bytes:
 
     Whatever happens, no secret key is in that.
     """
-    wishes = keymail.read(raw)
+    wishes = request.read(raw)
     if wishes.secret:
         desk.warn(f"{whose.user!r} saved a SECRET key: it was not kept")
         return notices.message(whose.user, notices.refused_secret(), stamp(), None, notices.CONFIRMATION)
@@ -201,7 +202,7 @@ def stamp() -> Stamp:
     return Stamp(int(time.time()), os.urandom(16).hex())
 
 
-def _done(wishes: keymail.KeyMail, whose: Owner, desk: Desk) -> Words:
+def _done(wishes: request.KeyMail, whose: Owner, desk: Desk) -> Words:
     before = standing(whose, desk.settings)
     if wishes.problems:
         return notices.refused(wishes.problems, before.used)

@@ -1,0 +1,1 @@
+"""An owner's wish about keys, read from a message and done."""
