@@ -5,11 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-from sieve_filter import __version__, execmode
+from sieve_filter import __version__
 from sieve_filter.errors import FileError
 from sieve_filter.notify import post
 from sieve_filter.notify.post import Post
 from sieve_filter.policy import arguments as sieve_options
+from sieve_filter.programs import once
 
 CONFIG_FILE = "/etc/cryptomail/config.toml"
 _ENVELOPE = ("user", "home", "recipient", "sender")
@@ -39,7 +40,7 @@ def main(
         from sieve_filter import keycommand  # it loads more than a filter has time for
 
         return keycommand.guarded_check(work)
-    return execmode.guarded(work)
+    return once.guarded(work)
 
 
 def _main(config_file: str, defaults: Post, register: str, dovecot_conf: str) -> int:
@@ -123,17 +124,18 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
 
 def _filter(options: argparse.Namespace, config_file: str) -> int:
     chosen, environment = sieve_options.chosen(options), _environment(options)
-    return execmode.run(chosen, environment, config_file, execmode.pass_on, register=options.register)
+    return once.run(chosen, environment, config_file, once.pass_on, register=options.register)
 
 
 def _seal(options: argparse.Namespace, config_file: str) -> int:
     chosen, environment = sieve_options.chosen(options), _environment(options)
-    finish = execmode.seal(options.socket, environment)
-    return execmode.run(chosen, environment, config_file, finish, register=options.register)
+    finish = once.seal(options.socket, environment)
+    return once.run(chosen, environment, config_file, finish, register=options.register)
 
 
 def _worker(options: argparse.Namespace, config_file: str) -> int:
-    from sieve_filter import worker, workers
+    from sieve_filter.programs import listeners as workers
+    from sieve_filter.programs import worker
 
     listeners = [workers.listen(path) for path in (*options.listen, *options.listen_execute)] or workers.inherited()
     service = worker.Service(config_file, options.socket, frozenset(options.listen_execute), options.register)
@@ -141,9 +143,9 @@ def _worker(options: argparse.Namespace, config_file: str) -> int:
 
 
 def _enroll(options: argparse.Namespace, config_file: str) -> int:
-    from sieve_filter import imapprogram  # it loads more than a filter has time for
+    from sieve_filter.programs import imapsieve  # it loads more than a filter has time for
 
-    return imapprogram.run(_environment(options), config_file, post.chosen(options), options.register)
+    return imapsieve.run(_environment(options), config_file, post.chosen(options), options.register)
 
 
 def _inspect(options: argparse.Namespace, _config_file: str) -> int:
@@ -151,7 +153,7 @@ def _inspect(options: argparse.Namespace, _config_file: str) -> int:
 
     read = report.inspect(_read(options.file))
     text = report.as_json(read) if options.json else report.as_text(read)
-    execmode.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    once.write(text.encode("utf-8", "backslashreplace") + b"\n")
     return os.EX_OK
 
 
@@ -162,7 +164,7 @@ def _decrypt(_options: argparse.Namespace, _config_file: str) -> int:
     original = restore.decrypt(raw)
     if original is None:
         print("cryptomail: this message was not encrypted by cryptomail; it is written unchanged", file=sys.stderr)
-    execmode.write(raw if original is None else original)
+    once.write(raw if original is None else original)
     return os.EX_OK
 
 

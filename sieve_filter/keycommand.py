@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sieve_filter import errors, execmode, limits, wiring
+from sieve_filter import errors, limits, wiring
 from sieve_filter.delivery import inventory, pipeline
 from sieve_filter.discovery import refresh
 from sieve_filter.dovecot.doveadm import Account
@@ -44,6 +44,7 @@ from sieve_filter.openpgp.certificate import Certificate, Reading
 from sieve_filter.owners import directory, owner, register
 from sieve_filter.owners.owner import Owner
 from sieve_filter.policy.config_file import Settings
+from sieve_filter.programs import once
 from sieve_filter.system import pool
 from sieve_filter.system.pool import Identity
 
@@ -240,14 +241,14 @@ def enrol_orders(
                 )
                 advance(len(done))
     if changed and not desk and not options.no_notify:
-        execmode.warn(f"owners were not told of it, for {post.NO_WAY}; --no-notify says that nobody shall be")
+        once.warn(f"owners were not told of it, for {post.NO_WAY}; --no-notify says that nobody shall be")
     os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
 
 
 def desk_of(options: argparse.Namespace, site: Site) -> Desk | None:
     """What owners are told with; None where they are not to be told, or there is no way to."""
     where = post.chosen(options)
-    return Desk(site.settings, where, execmode.warn) if post.ways(where) and not options.no_notify else None
+    return Desk(site.settings, where, once.warn) if post.ways(where) and not options.no_notify else None
 
 
 def _vet(batch: Sequence[tuple[Identity, tuple[Owner, Order]]], minimum_bits: int) -> list[Verdicts]:
@@ -258,7 +259,7 @@ def _vet(batch: Sequence[tuple[Identity, tuple[Owner, Order]]], minimum_bits: in
 def _set_up(vetted: tuple[Owner, Order, Verdicts], site: Site) -> list[Outcome]:
     """Do an order, and tell nobody."""
     outcomes = changes.put([vetted[1:]], site.settings.keyrings.minimum_bits)
-    service.note_enrolled(outcomes, site.settings, execmode.warn)
+    service.note_enrolled(outcomes, site.settings, once.warn)
     return outcomes
 
 
@@ -507,7 +508,7 @@ def finish(failures: Sequence[Failure]) -> int:
     if len(failures) == 1:
         raise type(failures[0].error)(f"{failures[0].user}: {failures[0].error}")
     for one in failures:
-        execmode.warn(f"{one.user}: {one.error}")
+        once.warn(f"{one.user}: {one.error}")
     raise type(failures[0].error)(f"the keys of {len(failures)} users cannot be looked at")
 
 
@@ -521,7 +522,7 @@ def _list(options: argparse.Namespace, site: Site) -> int:
         failed = {one.user for one in rest.failures}
         for one in states:
             if one.notes and not one.keys and one.state and one.user not in failed:
-                execmode.warn(f"{one.user}: {one.notes[0]}")
+                once.warn(f"{one.user}: {one.notes[0]}")
     return finish(rest.failures)
 
 
@@ -561,7 +562,7 @@ def _sweep(options: argparse.Namespace, site: Site) -> int:
         raise UsageError("there is no folder for keys: this was installed with an empty KEY_FOLDER")
     rest = Rest()
     users = [whose.user for _, whose in owners(names(options, site), options, site, rest)]
-    swept = sweep.sweep(users, options.folder, execmode.warn)
+    swept = sweep.sweep(users, options.folder, once.warn)
     if options.json:
         _write(json.dumps([{"user": one.user, "removed": one.removed} for one in swept if one.error is None]))
     else:
@@ -571,9 +572,9 @@ def _sweep(options: argparse.Namespace, site: Site) -> int:
 
 
 def _sweep_before_check(user: str, folder: str) -> None:
-    (swept,) = sweep.sweep([user], folder, execmode.warn)
+    (swept,) = sweep.sweep([user], folder, once.warn)
     if swept.error is not None:
-        execmode.warn(f"the folder {folder} of {user!r} was not looked at: {swept.error}")
+        once.warn(f"the folder {folder} of {user!r} was not looked at: {swept.error}")
 
 
 def guarded_check(work: Callable[[], int]) -> int:
@@ -606,14 +607,14 @@ def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
                 home = site.owner(one.user).home
                 soon.append((pool.identity_of(home), (one, home)))
             except CryptomailError as error:
-                execmode.warn(f"{one.user} was not told that a key expires: {error}")
+                once.warn(f"{one.user} was not told that a key expires: {error}")
     for (owner_state, _), done in pool.each(in_chunks(soon, lambda _: 1), work):
         if isinstance(done, CryptomailError):
-            execmode.warn(f"{owner_state.user} was not told that a key expires: {done}")
+            once.warn(f"{owner_state.user} was not told that a key expires: {done}")
             continue
         for told in done:
             if told.problem:
-                execmode.warn(f"{told.user} was not told that key {told.fingerprint} expires: {told.problem}")
+                once.warn(f"{told.user} was not told that key {told.fingerprint} expires: {told.problem}")
 
 
 def _remove(options: argparse.Namespace, site: Site) -> int:
@@ -622,7 +623,7 @@ def _remove(options: argparse.Namespace, site: Site) -> int:
         raise UsageError(f"{options.fingerprint!r} is not a full fingerprint (40 or 64 hexadecimal digits)")
     whose = site.owner(options.user)
     keyring = site.keyring(whose)
-    desk = Desk(site.settings, post.chosen(options), execmode.warn)
+    desk = Desk(site.settings, post.chosen(options), once.warn)
     left = as_owner(whose, functools.partial(service.remove, fingerprint, whose, desk))
     os.sync()
     rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
@@ -676,7 +677,7 @@ def _test(options: argparse.Namespace, site: Site) -> int:
     if options.send:
         if not fingerprints:
             raise NoKeyError(f"{whose.user} has no key that mail is encrypted to")
-        desk = Desk(site.settings, post.chosen(options), execmode.warn)
+        desk = Desk(site.settings, post.chosen(options), once.warn)
         as_owner(whose, functools.partial(service.send_trial, whose, desk))
     if options.json:
         _write(json.dumps({"user": whose.user, "encrypted": bool(fingerprints), "subkeys": list(fingerprints)}))
@@ -685,7 +686,7 @@ def _test(options: argparse.Namespace, site: Site) -> int:
     else:
         _write(f"mail for {whose.user} is NOT encrypted: {why}")
     if wired.note:
-        execmode.warn(wired.note)
+        once.warn(wired.note)
     return os.EX_OK
 
 
@@ -698,7 +699,7 @@ def _export(options: argparse.Namespace, site: Site) -> int:
         keys = as_owner(whose, functools.partial(inventory.export, whose, keyrings))
         if not keys:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}")
-        execmode.write(_armored(b"".join(keys.values())))
+        once.write(_armored(b"".join(keys.values())))
         return os.EX_OK
     written = 0
     domains: set[str] = set()
@@ -781,7 +782,7 @@ def _without_waiting(path: str, flags: int) -> int:
 def _write(text: str) -> None:
     """Write lines to standard output. A user ID is a stranger's text: what a terminal might act on is escaped."""
     printable = "\n".join("\t".join(map(_printable, line.split("\t"))) for line in text.split("\n"))
-    execmode.write(printable.encode("utf-8", "backslashreplace") + b"\n")
+    once.write(printable.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _printable(text: str) -> str:

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from sieve_filter import execmode, limits
+from sieve_filter import limits
 from sieve_filter.errors import FileError, RefusedKeyError, ScriptError, ServiceError, UsageError
 from sieve_filter.gpg import colons, keybox
 from sieve_filter.keys import vetting
@@ -18,6 +18,7 @@ from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.policy.config_file import Settings
+from sieve_filter.programs import once
 from sieve_filter.sieve import managesieve, owner_script
 from sieve_filter.sieve.managesieve import Session
 from sieve_filter.sieve.owner_script import Choices
@@ -88,7 +89,7 @@ def _run(options: argparse.Namespace, _config_file: str) -> int:
     _check(options)
     block = "" if options.remove else _block(options)
     if not options.upload:
-        execmode.write(block.encode())
+        once.write(block.encode())
         return os.EX_OK
     host, port = _server(options.upload)
     password = _password(options)
@@ -220,7 +221,7 @@ def _say(text: str) -> None:
         "\t".join(part if part.isprintable() else ascii(part)[1:-1] for part in line.split("\t"))
         for line in text.split("\n")
     )
-    execmode.write(shown.encode("utf-8", "backslashreplace") + b"\n")
+    once.write(shown.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _read(name: str) -> bytes:

@@ -26,7 +26,7 @@ def program(
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run it as Dovecot's IMAP process does."""
     named = f"config_file={str(config)!r}, socket_path='', sendmail_path={str(sendmail)!r}, folder='OpenPGP'"
-    code = f"import sys; from sieve_filter.imapprogram import enroll_main; sys.exit(enroll_main({named}))"
+    code = f"import sys; from sieve_filter.programs.imapsieve import enroll_main; sys.exit(enroll_main({named}))"
     environment = {"USER": ALICE, "HOME": str(server.home)} | dict(more or {})
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, input=data, capture_output=True, env=environment, timeout=60)
@@ -101,7 +101,9 @@ def test_a_configuration_that_cannot_be_read_leaves_the_message_as_it_is(
     server: Server, alice: Owner, tmp_path: Path
 ) -> None:
     server.config.write_text("no_key = 5\n")
-    code = "import sys; from sieve_filter.imapprogram import enroll_main; sys.exit(enroll_main({!r}, '', '', ''))"
+    code = (
+        "import sys; from sieve_filter.programs.imapsieve import enroll_main; sys.exit(enroll_main({!r}, '', '', ''))"
+    )
     command = [sys.executable, "-c", code.format(str(server.config))]
     environment = {"USER": ALICE, "HOME": str(server.home)}
     done = subprocess.run(command, input=letter(alice), capture_output=True, env=environment, timeout=60)

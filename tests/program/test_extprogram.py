@@ -12,7 +12,9 @@ MESSAGE = b"Subject: hello\r\n\r\nThe text.\r\n"
 
 
 def call(server: Server, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
-    code = "import sys; from sieve_filter.extprogram import filter_main; sys.exit(filter_main('/nonexistent'))"
+    code = (
+        "import sys; from sieve_filter.programs.extprograms import filter_main; sys.exit(filter_main('/nonexistent'))"
+    )
     environment = {"USER": ALICE, "HOME": str(server.home)}
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], input=MESSAGE, capture_output=True, env=environment, timeout=60

@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from sieve_filter import errors, worker
+from sieve_filter import errors
 from sieve_filter.dovecot.master import Master
+from sieve_filter.programs import worker
+from sieve_filter.programs.worker import Service
 from sieve_filter.system import descriptors
-from sieve_filter.worker import Service
 
 _BACKLOG = 4096  # connections that the kernel keeps; Linux allows no more by default (net.core.somaxconn)
 _MOST_PROCESSES = 64

@@ -6,12 +6,12 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from sieve_filter import supervisor
 from sieve_filter.dovecot import lmtp
 from sieve_filter.dovecot.master import Shell, master
 from sieve_filter.errors import UsageError
+from sieve_filter.programs import supervisor
+from sieve_filter.programs.worker import Service
 from sieve_filter.system import descriptors
-from sieve_filter.worker import Service
 
 # Where Dovecot and systemd pass listening sockets on: from 3, systemd's first; Dovecot's come behind seven of its own.
 _INHERITED = range(3, 64)

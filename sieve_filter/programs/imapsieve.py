@@ -11,13 +11,14 @@ import sys
 import threading
 from collections.abc import Mapping
 
-from sieve_filter import execmode, extprogram, limits
+from sieve_filter import limits
 from sieve_filter.delivery import pipeline
 from sieve_filter.enrolment import service
 from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import RefusedKeyError, UsageError
 from sieve_filter.notify.post import Post
 from sieve_filter.owners import owner
+from sieve_filter.programs import extprograms, once
 from sieve_filter.system import pool
 
 # What a delivery sets, and IMAPSieve does not.
@@ -26,7 +27,7 @@ _ENVELOPE = ("SENDER", "RECIPIENT", "ORIG_RECIPIENT")
 
 def enroll_main(config_file: str, socket_path: str, sendmail_path: str, folder: str, register: str = "") -> int:
     """`filter "cryptomail-enroll"`: the saved message in, the one to keep in its place out. Returns an exit code."""
-    return execmode.guarded(lambda: _program(config_file, Post(socket_path, sendmail_path, folder), register))
+    return once.guarded(lambda: _program(config_file, Post(socket_path, sendmail_path, folder), register))
 
 
 def run(environment: Mapping[str, str], config_file: str, post: Post, register: str) -> int:
@@ -44,13 +45,13 @@ def run(environment: Mapping[str, str], config_file: str, post: Post, register: 
     settings = pipeline.settings(None, config_file, None, register)
     whose = owner.identify(environment, settings.aliases, "")
     raw = _read()
-    execmode.write(service.answer(raw, whose, Desk(settings, post, execmode.warn)))
+    once.write(service.answer(raw, whose, Desk(settings, post, once.warn)))
     deadline.cancel()
     return os.EX_OK
 
 
 def _program(config_file: str, post: Post, register: str) -> int:
-    extprogram.drop_privileges()
+    extprograms.drop_privileges()
     if sys.argv[1:]:
         raise UsageError("cryptomail-enroll takes no arguments")
     if given := [name for name in _ENVELOPE if os.environ.get(name)]:
@@ -63,7 +64,7 @@ def _read() -> bytes:
     """The message. Raises RefusedKeyError for one that is too large, all of which was read."""
     taken = bytearray()
     size = 0
-    for piece in execmode.read():
+    for piece in once.read():
         size += len(piece)
         if size <= limits.KEY_MAIL_OCTETS:
             taken += piece

@@ -9,15 +9,15 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from sieve_filter import execmode
 from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.delivery.pipeline import Options
 from sieve_filter.errors import UsageError
+from sieve_filter.programs import once
 
 
 def filter_main(config_file: str, register: str = "") -> int:
     """`filter "cryptomail" [OPTION...]`: the message in, the message to store out. Returns an exit code."""
-    return execmode.guarded(lambda: _run(sys.argv[1:], config_file, execmode.pass_on, register))
+    return once.guarded(lambda: _run(sys.argv[1:], config_file, once.pass_on, register))
 
 
 def execute_main(config_file: str, socket_path: str, register: str = "") -> int:
@@ -25,7 +25,7 @@ def execute_main(config_file: str, socket_path: str, register: str = "") -> int:
 
     `socket_path` is the LMTP service that takes encrypted messages. Returns an exit code.
     """
-    return execmode.guarded(lambda: _seal(config_file, socket_path, register))
+    return once.guarded(lambda: _seal(config_file, socket_path, register))
 
 
 def drop_privileges() -> None:
@@ -38,7 +38,7 @@ def drop_privileges() -> None:
 def _seal(config_file: str, socket_path: str, register: str) -> int:
     if sys.argv[1:2] != ["seal"]:
         raise UsageError("the only command here is: seal")
-    return _run(sys.argv[2:], config_file, execmode.seal(socket_path, os.environ), register)
+    return _run(sys.argv[2:], config_file, once.seal(socket_path, os.environ), register)
 
 
 def _run(
@@ -47,7 +47,7 @@ def _run(
     drop_privileges()
     gc.disable()  # the process ends with its one message
     trusted_owners = frozenset({0, os.stat(__file__).st_uid})
-    return execmode.run(_options(arguments), os.environ, config_file, finish, trusted_owners, register)
+    return once.run(_options(arguments), os.environ, config_file, finish, trusted_owners, register)
 
 
 def _options(arguments: Sequence[str]) -> Options:

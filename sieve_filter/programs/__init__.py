@@ -1,0 +1,1 @@
+"""What Dovecot or systemd starts."""
