@@ -2,6 +2,6 @@
 
 import sys
 
-from sieve_filter.cli import main
+from sieve_filter.cli.main import main
 
 sys.exit(main())

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from sieve_filter.cli.wiring import judge
 from sieve_filter.keys.status import CRITICAL, OK, WARNING
-from sieve_filter.wiring import judge
 
 BEFORE, GUARD = "/share/sieve/before.sieve", "/etc/cryptomail/guard.sieve"
 _EXT = "sieve_extprograms"

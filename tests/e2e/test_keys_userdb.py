@@ -91,7 +91,7 @@ class Dovecot:
     def keys(self, *arguments: str, data: bytes = b"", settings: str = "") -> "subprocess.CompletedProcess[bytes]":
         config = self.directory / "config.toml"
         config.write_text(settings)
-        code = f"import sys; from sieve_filter.cli import main; sys.exit(main({str(config)!r}, sendmail_path=''))"
+        code = f"import sys; from sieve_filter.cli.main import main; sys.exit(main({str(config)!r}, sendmail_path=''))"
         path = f"{self.directory}/bin:{os.environ['PATH']}"
         command = [sys.executable, "-c", code, "keys", *arguments]
         return subprocess.run(command, input=data, capture_output=True, env={"PATH": path}, timeout=300)

@@ -43,7 +43,7 @@ def run(
     """Run the command with just that environment, and that installed configuration."""
     # No test sends mail through the machine's own sendmail.
     main = f"main({str(config or '/nonexistent')!r}, sendmail_path='')"
-    code = f"import sys; from sieve_filter.cli import main; sys.exit({main})"
+    code = f"import sys; from sieve_filter.cli.main import main; sys.exit({main})"
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, input=data, capture_output=True, env=dict(environment or {}), timeout=120)
 

@@ -124,7 +124,7 @@ def test_gpg_of_a_worker_gets_nothing_whoever_asks(alice: Owner, recorder: Recor
             listener.bind(path)
             listener.listen()
             Path(path).chmod(0o666)
-            code = f"import sys; from sieve_filter.cli import main; sys.exit(main({str(config)!r}))"
+            code = f"import sys; from sieve_filter.cli.main import main; sys.exit(main({str(config)!r}))"
             worker = subprocess.Popen(
                 [sys.executable, "-c", code, "worker", "--processes", "1"],
                 env={"PATH": f"{recorder.directory}:/usr/bin:/bin"},

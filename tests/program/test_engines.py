@@ -284,7 +284,7 @@ def without_sequoia(
     """Run the filter in an interpreter that has what it needs, and no Sequoia."""
     (directory / "sieve_filter").symlink_to(Path(sieve_filter.__file__).parent)
     (directory / "gnupg.py").symlink_to(gnupg.__file__)
-    code = f"import sys; sys.path.insert(0, {str(directory)!r}); from sieve_filter.cli import main; "
+    code = f"import sys; sys.path.insert(0, {str(directory)!r}); from sieve_filter.cli.main import main; "
     command = [str(Path(sys.executable).resolve()), "-I", "-c", code + f"sys.exit(main({str(config)!r}))", "filter"]
     environment = {"USER": ALICE, "HOME": str(home), "PATH": os.environ["PATH"]}
     return subprocess.run(command, input=message, capture_output=True, env=environment)

@@ -480,7 +480,7 @@ def test_gpg_that_misbehaves_is_never_believed(fault: str, enrolled: Server, tmp
 
 
 def test_filter_that_is_told_to_stop_fails_instead_of_dying_of_the_signal(enrolled: Server) -> None:
-    code = "import sys; from sieve_filter.cli import main; sys.exit(main())"
+    code = "import sys; from sieve_filter.cli.main import main; sys.exit(main())"
     environment = {"USER": ALICE, "HOME": str(enrolled.home)}
     process = subprocess.Popen(
         [sys.executable, "-c", code, "filter"],
@@ -513,7 +513,7 @@ def test_lack_of_memory_is_noticed_at_once(kilobytes: int, enrolled: Server) -> 
 
 
 def test_output_that_cannot_be_written_is_a_failure(enrolled: Server) -> None:
-    code = "import sys; from sieve_filter.cli import main; sys.exit(main())"
+    code = "import sys; from sieve_filter.cli.main import main; sys.exit(main())"
     environment = {"USER": ALICE, "HOME": str(enrolled.home)}
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from sieve_filter import report
+from sieve_filter.cli import inspect
 from tests.messages import any_message
 from tests.program.conftest import Server, run
 
@@ -66,15 +66,15 @@ def test_missing_file_is_one_clear_line() -> None:
 @settings(max_examples=150, deadline=None)
 @given(any_message)
 def test_any_bytes_can_be_inspected(raw: bytes) -> None:
-    found = report.inspect(raw)
-    json.loads(report.as_json(found))
-    assert report.as_text(found).startswith("kind: ")
+    found = inspect.inspect(raw)
+    json.loads(inspect.as_json(found))
+    assert inspect.as_text(found).startswith("kind: ")
 
 
 @pytest.mark.parametrize("count", [1_000, 100_000])
 def test_hostile_structure_comes_back_within_seconds(count: int) -> None:
     part = b"--b\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
     started = time.process_time()
-    found = report.inspect(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + part * count)
+    found = inspect.inspect(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + part * count)
     assert found.structure_error
     assert time.process_time() - started < 10

@@ -660,7 +660,7 @@ def test_gpg_that_fails_changes_nothing(site: Site, alice: Owner) -> None:
 def test_command_that_is_stopped_leaves_nothing_behind(terminal: bool, site: Site, alice: Owner) -> None:
     started = site.for_everybody("started")
     path = site.another_gpg(f'case "$*" in *--import*) echo >> {started}; exec sleep 60;; esac; exec /usr/bin/gpg "$@"')
-    code = "import sys; from sieve_filter.cli import main; sys.exit(main('/nonexistent'))"
+    code = "import sys; from sieve_filter.cli.main import main; sys.exit(main('/nonexistent'))"
     command = [sys.executable, "-c", code, "keys", "import", "--home-template", site.template, "--user", ALICE, "-"]
     with subprocess.Popen(
         command, stdin=-1, stdout=-1, stderr=-1, env={"PATH": path}, start_new_session=True

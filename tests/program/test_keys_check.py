@@ -238,7 +238,7 @@ def test_looking_changes_nothing(site: Site, alice: Owner) -> None:
 
 def test_terminal_gets_a_table(site: Site, alice: Owner) -> None:
     site.enrol(alice.public(ALICE))
-    code = "import sys; from sieve_filter.cli import main; sys.exit(main('/nonexistent'))"
+    code = "import sys; from sieve_filter.cli.main import main; sys.exit(main('/nonexistent'))"
     command = [sys.executable, "-c", code, "keys", "list", "--all", "--home-template", site.template]
     parent, child = pty.openpty()
     environment = {"PATH": os.environ["PATH"], "COLUMNS": "200", "TERM": "xterm"}

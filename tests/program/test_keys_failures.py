@@ -71,7 +71,7 @@ def test_server_without_doveadm(arguments: list[str], site: Site, alice: Owner, 
 @pytest.mark.parametrize("arguments", EVERY)
 def test_ordinary_user_who_may_not_look_into_others_homes(arguments: list[str], site: Site, alice: Owner) -> None:
     site.enrol(alice.public(ALICE))
-    main = "from sieve_filter.cli import main; import sys; sys.exit(main('/nonexistent', sendmail_path=''))"
+    main = "from sieve_filter.cli.main import main; import sys; sys.exit(main('/nonexistent', sendmail_path=''))"
     command = [sys.executable, "-c", main, "keys", *arguments, "--home-template", site.template]
     done = subprocess.run(
         command, input=alice.public(ALICE), capture_output=True, user=NOBODY, group=NOBODY, extra_groups=[], cwd="/"

@@ -25,7 +25,7 @@ def filter_and_measure(server: Server, message: bytes, directory: Path) -> "tupl
     """Exit code, output and errors of the filter, and the most memory it had, in kilobytes."""
     peak = directory / "peak"
     code = (
-        f"import sys; from sieve_filter.cli import main; code = main({str(server.config)!r})\n"
+        f"import sys; from sieve_filter.cli.main import main; code = main({str(server.config)!r})\n"
         f"from pathlib import Path; Path({str(peak)!r}).write_bytes(Path('/proc/self/status').read_bytes())\n"
         "sys.exit(code)"
     )

@@ -51,7 +51,7 @@ def killed(site: Site, alice: Owner) -> None:  # noqa: F811
     """An import, killed with all its processes while gpg looks at a key."""
     started = site.for_everybody("started")
     path = site.another_gpg(f'case "$*" in *--import*) echo >> {started}; exec sleep 60;; esac; exec /usr/bin/gpg "$@"')
-    code = "import sys; from sieve_filter.cli import main; sys.exit(main('/nonexistent'))"
+    code = "import sys; from sieve_filter.cli.main import main; sys.exit(main('/nonexistent'))"
     command = [sys.executable, "-c", code, "keys", "import", "--home-template", site.template, "--user", ALICE, "-"]
     with subprocess.Popen(command, stdin=-1, env={"PATH": path}, stderr=subprocess.DEVNULL) as process:
         assert process.stdin is not None

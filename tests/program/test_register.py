@@ -39,7 +39,7 @@ def installed(site: Site, notes: Path) -> Run:
 
     def run(*arguments: str, data: bytes = b"", user: str = ALICE) -> "subprocess.CompletedProcess[bytes]":
         main = f"main({str(site.config)!r}, sendmail_path='', register={str(notes)!r})"
-        code = f"import sys; from sieve_filter.cli import main; sys.exit({main})"
+        code = f"import sys; from sieve_filter.cli.main import main; sys.exit({main})"
         environment = {"USER": user, "HOME": str(site.home(user)), "PATH": os.environ["PATH"]}
         command = [sys.executable, "-c", code, *arguments]
         return subprocess.run(command, input=data, capture_output=True, env=environment, timeout=120)

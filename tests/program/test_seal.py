@@ -141,7 +141,9 @@ def test_anything_but_a_yes_is_a_failure(changed: dict[str, bytes], enrolled: Se
 def test_message_of_which_nobody_knows_whether_it_is_stored_is_not_said_to_be_lost(
     answer: bytes, enrolled: Server
 ) -> None:
-    code = "from sieve_filter import lmtp; lmtp.ANSWER_SECONDS = 3; import sys; from sieve_filter.cli import main; "
+    code = (
+        "from sieve_filter import lmtp; lmtp.ANSWER_SECONDS = 3; import sys; from sieve_filter.cli.main import main; "
+    )
     code += f"sys.exit(main({str(enrolled.config)!r}))"
     environment = {"USER": ALICE, "HOME": str(enrolled.home)} | ENVELOPE
     with fake(end=answer) as server:
@@ -167,7 +169,7 @@ def test_what_comes_too_late_to_be_read_is_read_out_all_the_same(enrolled: Serve
     enrolled.config.write_text("this is not TOML")
     message = b"Message-ID: <early@example.com>\r\n" + MESSAGE + b"text\r\n" * 500_000
     reader, writer = os.pipe()
-    code = f"import sys; from sieve_filter.cli import main; sys.exit(main({str(enrolled.config)!r}))"
+    code = f"import sys; from sieve_filter.cli.main import main; sys.exit(main({str(enrolled.config)!r}))"
     environment = {"USER": ALICE, "HOME": str(enrolled.home)}
     command = [sys.executable, "-c", code, "seal", "--socket", "/nonexistent"]
     process = subprocess.Popen(command, stdin=reader, stderr=subprocess.PIPE, env=environment)
@@ -187,7 +189,7 @@ def test_missing_service_is_a_failure(enrolled: Server) -> None:
 
 def test_nothing_is_delivered_for_a_caller_who_has_gone(enrolled: Server) -> None:
     """Its message is with the sender still, and will come again."""
-    code = f"import sys; from sieve_filter.cli import main; sys.exit(main({str(enrolled.config)!r}))"
+    code = f"import sys; from sieve_filter.cli.main import main; sys.exit(main({str(enrolled.config)!r}))"
     environment = {"USER": ALICE, "HOME": str(enrolled.home)} | ENVELOPE
     reader, writer = os.pipe()
     os.close(reader)

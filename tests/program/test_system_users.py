@@ -75,7 +75,7 @@ def host(alice: Owner, request: pytest.FixtureRequest) -> Iterator[Host]:
     with fake() as lmtp, (directory / "log").open("wb") as log:
         paths = directory / "filter", directory / "execute"
         fetched = getattr(request, "param", "pass")
-        code = f"{fetched}\nimport sys; from sieve_filter.cli import main; sys.exit(main('/nonexistent'))"
+        code = f"{fetched}\nimport sys; from sieve_filter.cli.main import main; sys.exit(main('/nonexistent'))"
         listen = ["--listen", str(paths[0]), "--listen-execute", str(paths[1])]
         options = [*listen, "--socket", lmtp.path, "--processes", "2"]
         worker = subprocess.Popen([sys.executable, "-c", code, "worker", *options], stderr=log)

@@ -78,7 +78,7 @@ class Worker:
 
 def start(server: Server, *options: str, stderr: int, fetched: str = "", **others: object) -> "subprocess.Popen[bytes]":
     """Start `cryptomail worker`; `fetched` is Python that runs before it."""
-    code = f"{fetched}\nimport sys; from sieve_filter.cli import main; sys.exit(main({str(server.config)!r}))"
+    code = f"{fetched}\nimport sys; from sieve_filter.cli.main import main; sys.exit(main({str(server.config)!r}))"
     environment = {"PATH": os.environ["PATH"]}
     command = [sys.executable, "-c", code, "worker", *options]
     return subprocess.Popen(command, stderr=stderr, env=environment, **others)  # type: ignore[call-overload,no-any-return]

@@ -37,9 +37,9 @@ def main(
         return _main(config_file, Post(socket_path, sendmail_path, folder), register, dovecot_conf)
 
     if sys.argv[1:3] == ["keys", "check"]:
-        from sieve_filter import keycommand  # it loads more than a filter has time for
+        from sieve_filter.cli import keys  # it loads more than a filter has time for
 
-        return keycommand.guarded_check(work)
+        return keys.guarded_check(work)
     return once.guarded(work)
 
 
@@ -93,15 +93,15 @@ def _parser(defaults: Post) -> argparse.ArgumentParser:
 
     command = commands.add_parser("keys", help="set up, show and check owners' keys")
     if sys.argv[1:2] == ["keys"]:  # it loads more than a filter has time for
-        from sieve_filter import fetchcommand, keycommand
+        from sieve_filter.cli import keys, keys_fetch
 
-        fetchcommand.add_to(keycommand.add_to(command, defaults), defaults)
+        keys_fetch.add_to(keys.add_to(command, defaults), defaults)
 
     command = commands.add_parser("sieve-script", help="write your Sieve script with your key in it, and upload it")
     if sys.argv[1:2] == ["sieve-script"]:
-        from sieve_filter import scriptcommand
+        from sieve_filter.cli import sieve_script
 
-        scriptcommand.add_to(command)
+        sieve_script.add_to(command)
     return parser
 
 
@@ -149,10 +149,10 @@ def _enroll(options: argparse.Namespace, config_file: str) -> int:
 
 
 def _inspect(options: argparse.Namespace, _config_file: str) -> int:
-    from sieve_filter import report  # mail-parser takes longer to load than a message to filter
+    from sieve_filter.cli import inspect  # mail-parser takes longer to load than a message to filter
 
-    read = report.inspect(_read(options.file))
-    text = report.as_json(read) if options.json else report.as_text(read)
+    read = inspect.inspect(_read(options.file))
+    text = inspect.as_json(read) if options.json else inspect.as_text(read)
     once.write(text.encode("utf-8", "backslashreplace") + b"\n")
     return os.EX_OK
 

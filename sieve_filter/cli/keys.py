@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sieve_filter import errors, limits, wiring
+from sieve_filter import errors, limits
+from sieve_filter.cli import wiring
 from sieve_filter.delivery import inventory, pipeline
 from sieve_filter.discovery import refresh
 from sieve_filter.dovecot.doveadm import Account

@@ -5,7 +5,9 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sieve_filter import keycommand, limits
+from sieve_filter import limits
+from sieve_filter.cli import keys
+from sieve_filter.cli.keys import Failure, Rest, Site
 from sieve_filter.delivery import inventory
 from sieve_filter.discovery import answer as published
 from sieve_filter.discovery import dane, lookup, refresh
@@ -13,7 +15,6 @@ from sieve_filter.discovery.lookup import Answer
 from sieve_filter.enrolment import service
 from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
-from sieve_filter.keycommand import Failure, Rest, Site
 from sieve_filter.keys import changes
 from sieve_filter.keys.changes import REFUSED, REVOKED, Outcome
 from sieve_filter.notify import post
@@ -26,12 +27,10 @@ from sieve_filter.system.pool import Identity
 
 def add_to(actions: Any, defaults: Post) -> None:
     """Add these actions to those of `keycommand.add_to`; `defaults` are the ways to deliver notices."""
-    action = keycommand.add_action(
-        actions, "fetch", "set up the keys that an owner has published", _fetch, everybody=None
-    )
+    action = keys.add_action(actions, "fetch", "set up the keys that an owner has published", _fetch, everybody=None)
     _add_source(action)
     post.add_choice(action, defaults)
-    action = keycommand.add_action(
+    action = keys.add_action(
         actions, "refresh", "fetch the keys of owners who have one again, and renew them", _refresh
     )
     _add_source(action)
@@ -59,15 +58,15 @@ def _fetch(options: argparse.Namespace, site: Site) -> int:
     found = published.judge(answer.data, address)
     outcomes = [Outcome(whose.user, "", "", REFUSED, problem) for problem in found.problems]
     orders = [(whose._replace(addresses=frozenset({address})), found.certificates)]
-    keycommand.enrol_orders(orders, site, options, outcomes, lambda _: None, named=False)
-    return keycommand.tell_outcomes(outcomes, options.json)
+    keys.enrol_orders(orders, site, options, outcomes, lambda _: None, named=False)
+    return keys.tell_outcomes(outcomes, options.json)
 
 
 def _refresh(options: argparse.Namespace, site: Site) -> int:
     resolver = _resolver(options)
     outcomes: list[Outcome] = []
     owners = _enrolled(options, site, outcomes)
-    with keycommand.progress(len(owners), options.json) as advance:
+    with keys.progress(len(owners), options.json) as advance:
         answers = _look_up(((identity, _address(whose)) for identity, whose, _ in owners), resolver, advance)
     orders: list[tuple[Owner, tuple[Certificate, ...]]] = []
     drops: dict[str, tuple[Owner, tuple[str, ...]]] = {}
@@ -79,14 +78,14 @@ def _refresh(options: argparse.Namespace, site: Site) -> int:
             orders.append((whose._replace(addresses=frozenset({address})), plan.take))
         if plan.drop:
             drops[whose.user] = whose, plan.drop
-    keycommand.enrol_orders(orders, site, options, outcomes, lambda _: None, named=False)
-    desk = keycommand.desk_of(options, site)
+    keys.enrol_orders(orders, site, options, outcomes, lambda _: None, named=False)
+    desk = keys.desk_of(options, site)
     # An old key goes only when all that is to take its place is there.
     lacking = {one.user for one in outcomes if one.status in (REFUSED, REVOKED)}
     for user, (whose, fingerprints) in drops.items():
         if user not in lacking:
             outcomes += [_drop(whose, site.keyring(whose), one, desk) for one in fingerprints]
-    return keycommand.tell_outcomes(sorted(outcomes), options.json)
+    return keys.tell_outcomes(sorted(outcomes), options.json)
 
 
 def _resolver(options: argparse.Namespace) -> dane.Resolver | None:
@@ -125,11 +124,11 @@ def _enrolled(
     """The owners who have keys in the place for them, and these; what is wrong with others goes into `outcomes`."""
 
     rest = Rest()
-    asked = keycommand.names(options, site)
+    asked = keys.names(options, site)
     identities: dict[str, Identity] = {}
 
     def owners() -> Iterator[tuple[Identity, Owner]]:
-        for identity, whose in keycommand.owners(asked, options, site, rest):
+        for identity, whose in keys.owners(asked, options, site, rest):
             try:
                 _address(whose)
             except UsageError as error:
@@ -141,7 +140,7 @@ def _enrolled(
     enrolled: list[tuple[Identity, Owner, frozenset[str]]] = []
     keyrings = site.settings.keyrings
     work = functools.partial(inventory.enrolled, keyrings=keyrings._replace(owner=keyrings.owner[:1]))
-    for whose, found in pool.each(keycommand.in_chunks(owners(), lambda _: 1), work):
+    for whose, found in pool.each(keys.in_chunks(owners(), lambda _: 1), work):
         if isinstance(found, CryptomailError):
             rest.failures.append(Failure(whose.user, found))
         elif found:
@@ -149,7 +148,7 @@ def _enrolled(
         elif options.user:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}: use keys fetch")
     if options.user:
-        keycommand.finish(rest.failures)
+        keys.finish(rest.failures)
     outcomes += [Outcome(one.user, "", "", refresh.FAILED, str(one.error)) for one in rest.failures]
     return enrolled
 
@@ -157,7 +156,7 @@ def _enrolled(
 def _drop(whose: Owner, keyring: str, fingerprint: str, desk: Desk | None) -> Outcome:
     plain = functools.partial(changes.remove, keyring, fingerprint)
     try:
-        keycommand.as_owner(whose, functools.partial(service.remove, fingerprint, whose, desk) if desk else plain)
+        keys.as_owner(whose, functools.partial(service.remove, fingerprint, whose, desk) if desk else plain)
     except CryptomailError as error:
         return Outcome(whose.user, keyring, fingerprint, REFUSED, f"it is not removed: {error}")
     return Outcome(whose.user, keyring, fingerprint, refresh.REMOVED, "another key is published instead")
