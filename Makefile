@@ -89,12 +89,12 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" VENV="$(VENV)" SEQUOIA="$(SEQUOIA)" sh dovecot/install-venv.sh
 	install -d "$(DESTDIR)$(VENV)/filter-bin" "$(DESTDIR)$(VENV)/execute-bin" "$(DESTDIR)$(VENV)/imap-bin" \
 	    "$(DESTDIR)$(VENV)/bin" "$(DESTDIR)$(VENV)/sieve"
-	$(call program,cli,main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT),bin/cryptomail)
-	$(call program,extprogram,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),filter-bin/cryptomail)
-	$(call program,extprogram,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)"$(comma) $(KNOWN),execute-bin/cryptomail)
-	$(call program,extprogram,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),imap-bin/cryptomail)
-	$(call program,imapprogram,enroll_main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN),imap-bin/cryptomail-enroll)
-	$(call program,workers,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail"$(comma) $(KNOWN),worker)
+	$(call program,cli.main,main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT),bin/cryptomail)
+	$(call program,programs.extprograms,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),filter-bin/cryptomail)
+	$(call program,programs.extprograms,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)"$(comma) $(KNOWN),execute-bin/cryptomail)
+	$(call program,programs.extprograms,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),imap-bin/cryptomail)
+	$(call program,programs.imapsieve,enroll_main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN),imap-bin/cryptomail-enroll)
+	$(call program,programs.listeners,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail"$(comma) $(KNOWN),worker)
 	"$(DESTDIR)$(VENV)/bin/python" -I "$(DESTDIR)$(VENV)/bin/cryptomail" --version > /dev/null
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(DOVECOT_CONF)" \
 	    "$(LIB)" "$(SHARE)/sieve" "$(GUARD)" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" \

@@ -11,8 +11,7 @@ trap 'exit 1' HUP INT TERM
 
 # pip builds inside the directory that it is given: a copy, so that the checkout may be read-only and stays clean.
 cp setup.cfg pyproject.toml LICENSE README.md "$source"
-mkdir "$source/sieve_filter"
-cp sieve_filter/*.py sieve_filter/py.typed "$source/sieve_filter"
+for file in $(find sieve_filter -name "*.py") sieve_filter/py.typed; do install -D -m 644 "$file" "$source/$file"; done
 
 "$PYTHON" -m venv "$venv"
 case $SEQUOIA in
@@ -34,10 +33,10 @@ trial=$(cd "$source" && printf 'Subject: trial\r\n\r\ntext\r\n' | env -i PATH="$
     "$venv/bin/python" -I -c '
 import importlib, pkgutil, sys
 import sieve_filter
-from sieve_filter import extprogram
-for module in pkgutil.iter_modules(sieve_filter.__path__):
-    if module.name != "__main__":
-        importlib.import_module(f"sieve_filter.{module.name}")
-sys.exit(extprogram.filter_main("/nonexistent"))')
+from sieve_filter.programs import extprograms
+for module in pkgutil.walk_packages(sieve_filter.__path__, "sieve_filter."):
+    if module.name != "sieve_filter.__main__":
+        importlib.import_module(module.name)
+sys.exit(extprograms.filter_main("/nonexistent"))')
 test "$trial" = "$(printf 'Subject: trial\r\n\r\ntext\r\n')"
 done=yes

@@ -44,7 +44,7 @@ def chosen(options: argparse.Namespace) -> Post:
     Loads what sending takes: the owner, as whom it is done, perhaps cannot read the files of this program.
     """
     from sieve_filter.dovecot import lmtp  # noqa: F401
-    from sieve_filter.notify import sendmail
+    from sieve_filter.notify import sendmail  # noqa: F401
 
     return Post(options.socket, options.sendmail, options.folder)
 

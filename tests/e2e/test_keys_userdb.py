@@ -99,7 +99,7 @@ class Dovecot:
     def accounts(self, asked: list[str]) -> dict[str, object]:
         """What Dovecot says about these users, or the error, as text."""
         look_up = f"json.dumps(doveadm.accounts({asked!r}), default=str)"
-        code = f"from sieve_filter import doveadm; import json; print({look_up})"
+        code = f"from sieve_filter.dovecot import doveadm; import json; print({look_up})"
         path = f"{self.directory}/bin:{os.environ['PATH']}"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, env={"PATH": path}, check=True)
         found: dict[str, object] = json.loads(done.stdout)

@@ -529,7 +529,7 @@ def hasty_worker(person: Person, more: str = "") -> Iterator[None]:
 
 def few_processes(count: int) -> Cause:
     """A hasty worker that may have so many."""
-    more = f"from sieve_filter import supervisor\nsupervisor._MOST_PROCESSES = {count}"
+    more = f"from sieve_filter.programs import supervisor\nsupervisor._MOST_PROCESSES = {count}"
     return lambda person: hasty_worker(person, more)
 
 

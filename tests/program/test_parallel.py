@@ -230,7 +230,7 @@ def test_process_has_the_owner_s_rights_and_nothing_of_its_parent_s(tmp_path: Pa
 
 def test_no_module_reads_what_could_run_something() -> None:
     forbidden = {"pickle", "marshal", "shelve", "multiprocessing", "dill", "concurrent"}
-    for path in Path(sieve_filter.__file__).parent.glob("*.py"):
+    for path in Path(sieve_filter.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -157,7 +157,7 @@ def test_nobody_can_note_or_forget_anything_of_another_user_s(site: Site, notes:
 
     def as_nobody(code: str) -> str:
         become = f"import os; os.setgid({NOBODY}); os.setuid({NOBODY}); n = '{notes}'; r = \"root's\"; "
-        command = [sys.executable, "-c", f"from sieve_filter import register; {become}{code}"]
+        command = [sys.executable, "-c", f"from sieve_filter.owners import register; {become}{code}"]
         done = subprocess.run(command, capture_output=True, timeout=60)
         return done.stdout.decode() + done.stderr.decode().rpartition("\n")[0].rpartition("\n")[2]
 

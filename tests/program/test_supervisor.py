@@ -70,7 +70,7 @@ def test_process_that_is_killed_in_the_middle_leaves_no_broken_connection(
 def test_process_that_is_stopped_is_killed_and_its_client_told_in_time(
     enrolled: Server, tmp_path: Path, alice: Owner
 ) -> None:
-    fetched = "from sieve_filter import lmtp; lmtp.ANSWER_SECONDS = 4"
+    fetched = "from sieve_filter.dovecot import lmtp; lmtp.ANSWER_SECONDS = 4"
     with running(enrolled, tmp_path, fetched=fetched) as worker:
         started = time.monotonic()
         with begun(worker, worker.filter_path) as (connection, busy):
@@ -99,7 +99,7 @@ def test_request_in_hand_is_finished_where_the_supervisor_is_killed(
 
 
 def test_what_comes_while_all_are_busy_waits_for_its_turn(enrolled: Server, tmp_path: Path, alice: Owner) -> None:
-    fetched = "from sieve_filter import supervisor; supervisor._MOST_PROCESSES = 2"
+    fetched = "from sieve_filter.programs import supervisor; supervisor._MOST_PROCESSES = 2"
     with running(enrolled, tmp_path, fetched=fetched) as worker, ThreadPoolExecutor(20) as pool:
         for output in pool.map(lambda _: worker.filter(MESSAGE), range(60)):
             assert opened(output, alice) == MESSAGE
@@ -109,7 +109,7 @@ def test_what_comes_while_all_are_busy_waits_for_its_turn(enrolled: Server, tmp_
 
 def test_what_waits_too_long_is_told_so(enrolled: Server, tmp_path: Path, alice: Owner) -> None:
     fetched = (
-        "from sieve_filter import lmtp; lmtp.ANSWER_SECONDS = 4; from sieve_filter import supervisor; "
+        "from sieve_filter.dovecot import lmtp; lmtp.ANSWER_SECONDS = 4; from sieve_filter.programs import supervisor; "
         "supervisor._MOST_PROCESSES = 1; supervisor._REFUSE_SECONDS = 3"
     )
     with running(enrolled, tmp_path, processes=1, fetched=fetched) as worker:
@@ -145,7 +145,9 @@ def test_delivery_that_is_slow_is_waited_for(enrolled: Server, tmp_path: Path) -
 
 def test_delivery_without_an_answer_may_have_been_stored(enrolled: Server, tmp_path: Path) -> None:
     server = Fake(str(enrolled.home), GOOD | {b".": b"250-never ends"})
-    with running(enrolled, tmp_path, fetched="from sieve_filter import lmtp; lmtp.ANSWER_SECONDS = 4") as worker:
+    with running(
+        enrolled, tmp_path, fetched="from sieve_filter.dovecot import lmtp; lmtp.ANSWER_SECONDS = 4"
+    ) as worker:
         assert worker.execute(MESSAGE, "seal", **ENVELOPE) == b"-\n"
         assert "did not say whether it has stored" in worker.log[-1]
         assert "nothing was stored" not in worker.log[-1]
@@ -160,7 +162,7 @@ def test_early_refusal_names_the_message(enrolled: Server, tmp_path: Path) -> No
 
 
 def test_worker_that_a_message_has_made_large_ends_after_it(enrolled: Server, tmp_path: Path, alice: Owner) -> None:
-    fetched = "from sieve_filter import worker; worker._GROWN_KILOBYTES = 1"
+    fetched = "from sieve_filter.programs import worker; worker._GROWN_KILOBYTES = 1"
     with running(enrolled, tmp_path, fetched=fetched) as worker:
         before = set(worker.children)
         for _ in range(6):

@@ -190,7 +190,7 @@ def test_a_user_who_stops_kills_and_holds_whatever_he_can_does_not_hold_up_other
     others_are_served(host, what, 300 if LONG in os.environ else 10)
 
 
-@pytest.mark.parametrize("host", ["from sieve_filter import lmtp; lmtp.ANSWER_SECONDS = 4"], indirect=True)
+@pytest.mark.parametrize("host", ["from sieve_filter.dovecot import lmtp; lmtp.ANSWER_SECONDS = 4"], indirect=True)
 def test_nor_does_he_when_all_that_he_asked_for_is_late(host: Host) -> None:
     others_are_served(host, "SIGSTOP", 12)
 
