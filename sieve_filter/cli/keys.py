@@ -62,6 +62,7 @@ _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _VET_AT_ONCE = 1 + (os.cpu_count() or 1)  # one of them always waits for its keys to be put into place
 _PUT_AT_ONCE = 2 * (os.cpu_count() or 1)  # that is to wait for the disk, half of the time
 _LARGE = 100_000  # octets of a certificate
+_WHOLE, _SPARE = "key", "addresses"  # columns of tables: which is never wrapped, and which a narrow one does without
 _ROWS = 50  # what a person still reads on a terminal
 _ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s=%s\n-----END PGP PUBLIC KEY BLOCK-----\n"
 
@@ -105,23 +106,28 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
     """
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
-    action = add_action(actions, "import", "set up keys", _import, everybody="FOLDER|-")
-    action.add_argument("files", nargs="*", metavar="FILE", help="with --user: certificates, or - for standard input")
+    action = add_action(actions, "import", "set up keys", _import)
+    action.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="certificates; with --all, a folder of USER.asc files; - for standard input",
+    )
     action.add_argument(
         "--foreign", action="store_true", help="take keys without an address of the owner's, such as a recovery key"
     )
     post.add_choice(action, defaults)
     add_action(actions, "list", "list keys", _list)
-    add_action(actions, "show", "tell all about one owner's keys", _show, everybody=None)
-    action = add_action(actions, "remove", "take a key out of an owner's keyring", _remove, everybody=None)
+    add_action(actions, "show", "tell all about one owner's keys", _show, everybody=False)
+    action = add_action(actions, "remove", "take a key out of an owner's keyring", _remove, everybody=False)
     action.add_argument("fingerprint", metavar="FINGERPRINT", help="the full fingerprint")
     post.add_options(action, defaults)
-    add_action(actions, "off", "have mail stored in clear for an owner whose keys are gone", _off, everybody=None)
+    add_action(actions, "off", "have mail stored in clear for an owner whose keys are gone", _off, everybody=False)
     add_action(actions, "note", "note whose mail is encrypted, so that it waits where their keyrings are gone", _note)
     action = add_action(actions, "export", "write an owner's keys, or a Web Key Directory of everybody's", _export)
     action.add_argument("--wkd", metavar="DIR", help="with --all: write a Web Key Directory there")
     action = add_action(
-        actions, "test", "say whether mail would be encrypted now, and to which keys", _test, everybody=None
+        actions, "test", "say whether mail would be encrypted now, and to which keys", _test, everybody=False
     )
     action.add_argument("--send", action="store_true", help="send the owner a message that is encrypted to them")
     post.add_options(action, defaults)
@@ -148,17 +154,13 @@ def add_action(
     name: str,
     text: str,
     run: Callable[[argparse.Namespace, Site], int],
-    everybody: str | bool | None = True,
+    everybody: bool = True,
 ) -> argparse.ArgumentParser:
-    """Add an action. `everybody` says whether it has --all, or what --all takes."""
+    """Add an action. `everybody` says whether it has --all."""
     action: argparse.ArgumentParser = actions.add_parser(name, help=text)
     action.add_argument("--user", metavar="NAME", help="the mailbox owner, as Dovecot names them")
-    if everybody is True:
+    if everybody:
         action.add_argument("--all", action="store_true", help="all owners")
-    elif everybody:
-        action.add_argument(
-            "--all", metavar=everybody, help="a folder of USER.asc files, or many keys on standard input"
-        )
     action.add_argument("--home", metavar="DIRECTORY", help="with --user: the owner's home directory")
     action.add_argument("--home-template", metavar="PATH", help="where homes are, with %%u, %%n, %%d filled in")
     action.add_argument("--config", metavar="FILE", help="settings to use instead of the installed ones")
@@ -172,7 +174,8 @@ def _run(action: Callable[[argparse.Namespace, Site], int], options: argparse.Na
     pool.stop_on_signals()
     everybody = getattr(options, "all", None)
     if bool(options.user) == bool(everybody):
-        raise UsageError(f"keys {options.action}: name --user, or --all" if hasattr(options, "all") else "name --user")
+        choice = "name --user, or --all" if hasattr(options, "all") else "name --user"
+        raise UsageError(f"{choice}; see cryptomail keys {options.action} --help")
     if options.home and everybody:
         raise UsageError("--home is one owner's: with --all use --home-template")
     if options.home_template is not None:
@@ -189,15 +192,15 @@ def _import(options: argparse.Namespace, site: Site) -> int:
         whose = site.owner(options.user)
         everything = Given(lambda _: iter([(whose, given)]), len(given), [])
     else:
-        if options.files:
-            raise UsageError("keys import --all takes one folder, or -")
-        if options.foreign and options.all == "-":
+        if len(options.files) != 1:
+            raise UsageError("--all takes one folder, or - for standard input; see cryptomail keys import --help")
+        if options.foreign and options.files == ["-"]:
             raise UsageError("--foreign goes with --user, or a folder: of a stream, each key goes to its own addresses")
-        everything = _orders_of_everybody(options.all, site)
+        everything = _orders_of_everybody(options.files[0], site)
     outcomes = everything.refused
     with progress(everything.steps, options.json) as advance:
         orders = everything.orders(advance)
-        enrol_orders(orders, site, options, outcomes, advance, options.all != "-", options.foreign)
+        enrol_orders(orders, site, options, outcomes, advance, not everything.by_address, options.foreign)
     return tell_outcomes(outcomes, options.json)
 
 
@@ -289,12 +292,14 @@ def _problem(reading: Reading) -> str:
 class Given(NamedTuple):
     """What is to be imported: the certificates by owner, in how many steps, and what of it nobody can have.
 
-    Where owners have to be looked up, each is a step, of which `orders` tells what it is called with.
+    Where owners have to be looked up, each is a step, of which `orders` tells what it is called with. `by_address` says
+    that nobody named the owners but the certificates themselves.
     """
 
     orders: Callable[[Advance], Iterator[tuple[Owner, tuple[Certificate, ...]]]]
     steps: int
     refused: list[Outcome]
+    by_address: bool = False
 
 
 def _orders_of_everybody(source: str, site: Site) -> Given:
@@ -360,7 +365,7 @@ def _orders_of_stream(site: Site) -> Given:
         # People have other addresses too: what counts is that one of a certificate's is a user's.
         refused.extend(outcome for one, outcome in strangers.items() if one not in theirs)
 
-    return Given(orders, len(users) + sum(map(len, users.values())), refused)
+    return Given(orders, len(users) + sum(map(len, users.values())), refused, by_address=True)
 
 
 def _orders(
@@ -402,6 +407,10 @@ def in_chunks(
     yield from waiting.items()
 
 
+def _part(number: int, outcomes: Sequence[Outcome]) -> str:
+    return f"{number} of {keyreport.counted(len(outcomes), 'key')} {'was' if number == 1 else 'were'}"
+
+
 def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
     """Write the report. Out: the exit code, where all is well; else raises what says how many are not."""
     if as_json:
@@ -418,10 +427,10 @@ def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
         _write(counts)
     refused = sum(one.status == REFUSED for one in outcomes)
     if refused:
-        raise RefusedKeyError(f"{refused} of {len(outcomes)} keys were refused: see the report")
+        raise RefusedKeyError(f"{_part(refused, outcomes)} refused: see the report")
     revoked = sum(one.status == changes.REVOKED for one in outcomes)
     if revoked:
-        raise RefusedKeyError(f"{revoked} of {len(outcomes)} keys were revoked: see the report")
+        raise RefusedKeyError(f"{_part(revoked, outcomes)} revoked: see the report")
     different = sum(one.status == refresh.DIFFERENT for one in outcomes)
     if different:
         raise RefusedKeyError(f"{different} of {len(outcomes)} keys are other ones than before: see the report")
@@ -800,10 +809,17 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*(Column(name, overflow="fold") for name in head))  # a fingerprint is worth nothing in part
-    for row in rows:
-        table.add_row(*(Text(_printable(cell)) for cell in row))  # as text: square brackets in a user ID are no markup
-    Console().print(table)
+    console = Console()
+    shown = [[_printable(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    if sum(widths) + 3 * (len(head) - 1) > console.width:  # mostly an owner's only address is the user name
+        shown = [[cell for name, cell in zip(head, row, strict=True) if name != _SPARE] for row in shown]
+    # A fingerprint is worth nothing in part: other columns are wrapped.
+    columns = (Column(name, overflow="fold", no_wrap=name == _WHOLE) for name in shown[0])
+    table = Table(*columns, show_edge=False, pad_edge=False)
+    for row in shown[1:]:
+        table.add_row(*map(Text, row))  # as text: square brackets in a user ID are no markup
+    console.print(table)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from sieve_filter.system.pool import Identity
 
 def add_to(actions: Any, defaults: Post) -> None:
     """Add these actions to those of `keycommand.add_to`; `defaults` are the ways to deliver notices."""
-    action = keys.add_action(actions, "fetch", "set up the keys that an owner has published", _fetch, everybody=None)
+    action = keys.add_action(actions, "fetch", "set up the keys that an owner has published", _fetch, everybody=False)
     _add_source(action)
     post.add_choice(action, defaults)
     action = keys.add_action(

@@ -17,6 +17,10 @@ _WORSE = (OK, WARNING, UNKNOWN, CRITICAL)
 
 _SHA1 = b"2"  # RFC 9580 section 9.5
 _DAY = 86_400
+_EDDSA = 22
+_CURVES = {255: "Ed25519", 256: "Ed25519", 441: "Ed448", 456: "Ed448"}
+_ALGORITHMS = {1: "RSA", 2: "RSA", 3: "RSA", 16: "ElGamal", 17: "DSA", 18: "ECDH", 19: "ECDSA", 20: "ElGamal"}
+_ALGORITHMS |= {_EDDSA: "EdDSA", 25: "X25519", 26: "X448", 27: "Ed25519", 28: "Ed448"}
 
 
 class KeyState(NamedTuple):
@@ -80,7 +84,8 @@ def judge(found: Found, decision: Decision, notes: Sequence[str], rules: Rules) 
         state = CRITICAL
         said.append("mail is stored in clear" if isinstance(decision, StoreClear) else "mail waits")
     elif len(states) > 1:
-        said.append(f"has {len(states)} keys, of which {sum(bool(one.used) for one in states)} are used")
+        used = sum(bool(one.used) for one in states)
+        said.append(f"has {len(states)} keys, of which {used} {'is' if used == 1 else 'are'} used")
     return OwnerState(found.user, found.holdings[0].home.path, state, tuple(said), tuple(states))
 
 
@@ -158,7 +163,7 @@ def details(state: OwnerState) -> list[str]:
         out += [
             f"  key:         {key.fingerprint}",
             f"    addresses: {', '.join(key.addresses) or '-'}",
-            f"    kind:      algorithm {key.algorithm}, {key.bits} bits, made on {_day(key.created)}",
+            f"    kind:      {_kind(key.algorithm, key.bits)}, made on {_day(key.created)}",
             f"    expires:   {_day(key.expires)}",
             f"    used:      {key.used or f'no: it {key.problem}'}",
         ]
@@ -280,6 +285,13 @@ def _hashes(colons: bytes) -> dict[str, bytes]:
             if fields[4].decode("ascii", "replace") == primary[-16:] and made >= newest.get(current, (0, b""))[0]:
                 newest[current] = made, fields[15]
     return {fingerprint: algorithm for fingerprint, (_, algorithm) in newest.items()}
+
+
+def _kind(algorithm: int, bits: int) -> str:
+    """An algorithm by its name (RFC 9580 section 9.1), with the size where it has several."""
+    if algorithm == _EDDSA and bits in _CURVES:
+        return _CURVES[bits]
+    return f"{_ALGORITHMS.get(algorithm, f'algorithm {algorithm}')}, {bits} bits"
 
 
 def _day(seconds: int | None) -> str:

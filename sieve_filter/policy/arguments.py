@@ -22,6 +22,15 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **settings)
 
+    def parse_known_args(  # type: ignore[override]  # it is overloaded
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As argparse's, but what a subcommand does not know is reported with the help of that subcommand."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
 
@@ -38,7 +47,7 @@ def chosen(parsed: argparse.Namespace) -> Options:
 
 @lru_cache(maxsize=1)
 def _parser() -> Parser:
-    parser = Parser(prog="cryptomail", add_help=False)  # --help would end a worker
+    parser = Parser(prog="cryptomail filter", add_help=False)  # --help would end a worker
     add_options(parser)
     return parser
 

@@ -418,7 +418,7 @@ def test_revoked_copy_of_a_key_that_is_there_ends_its_use(site: Site, new_owner:
         assert deliver(site).returncode == 75
     again = site.enrol(owner.public(ALICE))
     assert f"revoked\t{fingerprint}\tit was revoked" in said(again)
-    assert "1 of 1 keys were revoked: see the report" in said(again)
+    assert "1 of 1 key was revoked: see the report" in said(again)
     (outcome,) = json.loads(site.keys("import", "--user", ALICE, "--json", "-", data=owner.public(ALICE)).stdout)
     assert outcome["status"] == "revoked"
     assert site.keys("check", "--user", ALICE).returncode == 2

@@ -118,7 +118,7 @@ def test_several_keys_are_told_and_which_are_used(site: Site, alice: Owner, new_
     put(site, alice.public(ALICE) + revoked(new_owner()))
     done = site.keys("check", "--user", ALICE)
     assert done.returncode == 1
-    assert "has 2 keys, of which 1 are used" in said(done)
+    assert "has 2 keys, of which 1 is used" in said(done)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -141,8 +141,8 @@ def test_anything_but_a_yes_is_a_failure(changed: dict[str, bytes], enrolled: Se
 def test_message_of_which_nobody_knows_whether_it_is_stored_is_not_said_to_be_lost(
     answer: bytes, enrolled: Server
 ) -> None:
-    code = "from sieve_filter.dovecot import lmtp; lmtp.ANSWER_SECONDS = 3; import sys; from sieve_filter.cli.main import main; "
-    code += f"sys.exit(main({str(enrolled.config)!r}))"
+    code = "from sieve_filter.dovecot import lmtp; lmtp.ANSWER_SECONDS = 3; "
+    code += f"import sys; from sieve_filter.cli.main import main; sys.exit(main({str(enrolled.config)!r}))"
     environment = {"USER": ALICE, "HOME": str(enrolled.home)} | ENVELOPE
     with fake(end=answer) as server:
         command = [sys.executable, "-c", code, "seal", "--socket", server.path]
