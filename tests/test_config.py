@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter.errors import ConfigError
-from sieve_filter.policy.config_file import Settings, load, parse
+from sieve_filter.policy.config_file import load, parse
+from sieve_filter.policy.settings import Settings
 
 EXAMPLE = Path(__file__).parent.parent / "config.toml.example"
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from sieve_filter.gpg.colons import parse
 from sieve_filter.keys import status
-from sieve_filter.keys.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Rules, decide
+from sieve_filter.keys.decision import Rules, decide
 from sieve_filter.keys.recipients import Found, Holding, Home
 from sieve_filter.keys.status import CRITICAL, OK, UNKNOWN, WARNING, OwnerState
+from sieve_filter.policy.settings import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from tests.test_listing import NEWER, PRIMARY, SUBKEY, listing, sub
 
 NOW = 1_650_000_000

@@ -44,7 +44,7 @@ from sieve_filter.openpgp.armor import crc24
 from sieve_filter.openpgp.certificate import Certificate, Reading
 from sieve_filter.owners import directory, owner, register
 from sieve_filter.owners.owner import Owner
-from sieve_filter.policy.config_file import Settings
+from sieve_filter.policy.settings import Settings
 from sieve_filter.programs import once
 from sieve_filter.system import pool
 from sieve_filter.system.pool import Identity

@@ -13,11 +13,10 @@ from sieve_filter import limits
 from sieve_filter.errors import FileError, RefusedKeyError, ScriptError, ServiceError, UsageError
 from sieve_filter.gpg import colons, keybox
 from sieve_filter.keys import vetting
-from sieve_filter.keys.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
-from sieve_filter.policy.config_file import Settings
+from sieve_filter.policy.settings import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings
 from sieve_filter.programs import once
 from sieve_filter.sieve import managesieve, owner_script
 from sieve_filter.sieve.managesieve import Session

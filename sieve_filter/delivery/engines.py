@@ -8,7 +8,7 @@ from sieve_filter.delivery.sequoia import UnsuitableError
 from sieve_filter.errors import ConfigError
 from sieve_filter.gpg import runner
 from sieve_filter.keys.recipients import Recipients
-from sieve_filter.policy.config_file import AUTO, SEQUOIA, Settings
+from sieve_filter.policy.settings import AUTO, SEQUOIA, Settings
 
 Warn = Callable[[str], object]
 

@@ -9,21 +9,19 @@ from sieve_filter import limits
 from sieve_filter.delivery import pipeline
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming
-from sieve_filter.delivery.pipeline import Options
 from sieve_filter.errors import KeyringError
 from sieve_filter.gpg import keyrings as keystore
 from sieve_filter.gpg import runner
 from sieve_filter.keys import find, vetting
 from sieve_filter.keys import status as keyreport
 from sieve_filter.keys.decision import Decision, decide
-from sieve_filter.keys.find import Keyrings
 from sieve_filter.keys.recipients import Found
 from sieve_filter.keys.status import OwnerState
 from sieve_filter.mail.message import split
 from sieve_filter.openpgp import certificate
 from sieve_filter.owners import register
 from sieve_filter.owners.owner import Owner
-from sieve_filter.policy.config_file import Settings
+from sieve_filter.policy.settings import Keyrings, Options, Settings
 from sieve_filter.system.signals import at_most
 
 

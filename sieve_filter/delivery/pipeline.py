@@ -5,14 +5,13 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 from sieve_filter.delivery.encrypt import Delivery, deliver
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming, receive
 from sieve_filter.errors import ConfigError, TooLargeError, UsageError
 from sieve_filter.keys import find
-from sieve_filter.keys.decision import STORE_PLAIN, Encrypt, Rules, StoreClear, Wait, decide
+from sieve_filter.keys.decision import Encrypt, Rules, StoreClear, Wait, decide
 from sieve_filter.keys.recipients import Found
 from sieve_filter.limits import SMALL_OCTETS
 from sieve_filter.mail.header_policy import POLICIES
@@ -20,7 +19,7 @@ from sieve_filter.mail.message import Message, split
 from sieve_filter.owners import owner, register
 from sieve_filter.owners.owner import Owner
 from sieve_filter.policy import config_file
-from sieve_filter.policy.config_file import Settings
+from sieve_filter.policy.settings import STORE_PLAIN, Options, Settings
 from sieve_filter.system.spool import MemoryFile, Spool
 
 # What of a Message-ID goes into a log line: what RFC 5322 section 3.6.4 allows, and no more than a line takes.
@@ -46,19 +45,6 @@ class Beginning:
     def message_id(self) -> str:
         """See the function of that name."""
         return message_id(split(self._octets))
-
-
-class Options(NamedTuple):
-    """What a Sieve script may choose, as `options.add_options` explains it: none of it reaches beyond the caller's own
-    mail and keys.
-    """
-
-    key: Sequence[str] = ()
-    keydata: Sequence[str] = ()
-    require: bool = False
-    on_expired: str | None = None
-    header_policy: str | None = None
-    config: str | None = None
 
 
 def settings(

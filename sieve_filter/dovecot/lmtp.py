@@ -3,18 +3,13 @@
 import errno
 import os
 import re
-import select
 import smtplib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
 from socket import socket
 from typing import NamedTuple, cast
 
-from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.errors import DeliveryError, TimedOutError, UncertainError
-
-GONE = "Dovecot's delivery process has gone"
 
 # Until when Dovecot must have an answer, from its first word on: it waits for 180 (sealing.conf).
 ANSWER_SECONDS = 170
@@ -55,39 +50,6 @@ def connect(socket_path: str) -> smtplib.LMTP:
                 "MAIL_USER for make install, or `user` in that unix_listener"
             ) from error
         raise DeliveryError(f"cannot deliver to {socket_path}: {error}; look at Dovecot's log") from error
-
-
-def seal(
-    delivery: Delivery,
-    connected: Callable[[], smtplib.LMTP],
-    environment: Mapping[str, str],
-    check: Callable[[], None],
-    answer_by: float,
-) -> Iterator[bytes]:
-    """Deliver what was encrypted, with the envelope in `environment`. Out: `sealed`, or `pass` where nothing was.
-
-    `connected` gives a fresh connection; `check`, `answer_by` and what is raised: see `send`.
-    """
-    pieces = iter(delivery.output)
-    if delivery.encrypted:
-        header = without_trace(next(pieces))
-        send(connected(), envelope(environment), chain([header], pieces), check, answer_by)
-        yield b"sealed"
-    else:
-        for _ in pieces:  # Dovecot wants to be rid of the whole message
-            pass
-        yield b"pass"
-
-
-def check_caller(descriptor: int) -> None:
-    """Raise DeliveryError where nobody reads from this pipe or socket any more.
-
-    The caller was killed, or gave up: the sender was told of a failure, and will send the message again.
-    """
-    poll = select.poll()
-    poll.register(descriptor, 0)
-    if poll.poll(0):
-        raise DeliveryError(GONE)
 
 
 def send(
@@ -140,15 +102,6 @@ def _dot_stuffed(message: Iterable[bytes]) -> Iterator[bytes]:
         if piece:
             yield _DOT.sub(b"\n..", before + piece)[1:]
             before = piece[-1:]
-
-
-def without_trace(message: bytes) -> bytes:
-    """`message` without the Return-Path and Delivered-To on top, which each delivery puts there (RFC 5321 section 4.4).
-
-    Without this the second delivery would double them.
-    """
-    on_top = re.compile(rb"(?:(?:Return-Path|Delivered-To):[^\n]*\n(?:[ \t][^\n]*\n)*+)*+", re.IGNORECASE)
-    return message[on_top.match(message).end() :]  # type: ignore[union-attr]  # it matches the empty string too
 
 
 def _demand(kind: int, code: int, text: bytes) -> None:

@@ -3,7 +3,6 @@
 Runs with the rights of the user whose mail files they are, and for nobody but the owner whom Dovecot names.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,7 +12,6 @@ from sieve_filter import errors, limits
 from sieve_filter.delivery import inventory, pipeline
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming
-from sieve_filter.delivery.pipeline import Options
 from sieve_filter.enrolment import request
 from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
 from sieve_filter.gpg import colons, runner
@@ -22,14 +20,14 @@ from sieve_filter.keys.changes import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHA
 from sieve_filter.keys.decision import Wait
 from sieve_filter.keys.status import OwnerState
 from sieve_filter.mail.message import split
-from sieve_filter.notify import notices
-from sieve_filter.notify.notices import KeyFacts, Stamp, Words
+from sieve_filter.notify import notices, post
+from sieve_filter.notify.notices import KeyFacts, Words
 from sieve_filter.notify.post import Post, deliver
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.owners import owner, register
 from sieve_filter.owners.owner import Owner
-from sieve_filter.policy.config_file import Settings
+from sieve_filter.policy.settings import Options, Settings
 
 _WARN_DAYS = 30
 
@@ -60,7 +58,7 @@ def answer(raw: bytes, whose: Owner, desk: Desk) -> bytes:
     wishes = request.read(raw)
     if wishes.secret:
         desk.warn(f"{whose.user!r} saved a SECRET key: it was not kept")
-        return notices.message(whose.user, notices.refused_secret(), stamp(), None, notices.CONFIRMATION)
+        return notices.message(whose.user, notices.refused_secret(), post.stamp(), None, notices.CONFIRMATION)
     if notices.is_confirmation(split(raw)):
         return raw
     try:
@@ -69,7 +67,7 @@ def answer(raw: bytes, whose: Owner, desk: Desk) -> bytes:
         reason = errors.known(error)
         desk.warn(f"{whose.user!r} saved a message with a key: {reason}")
         words = notices.failed(str(reason))
-    return notices.message(whose.user, words, stamp(), raw, notices.CONFIRMATION)
+    return notices.message(whose.user, words, post.stamp(), raw, notices.CONFIRMATION)
 
 
 def place(settings: Settings, whose: Owner) -> str:
@@ -197,11 +195,6 @@ def _encrypted_to(packets: bytes, message: bytes, whose: Owner, settings: Settin
         return encrypted(message, whose, [fingerprint], settings._replace(keyrings=alone))
 
 
-def stamp() -> Stamp:
-    """The stamp of a message that is made now."""
-    return Stamp(int(time.time()), os.urandom(16).hex())
-
-
 def _done(wishes: request.KeyMail, whose: Owner, desk: Desk) -> Words:
     before = standing(whose, desk.settings)
     if wishes.problems:
@@ -293,7 +286,7 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
     if not find.find(whose, keyrings).holdings:
         register.forget(desk.settings.register, whose.user)
     words = notices.removal_notice(fingerprint, standing(whose, desk.settings).used)
-    message = notices.message(whose.user, words, stamp())
+    message = notices.message(whose.user, words, post.stamp())
     with suppress(CryptomailError):  # it was revoked, say; then in clear, because there is no secret in it
         message = _encrypted_to(held[fingerprint], message, whose, desk.settings)
     _deliver(message, whose, desk)
@@ -303,13 +296,13 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
 def send_trial(whose: Owner, desk: Desk) -> None:
     """Send `whose` a message that is encrypted to all keys that mail is encrypted to. Raises CryptomailError."""
     used = standing(whose, desk.settings).used or ()
-    message = notices.message(whose.user, notices.trial(used, desk.post.folder), stamp())
+    message = notices.message(whose.user, notices.trial(used, desk.post.folder), post.stamp())
     deliver(desk.post, whose.user, encrypted(message, whose, [one.fingerprint for one in used], desk.settings))
 
 
 def _post(words: Words, fingerprints: Sequence[str], whose: Owner, desk: Desk) -> str:
     """Deliver a notice, encrypted to those keys if there are any. Out: why that could not be, else nothing."""
-    message = notices.message(whose.user, words, stamp())
+    message = notices.message(whose.user, words, post.stamp())
     try:
         if fingerprints:
             message = encrypted(message, whose, fingerprints, desk.settings)

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from sieve_filter import limits
 from sieve_filter.dovecot import doveadm, imap
-from sieve_filter.enrolment import service
 from sieve_filter.errors import CryptomailError
-from sieve_filter.notify import notices
+from sieve_filter.notify import notices, post
 from sieve_filter.openpgp import secret_key
 from sieve_filter.system import pool
 
@@ -52,7 +51,7 @@ def _remove(session: imap.Session, user: str, folder: str) -> int:
     secret = [uid for uid in newest if sizes[uid] <= limits.KEY_MAIL_OCTETS and _is_secret(session.message(uid))]
     for uid in secret:
         session.expunge(uid)  # before anything that can fail, such as an answer that the quota has no room for
-        answer = notices.message(user, notices.refused_secret(), service.stamp(), None, notices.CONFIRMATION)
+        answer = notices.message(user, notices.refused_secret(), post.stamp(), None, notices.CONFIRMATION)
         session.run(b"APPEND " + name, answer)
     return len(secret)
 

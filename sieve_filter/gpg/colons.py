@@ -8,6 +8,8 @@ import time
 from collections.abc import Container
 from typing import NamedTuple
 
+from sieve_filter.openpgp.user_id import address_in
+
 _STATES = {
     "d": "is disabled",
     "e": "expired",
@@ -23,8 +25,6 @@ _BITS_COUNT = frozenset({1, 2, 16, 20})
 _DAY = 86_400
 _YEAR_DAYS = 365
 
-_IN_BRACKETS = re.compile(r"[^<>]*<([^<>\s]+@[^<>\s]+)>")
-_BARE = re.compile(r"[^<>\s]+@[^<>\s]+")
 _ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
 
@@ -243,11 +243,3 @@ def _address(user_id: bytes) -> str | None:
 
 def _unescaped(field: bytes) -> bytes:
     return _ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), field)
-
-
-def address_in(user_id: bytes) -> str | None:
-    """The address of a user ID, lower case: all of it, or what stands in its only angle brackets. Else None."""
-    text = user_id.decode("utf-8", "replace")
-    if bracketed := _IN_BRACKETS.fullmatch(text):
-        return bracketed[1].lower()
-    return text.lower() if _BARE.fullmatch(text) else None

@@ -10,8 +10,7 @@ from sieve_filter.errors import ExpiredKeyError, LostKeyringError, NoKeyError, R
 from sieve_filter.gpg import colons
 from sieve_filter.gpg.colons import Key
 from sieve_filter.keys.recipients import Found, Holding, Recipients
-
-STORE_PLAIN, REFUSE, ENCRYPT_ANYWAY = "store-plain", "refuse", "encrypt-anyway"
+from sieve_filter.policy.settings import ENCRYPT_ANYWAY, STORE_PLAIN
 
 
 class Rules(NamedTuple):

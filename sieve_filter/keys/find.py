@@ -5,7 +5,6 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from sieve_filter import limits
 from sieve_filter.errors import KeyringError, NoKeyError, UsageError
@@ -14,6 +13,7 @@ from sieve_filter.gpg import runner
 from sieve_filter.gpg.colons import Key
 from sieve_filter.keys.recipients import FileVersion, Found, Holding, Home
 from sieve_filter.owners.owner import Owner, expand
+from sieve_filter.policy.settings import Keyrings
 
 # A keyring of GnuPG 2.1 and later, of 2.0 and earlier, and of keyboxd (2.3 and later).
 _KEYRING_FILES = ("pubring.kbx", "pubring.gpg", f"{runner.KEYBOXD}/pubring.db")
@@ -28,18 +28,6 @@ _LISTINGS = 2_000
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _GRIP = re.compile(r"[0-9A-F]{40}")
 _ADDRESS = re.compile(r"[^\s<>@:]+@[^\s<>@:]+")
-
-
-class Keyrings(NamedTuple):
-    """Where keys may be, as templates of `owner.expand`, each naming a GnuPG home or a file of binary certificates.
-
-    All keys in the first of `owner` that has any are the owner's; in the first of `shared` that has any such, those
-    with one of the owner's addresses, as far as GnuPG knows that they are of who owns the keyring.
-    """
-
-    owner: tuple[str, ...]
-    shared: tuple[str, ...]
-    minimum_bits: int
 
 
 def parse_wanted(text: str) -> str:

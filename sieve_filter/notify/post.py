@@ -6,11 +6,14 @@ to one key stays as it is. Only the user who owns all mail can connect to it. El
 """
 
 import argparse
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from sieve_filter.errors import DeliveryError
+from sieve_filter.notify.notices import Stamp
 
 NO_WAY = "there is neither the service lmtp-sealed nor a sendmail program"
 
@@ -84,3 +87,8 @@ def _over_lmtp(post: Post, user: str, message: bytes) -> None:
     from sieve_filter.dovecot import lmtp  # slow to load, and few commands deliver anything
 
     lmtp.send(lmtp.connect(post.socket_path), lmtp.Envelope("", user, user), [message], lambda: None, lmtp.answer_by())
+
+
+def stamp() -> Stamp:
+    """The stamp of a message that is made now."""
+    return Stamp(int(time.time()), os.urandom(16).hex())

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.enrolment import service
 from sieve_filter.errors import DeliveryError, PlaceError, TimedOutError
 from sieve_filter.keys.status import KeyState, OwnerState
 from sieve_filter.notify import notices, post
@@ -83,7 +82,7 @@ def _send(user: str, key: KeyState, where: Post, now: int) -> str:
     facts = KeyFacts(key.fingerprint, tuple(f"<{one}>" for one in key.addresses), key.expires)
     words = notices.expiring(facts, ((key.expires or now) - now) // _DAY, where.folder)
     try:
-        post.by_sendmail(where, user, notices.message(user, words, service.stamp()))
+        post.by_sendmail(where, user, notices.message(user, words, post.stamp()))
     except DeliveryError as error:
         return str(error)
     return ""

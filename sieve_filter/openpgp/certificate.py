@@ -10,8 +10,8 @@ from collections.abc import Container
 from typing import NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.gpg.colons import address_in
 from sieve_filter.mail.mime import decode_base64
+from sieve_filter.openpgp.user_id import address_in
 
 _SIGNATURE, _SECRET_KEY, _PUBLIC_KEY, _SECRET_SUBKEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE = 2, 5, 6, 7, 13, 14, 17
 _MARKER, _TRUST, _PADDING = 10, 12, 21

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from sieve_filter.delivery.pipeline import Options
 from sieve_filter.errors import UsageError
-from sieve_filter.keys.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.mail.header_policy import POLICIES
+from sieve_filter.policy.settings import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Options
 
 
 class _Formatter(argparse.HelpFormatter):

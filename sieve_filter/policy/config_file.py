@@ -8,34 +8,8 @@ from typing import Any, NamedTuple
 
 from sieve_filter import limits
 from sieve_filter.errors import ConfigError
-from sieve_filter.keys.decision import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
-from sieve_filter.keys.find import Keyrings
 from sieve_filter.mail.header_policy import POLICIES
-
-AUTO, GNUPG, SEQUOIA = "auto", "gnupg", "sequoia"  # engines
-
-
-class Settings(NamedTuple):
-    """What the administrator decided; the defaults are those of a missing file. cryptomail.toml(5) explains each.
-
-    `size_limit` counts octets (0: no limit), `time_limit` seconds. `register` is not in the file, but known to what is
-    installed: the directory of `register`, empty where there is none.
-    """
-
-    header_policy: str = "no_confidentiality"
-    engine: str = AUTO
-    compression: str = "none"
-    recipient_delimiter: str = "+"
-    size_limit: int = 0
-    time_limit: int = 50
-    keyrings: Keyrings = Keyrings(owner=("%h/.cryptomail",), shared=("%h/.gnupg",), minimum_bits=2048)
-    no_key: str = STORE_PLAIN
-    unusable_key: str = REFUSE
-    expired_key: str = ENCRYPT_ANYWAY
-    too_large: str = REFUSE
-    not_owners: tuple[str, ...] = ()
-    aliases: Mapping[str, tuple[str, ...]] = {}  # a Mapping cannot be written to
-    register: str = ""
+from sieve_filter.policy.settings import AUTO, ENCRYPT_ANYWAY, GNUPG, REFUSE, SEQUOIA, STORE_PLAIN, Settings
 
 
 def load(path: str, trusted_owners: frozenset[int] | None = None) -> Settings:

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from sieve_filter.delivery.encrypt import Delivery
-from sieve_filter.delivery.pipeline import Options
 from sieve_filter.errors import UsageError
+from sieve_filter.policy.settings import Options
 from sieve_filter.programs import once
 
 

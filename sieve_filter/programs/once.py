@@ -14,9 +14,8 @@ from sieve_filter import errors
 from sieve_filter.delivery import pipeline
 from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.delivery.engines import Engines
-from sieve_filter.delivery.pipeline import Options
 from sieve_filter.errors import CryptomailError, FileError, TimedOutError
-from sieve_filter.policy.config_file import Settings
+from sieve_filter.policy.settings import Options, Settings
 from sieve_filter.system.signals import at_most
 
 _PIECE = 65536  # octets: what a pipe of Linux holds
@@ -71,16 +70,17 @@ def pass_on(delivery: Delivery) -> Iterable[bytes]:
 
 def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery], Iterable[bytes]]:
     """What `seal` writes: `sealed` once it has delivered the encrypted message, `pass` where there is nothing to do."""
-    from sieve_filter.dovecot import lmtp  # filter has no use for it, and pays at each delivery
+    from sieve_filter.delivery import sealing  # filter has no use for them, and pays at each delivery
+    from sieve_filter.dovecot import lmtp
 
     answer_by = lmtp.answer_by()
 
     def check() -> None:
-        lmtp.check_caller(1)
+        sealing.check_caller(1)
         signal.alarm(0)  # from here on, Dovecot may store the message: there is no giving up
 
     def finish(delivery: Delivery) -> Iterable[bytes]:
-        return lmtp.seal(delivery, lambda: lmtp.connect(socket_path), environment, check, answer_by)
+        return sealing.seal(delivery, lambda: lmtp.connect(socket_path), environment, check, answer_by)
 
     return finish
 

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import NamedTuple, NoReturn, cast
 
 from sieve_filter import errors
-from sieve_filter.delivery import pipeline
+from sieve_filter.delivery import pipeline, sealing
 from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.dovecot import lmtp, script_protocol
@@ -211,10 +211,10 @@ class _Worker:
         if seals:
 
             def check() -> None:
-                lmtp.check_caller(connection.fileno())
+                sealing.check_caller(connection.fileno())
                 signal.alarm(0)  # from here on, Dovecot may store the message: there is no giving up
 
-            output = lmtp.seal(delivery, connected, request.environment, check, deadline)
+            output = sealing.seal(delivery, connected, request.environment, check, deadline)
         answer = bytearray()  # each piece that is sent wakes the client up
         for piece in output:
             if len(answer) + len(piece) > _PIECE:
@@ -261,8 +261,8 @@ class _Progress:
     def gone(self) -> CryptomailError:
         """What to say where the client has gone."""
         if self.sealed:
-            return UncertainError(f"{lmtp.GONE} before it was told that the message is stored: it may come again")
-        return DeliveryError(lmtp.GONE)
+            return UncertainError(f"{sealing.GONE} before it was told that the message is stored: it may come again")
+        return DeliveryError(sealing.GONE)
 
     def stored(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """The same pieces, counted."""

@@ -3,9 +3,10 @@
 import base64
 import os
 
+from sieve_filter.delivery import sealing
 from sieve_filter.detection import classify
 from sieve_filter.detection.stream import Skim
-from sieve_filter.dovecot import lmtp, script_protocol
+from sieve_filter.dovecot import script_protocol
 from sieve_filter.enrolment import request as keymail
 from sieve_filter.errors import UsageError
 from sieve_filter.gpg import colons
@@ -64,7 +65,7 @@ def _message(data: bytes) -> None:
     pgpmime.restore(data)
     asked = keymail.read(data)
     assert not (asked.secret and (asked.certificates or asked.remove))
-    assert data.endswith(lmtp.without_trace(data))
+    assert data.endswith(sealing.without_trace(data))
 
 
 def _ciphertext(data: bytes) -> None:

@@ -18,14 +18,13 @@ from lab.keys import Owner
 from sieve_filter.delivery import inventory, pipeline
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming
-from sieve_filter.delivery.pipeline import Options
 from sieve_filter.enrolment import service
 from sieve_filter.errors import CryptomailError
 from sieve_filter.keys import status
 from sieve_filter.mail.message import split
 from sieve_filter.owners import owner, register
 from sieve_filter.policy import config_file
-from sieve_filter.policy.config_file import Settings
+from sieve_filter.policy.settings import Options, Settings
 from tests.program.conftest import ALICE, Outbox, Server, run
 from tests.program.test_enroll import letter, program
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of, make_rotating

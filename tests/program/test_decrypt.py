@@ -14,11 +14,12 @@ from sieve_filter.delivery import restore
 from sieve_filter.delivery.encrypt import Sink, deliver
 from sieve_filter.delivery.incoming import receive
 from sieve_filter.gpg import runner
-from sieve_filter.keys.decision import REFUSE, Encrypt, Rules, decide
-from sieve_filter.keys.find import Keyrings, find
+from sieve_filter.keys.decision import Encrypt, Rules, decide
+from sieve_filter.keys.find import find
 from sieve_filter.keys.recipients import Recipients
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.owners.owner import identify
+from sieve_filter.policy.settings import REFUSE, Keyrings
 from sieve_filter.system.spool import MemoryFile, Spool
 from tests.messages import any_message
 from tests.program.conftest import ALICE, Server, run

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lab.keys import Owner
+from sieve_filter.delivery import sealing
 from sieve_filter.dovecot import lmtp
 from sieve_filter.errors import DeliveryError
 from tests.program.conftest import ALICE, Server, run
@@ -234,7 +235,7 @@ def test_no_command_can_be_smuggled_in_by_the_envelope(name: str, enrolled: Serv
 
 
 def test_only_the_fields_of_this_delivery_are_taken_off() -> None:
-    assert lmtp.without_trace(MESSAGE).startswith(b"Received: by us\r\nDelivered-To: list@example.net\r\n")
-    assert lmtp.without_trace(b"Return-Path: <a>\r\n folded\r\nSubject: s\r\n") == b"Subject: s\r\n"
-    assert lmtp.without_trace(b"Subject: s\r\n") == b"Subject: s\r\n"
-    assert lmtp.without_trace(b"") == b""
+    assert sealing.without_trace(MESSAGE).startswith(b"Received: by us\r\nDelivered-To: list@example.net\r\n")
+    assert sealing.without_trace(b"Return-Path: <a>\r\n folded\r\nSubject: s\r\n") == b"Subject: s\r\n"
+    assert sealing.without_trace(b"Subject: s\r\n") == b"Subject: s\r\n"
+    assert sealing.without_trace(b"") == b""

@@ -1,0 +1,55 @@
+"""Seals a message: delivers what was encrypted over a private LMTP service, so that the clear text can be dropped."""
+
+import re
+import select
+import smtplib
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+
+from sieve_filter.delivery.encrypt import Delivery
+from sieve_filter.dovecot import lmtp
+from sieve_filter.errors import DeliveryError
+
+GONE = "Dovecot's delivery process has gone"
+
+
+def seal(
+    delivery: Delivery,
+    connected: Callable[[], smtplib.LMTP],
+    environment: Mapping[str, str],
+    check: Callable[[], None],
+    answer_by: float,
+) -> Iterator[bytes]:
+    """Deliver what was encrypted, with the envelope in `environment`. Out: `sealed`, or `pass` where nothing was.
+
+    `connected` gives a fresh connection; `check`, `answer_by` and what is raised: see `lmtp.send`.
+    """
+    pieces = iter(delivery.output)
+    if delivery.encrypted:
+        header = without_trace(next(pieces))
+        lmtp.send(connected(), lmtp.envelope(environment), chain([header], pieces), check, answer_by)
+        yield b"sealed"
+    else:
+        for _ in pieces:  # Dovecot wants to be rid of the whole message
+            pass
+        yield b"pass"
+
+
+def check_caller(descriptor: int) -> None:
+    """Raise DeliveryError where nobody reads from this pipe or socket any more.
+
+    The caller was killed, or gave up: the sender was told of a failure, and will send the message again.
+    """
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    if poll.poll(0):
+        raise DeliveryError(GONE)
+
+
+def without_trace(message: bytes) -> bytes:
+    """`message` without the Return-Path and Delivered-To on top, which each delivery puts there (RFC 5321 section 4.4).
+
+    Without this the second delivery would double them.
+    """
+    on_top = re.compile(rb"(?:(?:Return-Path|Delivered-To):[^\n]*\n(?:[ \t][^\n]*\n)*+)*+", re.IGNORECASE)
+    return message[on_top.match(message).end() :]  # type: ignore[union-attr]  # it matches the empty string too

@@ -1,0 +1,55 @@
+"""What is wanted: the administrator's settings, and what a Sieve script chooses. Values only; nothing is read here."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+STORE_PLAIN, REFUSE, ENCRYPT_ANYWAY = "store-plain", "refuse", "encrypt-anyway"  # decisions
+AUTO, GNUPG, SEQUOIA = "auto", "gnupg", "sequoia"  # engines
+
+
+class Keyrings(NamedTuple):
+    """Where keys may be, as templates of `owner.expand`, each naming a GnuPG home or a file of binary certificates.
+
+    All keys in the first of `owner` that has any are the owner's; in the first of `shared` that has any such, those
+    with one of the owner's addresses, as far as GnuPG knows that they are of who owns the keyring.
+    """
+
+    owner: tuple[str, ...]
+    shared: tuple[str, ...]
+    minimum_bits: int
+
+
+class Settings(NamedTuple):
+    """What the administrator decided; the defaults are those of a missing file. cryptomail.toml(5) explains each.
+
+    `size_limit` counts octets (0: no limit), `time_limit` seconds. `register` is not in the file, but known to what is
+    installed: the directory of `register`, empty where there is none.
+    """
+
+    header_policy: str = "no_confidentiality"
+    engine: str = AUTO
+    compression: str = "none"
+    recipient_delimiter: str = "+"
+    size_limit: int = 0
+    time_limit: int = 50
+    keyrings: Keyrings = Keyrings(owner=("%h/.cryptomail",), shared=("%h/.gnupg",), minimum_bits=2048)
+    no_key: str = STORE_PLAIN
+    unusable_key: str = REFUSE
+    expired_key: str = ENCRYPT_ANYWAY
+    too_large: str = REFUSE
+    not_owners: tuple[str, ...] = ()
+    aliases: Mapping[str, tuple[str, ...]] = {}  # a Mapping cannot be written to
+    register: str = ""
+
+
+class Options(NamedTuple):
+    """What a Sieve script may choose, as `options.add_options` explains it: none of it reaches beyond the caller's own
+    mail and keys.
+    """
+
+    key: Sequence[str] = ()
+    keydata: Sequence[str] = ()
+    require: bool = False
+    on_expired: str | None = None
+    header_policy: str | None = None
+    config: str | None = None
