@@ -1,0 +1,98 @@
+"""The rules of the house: who may import whom, who touches what, and what each entry point loads.
+
+The table of layers, and which packages do no I/O, stand in setup.cfg, where import-linter reads them.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sieve_filter
+
+PACKAGE = Path(sieve_filter.__file__).parent
+REPOSITORY = PACKAGE.parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_text())
+    for path in PACKAGE.rglob("*.py")
+}
+
+# What an executed filter may load, besides the modules of Python itself that it needs: it is started for each message.
+FILTER_PACKAGES = {"delivery", "detection", "gpg", "keys", "mail", "openpgp", "owners", "policy", "smime", "system"}
+# What takes longer to load than a message takes to filter.
+SLOW = {"argparse", "email", "gnupg", "json", "mailparser", "pathlib", "rich", "smtplib", "socket", "ssl", "subprocess"}
+
+
+def test_each_package_imports_only_those_below_it() -> None:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "setup.cfg", "--no-cache"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_each_program_is_started_by_one_module() -> None:
+    starters = {"subprocess", "sieve_filter.system.process"}
+    assert {module for module, tree in MODULES.items() if starters & set(_imports(tree))} == {
+        "gpg.runner",
+        "dovecot.doveadm",
+        "notify.sendmail",
+    }
+
+
+def test_only_programs_and_commands_read_arguments_environment_and_standard_input() -> None:
+    reading = {"sys.argv", "os.environ", "sys.stdin", "os.getenv"}
+    found = {
+        module
+        for module, tree in MODULES.items()
+        if module.partition(".")[0] not in ("programs", "cli", "__main__") and reading & set(_attributes(tree))
+    }
+    # PATH for gpg and the caller's whole environment for `decrypt`; TMPDIR; and what OpenSSL takes from nowhere else.
+    assert found == {"gpg.runner", "system.spool", "sieve.managesieve"}
+
+
+def test_octets_from_others_are_never_unpickled() -> None:
+    for module, tree in MODULES.items():
+        assert not {"pickle", "marshal", "shelve", "multiprocessing.connection"} & set(_imports(tree)), module
+
+
+def test_an_executed_filter_loads_what_it_needs_and_no_more() -> None:
+    loaded = _loaded("programs.extprograms")
+    ours = {name.split(".")[1] for name in loaded if name.startswith("sieve_filter.")}
+    assert ours == FILTER_PACKAGES | {"errors", "limits", "programs"}
+    assert not loaded & SLOW
+
+
+@pytest.mark.parametrize("entry", ["programs.listeners", "programs.imapsieve"])
+def test_what_dovecot_starts_loads_no_command(entry: str) -> None:
+    loaded = _loaded(entry)
+    assert not {name for name in loaded if name.startswith(("sieve_filter.cli", "sieve_filter.discovery", "rich"))}
+
+
+def test_a_worker_loads_nothing_of_key_commands() -> None:
+    loaded = _loaded("programs.listeners")
+    assert not {name for name in loaded if name.startswith(("sieve_filter.notify", "sieve_filter.enrolment", "gnupg"))}
+
+
+def _loaded(module: str) -> set[str]:
+    """The modules that a process has which imports that one; without those that the development environment adds."""
+    site = [path for path in sys.path if path.endswith("site-packages")]
+    code = f"import sys; sys.path[:0] = {[str(REPOSITORY), *site]}; import sieve_filter.{module}; print(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", code]
+    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _attributes(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield f"{node.value.id}.{node.attr}"
