@@ -31,6 +31,14 @@ class Owner:
         listing = self.gpg("--with-colons", "--list-keys", f"<{address}>").decode()
         return next(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr:"))
 
+    def make_another_key(self, address: str) -> str:
+        """One more new key for that address. Out: its fingerprint."""
+        before = self.gpg("--with-colons", "--list-keys", f"<{address}>")
+        self.gpg("--quick-gen-key", f"Another <{address}>", "future-default", "default", "never")
+        listing = self.gpg("--with-colons", "--list-keys", f"<{address}>").decode()
+        prints = [line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr:")]
+        return next(one for one in prints if one.encode() not in before)
+
     def revoke(self, fingerprint: str) -> None:
         """Use the revocation certificate that gpg wrote when it made the key."""
         certificate = (self.home / "openpgp-revocs.d" / f"{fingerprint}.rev").read_bytes()

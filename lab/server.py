@@ -110,7 +110,7 @@ def start(directory: Path, mode: str) -> Path:
     account = pwd.getpwnam(MAIL_USER) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
     require_packages()
     version = _dovecot_version()
-    _prepare(directory, account)
+    _prepare(directory, account, mode)
     mail_user = "" if mode == "users" else account.pw_name
     _install(directory, mail_user, sealing="no" if mode == "filter" else "yes")
     ports = {name: _free_port() for name in ("lmtp", "imap", "managesieve")}
@@ -167,7 +167,7 @@ def _dovecot_version() -> str:
     return subprocess.run(["dovecot", "--version"], check=True, capture_output=True, text=True).stdout.split()[0]
 
 
-def _prepare(directory: Path, account: pwd.struct_passwd) -> None:
+def _prepare(directory: Path, account: pwd.struct_passwd, mode: str) -> None:
     if len(str(directory)) > LONGEST_DIRECTORY:
         raise LabError(f"{directory} is too long a path for Unix sockets: at most {LONGEST_DIRECTORY} characters")
     if _runs(directory):
@@ -182,7 +182,8 @@ def _prepare(directory: Path, account: pwd.struct_passwd) -> None:
         (directory / name).mkdir(exist_ok=True)
     for name in ("home", "outbox"):
         (directory / name).mkdir(mode=0o711, exist_ok=True)
-        os.chown(directory / name, account.pw_uid, account.pw_gid)
+        if mode != "users":  # whoever owns the directory of all homes could exchange any of them
+            os.chown(directory / name, account.pw_uid, account.pw_gid)
 
 
 def install_command(directory: Path) -> list[str]:

@@ -273,7 +273,7 @@ def test_a_broken_key_is_refused_in_plain_words(lab_sealed: Lab, new_person: New
 
 def test_of_two_keys_both_are_set_up(lab_sealed: Lab, new_person: NewPerson) -> None:
     person = new_person(lab_sealed)
-    fingerprints = [person.gpg.make_key(one) for one in (person.address, "second@example.org")]
+    fingerprints = [person.gpg.make_key(person.address), person.gpg.make_another_key(person.address)]
     save(person, with_attachment(armored(person)))
     [answer] = answers(person)
     assert all(words(one) in text(answer) for one in fingerprints)
@@ -396,9 +396,9 @@ def test_several_messages_at_once_into_the_open_folder_are_each_answered(
     lab_sealed: Lab, new_person: NewPerson
 ) -> None:
     person = new_person(lab_sealed)
-    keys = [person.gpg.make_key(f"{name}@example.org") for name in ("one", "two")]
-    for name in ("one", "two"):
-        save(person, with_attachment(person.gpg.public(f"{name}@example.org")), "Notes")
+    keys = [person.gpg.make_key(person.address), person.gpg.make_another_key(person.address)]
+    for one in keys:
+        save(person, with_attachment(person.gpg.gpg("--export", one)), "Notes")
     with session(person) as connection:
         connection.create(FOLDER)
         connection.select("Notes")

@@ -107,13 +107,14 @@ def test_an_upgrade_under_load_refuses_nothing_and_stores_nothing_in_clear(
     person.set_up_key()
     sent = message(canary)
     answers: list[int] = []
+    reloads: list[int] = []
     over = threading.Event()
 
     def deliver_all_the_time() -> None:
         while not over.wait(INTERVAL_SECONDS):
             code = deliver(person, sent)
-            if code != SHUTTING_DOWN:  # what Dovecot 2.4 says at any reload, to a connection before its message
-                answers.append(code)
+            # What Dovecot 2.4 says at any reload; it may have stored the message, which the sender sends again then.
+            (reloads if code == SHUTTING_DOWN else answers).append(code)
 
     sender = threading.Thread(target=deliver_all_the_time)
     sender.start()
@@ -128,7 +129,7 @@ def test_an_upgrade_under_load_refuses_nothing_and_stores_nothing_in_clear(
         sender.join()
     assert set(answers) == {250}
     received = person.received()
-    assert len(received) == len(answers)
+    assert len(answers) <= len(received) <= len(answers) + len(reloads)
     assert_nowhere_in_clear(lab, canary)
     for stored in (received[0], received[-1]):
         assert_encrypted_to(person, stored, sent, canary)
