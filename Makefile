@@ -163,7 +163,7 @@ test: venv ## Run all tests; nothing is installed on the system
 	$(DEV) pytest -n auto
 
 .PHONY: faults
-faults: venv ## Cause every fault with many messages, and write docs/faults.md
+faults: venv ## Cause every fault with many messages, and write docs/developer/faults.md
 	CRYPTOMAIL_FAULTS_LONG=1 $(DEV) pytest -n 2 tests/faults
 
 .PHONY: check
@@ -179,8 +179,15 @@ fuzz: venv ## Look for bytes that break a promise: SECONDS=60
 	$(DEV) tests.fuzz $(or $(SECONDS),60)
 
 .PHONY: bench
-bench: venv ## Measure what it costs, and write docs/benchmarks.md; QUICK=1 for a sketch, in build/
+bench: venv ## Measure what it costs, and write docs/developer/benchmarks.md; QUICK=1 for a sketch, in build/
 	@$(DEV) benchmarks $(if $(QUICK),--quick)
+
+.PHONY: docs
+docs: venv ## Build the documents as a site, in build/site; a warning is an error
+	$(DEV) pip install --quiet --editable '.[docs]'
+	rm -rf build/site-source && mkdir -p build/site-source
+	cp -R *.md docs man build/site-source
+	$(DEV) mkdocs build --strict
 
 .PHONY: lab
 lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=sealed|executed|filter|users|off

@@ -1,4 +1,4 @@
-"""`make bench`: measures, and writes build/benchmarks.json, docs/benchmarks.md and its plots."""
+"""`make bench`: measures, and writes build/benchmarks.json, docs/developer/benchmarks.md and its plots."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ def main() -> None:
         BUILD.mkdir(exist_ok=True)
         NUMBERS.write_text(json.dumps(_measure(options.quick), indent=1) + "\n")
     results = json.loads(NUMBERS.read_text())
-    written = _write(results, BUILD if results["quick"] else REPOSITORY / "docs")
+    written = _write(results, BUILD if results["quick"] else REPOSITORY / "docs" / "developer")
     for goal in report.goals(results):
         print("; ".join(cell for cell in goal.row if cell))
     print(f"written: {NUMBERS}, {written}")

@@ -2,7 +2,7 @@
 
 It never reads a message. It keeps its own copy of each connection until the answer is out: where a process dies in the
 middle, or does not answer in time, somebody is left to take in the rest of the request and to say "no". Dovecot's lmtp
-panics where that is missing (docs/dovecot-lmtp-panic.md).
+panics where that is missing (docs/developer/dovecot-lmtp-panic.md).
 
 For the user whom this process runs as there are lasting workers. For other users, which only root can act for, each
 connection gets a process of its own, forked from this one: it holds nothing of anybody else's mail.

@@ -24,7 +24,7 @@ TEMPORARY_FAILURE = 451
 
 @pytest.fixture
 def lab(lab_sealed: Lab) -> Iterator[Lab]:
-    """One that reads key files first, as README says. No home's keyring is in the way of them."""
+    """One that reads key files first, as docs/admin/keys.md says. No home's keyring is in the way of them."""
     settings = lab_sealed.directory / "etc/cryptomail/config.toml"
     before = settings.read_bytes()
     files = lab_sealed.inside(lab_sealed.directory / "keys")

@@ -61,7 +61,8 @@ def test_each_recipient_has_an_answer_whatever_is_killed(
         )
         try:
             codes = [reply.code for reply in client.lmtp(lab_sealed, sent, [person.address for person in people])]
-        except (OSError, ValueError):  # nobody was left to answer lmtp, which panics then: docs/dovecot-lmtp-panic.md
+        # Nobody was left to answer lmtp, which panics then: docs/developer/dovecot-lmtp-panic.md
+        except (OSError, ValueError):
             if not supervisor_too:
                 raise
             codes = [BROKEN] * len(people)

@@ -1,4 +1,4 @@
-"""The matrix as a table, for the end of a run and for docs/faults.md."""
+"""The matrix as a table, for the end of a run and for docs/developer/faults.md."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 LONG = "CRYPTOMAIL_FAULTS_LONG"  # in the environment of `make faults`
-DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "faults.md"
+DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "developer" / "faults.md"
 
 _TEXT = """\
 # The fault matrix

@@ -130,7 +130,7 @@ def test_nobody_seals_for_another_mailbox(asker: str, environment: dict[str, str
     assert b"may not deliver" in host.log.read_bytes()
 
 
-# What a user can do to those who act for him, and to others' mail: docs/threat-model.md.
+# What a user can do to those who act for him, and to others' mail: docs/developer/threat-model.md.
 
 # Has 300 connections open, of which some say nothing, some are slow and some hang in the middle of a message; and does
 # to each process of its own user that acts for it what its second argument names.
