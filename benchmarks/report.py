@@ -146,7 +146,7 @@ def document(results: Results, plot_directory: str) -> str:
     parts = [
         "# Benchmarks",
         f"Written by `{results['command']}` on {results['date']}, in one run.{quick} Everything that is compared takes"
-        " turns, round by round; what is given is the median. Behind each number stands its ratio to the baseline of"
+        " turns, round by round; what is given is the median. Behind each number is its ratio to the baseline of"
         f" the same run.{missing} All numbers: `build/benchmarks.json`.",
         _table(("", ""), [(name, value) for name, value in results["machine"].items()]),
         "Messages have a body of random base64, which does not compress, and go to owners with an ed25519/cv25519 key."

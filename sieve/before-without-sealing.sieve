@@ -9,7 +9,8 @@
 
 require ["vnd.dovecot.filter", "fileinto", "mailbox", "imap4flags"];
 
-# The filter must stand in an `if`: as a command of its own, a failure would go unnoticed and the clear text be stored.
+# The filter must be inside an `if`: if it were a command of its own, nobody would notice that it failed, and the clear
+# text would be stored.
 if not filter "cryptomail" {
     fileinto :create "cryptomail-tempfail/x";
     stop;

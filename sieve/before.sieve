@@ -2,7 +2,7 @@
 #
 # The program encrypts the message and delivers the result itself, over a private LMTP service, to the same mailbox;
 # then this delivery, which has the clear text, ends with `discard`. The owner's own script runs in the other one: no
-# error in it can bring the clear text back, for that delivery has none.
+# error in it can bring the clear text back, because that delivery has none.
 #
 # A message that is encrypted already, or whose owner has no key set up, goes on unchanged. If anything fails, nothing
 # is stored: the sender's server is told to try again later (see the namespace in 99-cryptomail.conf).

@@ -1,4 +1,4 @@
-# Refuses for now what the script that encrypts has not seen. It runs right behind that one, and lies in another place.
+# Refuses for now what the script that encrypts has not seen. It runs right behind that one, and is in another place.
 #
 # Dovecot passes over a global script that is missing, without a word, and would store the message in clear. The script
 # that encrypts leaves a mark, which lasts for this one delivery; where there is none, that script has not run.

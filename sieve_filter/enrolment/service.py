@@ -270,7 +270,7 @@ def _reason(outcome: Outcome, before: Standing, keyring_home: str) -> str:
         return outcome.note
     home = before.state.home
     used = home != keyring_home and outcome.fingerprint in {one.fingerprint for one in before.used or ()}
-    where = f"; the copy of it in {home} is used on, for only you can change that" if used else ""
+    where = f"; the copy of it in {home} is still used, because only you can change that" if used else ""
     return f"key {outcome.fingerprint}: {outcome.note}{where}"
 
 

@@ -191,7 +191,7 @@ def refuse_damaged(home: str) -> None:
         except ValueError:
             damaged = True
         if damaged:
-            raise KeyringError(f"{path} is damaged, for gpg finds no key in it: set the keys up again")
+            raise KeyringError(f"{path} is damaged, because gpg finds no key in it: set the keys up again")
 
 
 @lru_cache(maxsize=_LISTINGS)

@@ -133,7 +133,7 @@ def revoked(fingerprints: Sequence[str], reasons: Sequence[str], current: Curren
         "Your OpenPGP key was revoked",
         (
             *_revoked(fingerprints),
-            *(("What else you asked for was not done:",) if reasons else ()),
+            *(("The rest of what you asked for was not done:",) if reasons else ()),
             *(f"  - {_safe(reason)}" for reason in reasons),
             *_still(current),
         ),
@@ -143,7 +143,7 @@ def revoked(fingerprints: Sequence[str], reasons: Sequence[str], current: Curren
 def failed(reason: str) -> Words:
     """The answer where something went wrong on the server."""
     return Words(
-        "Your OpenPGP keys could not be looked after",
+        "Something went wrong with your OpenPGP keys",
         (
             "Something went wrong on the mail server. Tell your mail administrator:",
             f"  {_safe(reason)}",
@@ -157,7 +157,7 @@ def refused_secret() -> Words:
     return Words(
         "WARNING: you sent your SECRET key",
         (
-            "The message that you saved here held a SECRET key. Nothing was set up, and this answer stands in the "
+            "The message that you saved here held a SECRET key. Nothing was set up, and this answer takes the "
             "message's place: the key is not kept here. But it was on its way through the network and this server, "
             "and your mail program may have another copy, in a folder for sent messages or drafts: delete that.",
             "Whoever has the key and its passphrase can read your mail. If you are not sure that nobody else has, "
@@ -231,8 +231,8 @@ def revocation_notice(fingerprints: Sequence[str], current: Current) -> Words:
         (
             *_revoked(fingerprints),
             *_still(current),
-            "Only who has the secret key can revoke it. If that was not you, somebody else has it, and your mail until "
-            "now can be read with it: tell your mail administrator.",
+            "Only somebody who has the secret key can revoke it. If that was not you, somebody else has it, and "
+            "your mail up to now can be read with it: tell your mail administrator.",
         ),
     )
 

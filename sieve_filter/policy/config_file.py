@@ -121,7 +121,7 @@ _RULES: Mapping[tuple[str, str], _Rule] = {
     ),
     ("", "size_limit"): _Rule(_is_whole_number(0), "a whole number of octets (0: no limit)"),
     ("", "time_limit"): _Rule(_is_whole_number(1), "a whole number of seconds, 1 or more"),
-    ("", "not_owners"): _Rule(_is_names, "a list of user names, in which * and ? may stand"),
+    ("", "not_owners"): _Rule(_is_names, "a list of user names, which may have * and ? in them"),
     ("keyrings", "owner"): _HOMES,
     ("keyrings", "shared"): _HOMES,
     ("keyrings", "minimum_bits"): _Rule(_is_whole_number(0), "a whole number of bits"),

@@ -85,7 +85,7 @@ def test_what_goes_wrong_on_the_server_is_answered_too(server: Server, alice: Ow
     (server.home / ".cryptomail/pubring.kbx").write_bytes(b"this is no keyring")
     done = program(server, letter(alice))
     assert done.returncode == 0
-    assert subject(done.stdout) == "Your OpenPGP keys could not be looked after"
+    assert subject(done.stdout) == "Something went wrong with your OpenPGP keys"
     assert b"cannot list the keys in" in done.stderr
     assert alice.public(ALICE) in done.stdout
 
@@ -180,7 +180,7 @@ def test_an_owner_is_told_where_a_key_that_was_revoked_is_used_on(
     owner.revoke(fingerprint)
     answer = program(server, letter(owner)).stdout
     assert b"it was revoked; the copy of it in" in answer
-    assert b".gnupg is used on, for only you can change that" in answer
+    assert b".gnupg is still used, because only you can change that" in answer
 
 
 def test_a_key_in_another_keyring_serves_on(
