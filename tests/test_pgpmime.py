@@ -23,8 +23,8 @@ def protect(raw: bytes, policy: str = "no_confidentiality") -> pgpmime.Protected
 
 def compose(raw: bytes, policy: str = "no_confidentiality") -> bytes:
     protected = protect(raw, policy)
-    before, behind = pgpmime.frame(protected, b"_b_")
-    return before + ARMOR.replace(b"\n", protected.eol) + behind
+    frame = pgpmime.frame(protected, b"_b_")
+    return frame.header + frame.before + ARMOR.replace(b"\n", protected.eol) + frame.behind
 
 
 @given(any_message, policies)

@@ -1,6 +1,6 @@
 """The main job: one message in, what to store out. Pure but for what it is handed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -19,17 +19,29 @@ Engine = Callable[[Iterable[bytes], Sink, Recipients], object]
 
 
 class Delivery(NamedTuple):
-    """What may be stored: the pieces of the `output`, to be read once; whether it was `encrypted` here, to which
-    subkeys, and in one clause why (not). Of what is encrypted here, the first piece holds the header section.
+    """What may be stored: its `header` section, up to where the body begins; the `body`, in pieces, to be read once;
+    whether it was `encrypted` here, to which subkeys, and in one clause why (not).
     """
 
-    output: Iterable[bytes]
+    header: bytes
+    body: Iterable[bytes]
     encrypted: bool
     reason: str
     fingerprints: Sequence[str] = ()
 
+    @property
+    def pieces(self) -> Iterator[bytes]:
+        """All of it; to be read once."""
+        return chain([self.header], self.body)
 
-def deliver(
+
+def unchanged(incoming: Incoming, reason: str) -> Delivery:
+    """The message as it came."""
+    message = incoming.message
+    return Delivery(message.raw[: message.body_start], chain([message.body], incoming.rest), False, reason)
+
+
+def encrypt_message(
     incoming: Incoming,
     policy: Policy,
     decide: Decide,
@@ -45,17 +57,18 @@ def deliver(
     """
     kind, incoming = look(incoming, hold)
     if kind.encrypted:
-        return Delivery(incoming.pieces, False, kind.reason)
+        return unchanged(incoming, kind.reason)
     decided = decide()
     if isinstance(decided, StoreClear):
-        return Delivery(incoming.pieces, False, decided.reason)
+        return unchanged(incoming, decided.reason)
     recipients = decided.recipients
     protected = pgpmime.protect(incoming.message, policy)
-    before, behind = pgpmime.frame(protected, boundary)
+    frame = pgpmime.frame(protected, boundary)
     ciphertext = _Ciphertext(store, protected.eol)
     encrypt(chain([protected.inside], incoming.rest), ciphertext.take, recipients)
     ciphertext.check(recipients.fingerprints)
-    return Delivery(chain([before], store, [behind]), True, kind.reason, recipients.fingerprints)
+    body = chain([frame.before], store, [frame.behind])
+    return Delivery(frame.header, body, True, kind.reason, recipients.fingerprints)
 
 
 class _Ciphertext:

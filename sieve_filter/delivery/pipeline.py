@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
-from sieve_filter.delivery.encrypt import Delivery, deliver
+from sieve_filter.delivery.encrypt import Delivery, encrypt_message, unchanged
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming, receive
 from sieve_filter.errors import ConfigError, TooLargeError, UsageError
@@ -98,13 +98,13 @@ def encrypt_for_owner(
     if settings.size_limit:
         if len(incoming.message.raw) > settings.size_limit:
             if settings.too_large == STORE_PLAIN and not options.require:
-                return Delivery(incoming.pieces, False, "it is larger than size_limit")
+                return unchanged(incoming, "it is larger than size_limit")
             raise _too_large(settings.size_limit)
         incoming = incoming._replace(rest=_limited(incoming, settings.size_limit))
     policy = POLICIES[options.header_policy or settings.header_policy]
     boundary = b"_cryptomail_" + os.urandom(16).hex().encode("ascii")
     encrypt = engines.choose(settings, large=not incoming.whole)
-    return deliver(incoming, policy, decided, encrypt, boundary, Spool(), MemoryFile)
+    return encrypt_message(incoming, policy, decided, encrypt, boundary, Spool(), MemoryFile)
 
 
 def find_keys(whose: Owner, settings: Settings, wanted: Sequence[str] = (), *, signatures: bool = False) -> Found:

@@ -24,13 +24,12 @@ def seal(
 
     `connected` gives a fresh connection; `check`, `answer_by` and what is raised: see `lmtp.send`.
     """
-    pieces = iter(delivery.output)
     if delivery.encrypted:
-        header = without_trace(next(pieces))
-        lmtp.send(connected(), lmtp.envelope(environment), chain([header], pieces), check, answer_by)
+        pieces = chain([without_trace(delivery.header)], delivery.body)
+        lmtp.send(connected(), lmtp.envelope(environment), pieces, check, answer_by)
         yield b"sealed"
     else:
-        for _ in pieces:  # Dovecot wants to be rid of the whole message
+        for _ in delivery.body:  # Dovecot wants to be rid of the whole message
             pass
         yield b"pass"
 
@@ -46,10 +45,10 @@ def check_caller(descriptor: int) -> None:
         raise DeliveryError(GONE)
 
 
-def without_trace(message: bytes) -> bytes:
-    """`message` without the Return-Path and Delivered-To on top, which each delivery puts there (RFC 5321 section 4.4).
+def without_trace(header: bytes) -> bytes:
+    """The `header` section without the Return-Path and Delivered-To on top (RFC 5321 section 4.4).
 
-    Without this the second delivery would double them.
+    Each delivery puts them there: without this the second would double them.
     """
     on_top = re.compile(rb"(?:(?:Return-Path|Delivered-To):[^\n]*\n(?:[ \t][^\n]*\n)*+)*+", re.IGNORECASE)
-    return message[on_top.match(message).end() :]  # type: ignore[union-attr]  # it matches the empty string too
+    return header[on_top.match(header).end() :]  # type: ignore[union-attr]  # it matches the empty string too

@@ -183,7 +183,7 @@ def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], setting
     environment = {"USER": whose.user, "HOME": whose.home}
     engines = Engines(lambda _: None, lasting=False)
     delivery = pipeline.encrypt_for_owner(incoming, options, environment, settings._replace(size_limit=0), engines)
-    return b"".join(delivery.output)
+    return b"".join(delivery.pieces)
 
 
 def _encrypted_to(packets: bytes, message: bytes, whose: Owner, settings: Settings) -> bytes:

@@ -54,18 +54,31 @@ def protect(message: Message, policy: Policy) -> Protected:
     return Protected(outside, _inside(message, outer, hides_subject), eol)
 
 
-def frame(protected: Protected, boundary: bytes) -> tuple[bytes, bytes]:
-    """What stands before and behind the armor (with `protected.eol` as line ends, the last one too) in a PGP/MIME
-    message with `protected.outside` as its header section.
+class Frame(NamedTuple):
+    """What is around the armor in a PGP/MIME message: its `header` section, the empty line behind it included; what
+    is `before` the armor in the body, and `behind` it.
+    """
+
+    header: bytes
+    before: bytes
+    behind: bytes
+
+
+def frame(protected: Protected, boundary: bytes) -> Frame:
+    """The frame of a PGP/MIME message with `protected.outside` in its header section, for an armor with
+    `protected.eol` as line ends, the last one too.
 
     `boundary` is random, 1 to 70 octets, and holds an underscore: no line of armor has one (RFC 9580 section 6), so
     it cannot occur in the content.
     """
-    before = (
+    header = (
         MARK + b": " + MARK_VALUE,
         b'Content-Type: multipart/encrypted; protocol="application/pgp-encrypted";',
         b' boundary="' + boundary + b'"',
         b"",
+        b"",
+    )
+    before = (
         b"--" + boundary,
         b"Content-Type: application/pgp-encrypted",
         b"Content-Description: PGP/MIME version identification",
@@ -80,7 +93,8 @@ def frame(protected: Protected, boundary: bytes) -> tuple[bytes, bytes]:
         b"",
     )
     behind = (b"", b"--" + boundary + b"--", b"")
-    return protected.outside + protected.eol.join(before), protected.eol.join(behind)
+    eol = protected.eol
+    return Frame(protected.outside + eol.join(header), eol.join(before), eol.join(behind))
 
 
 def marked(message: Message) -> bool:

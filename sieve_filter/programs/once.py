@@ -65,7 +65,7 @@ def _read_out(pieces: Iterator[bytes]) -> None:
 
 def pass_on(delivery: Delivery) -> Iterable[bytes]:
     """What `filter` writes: the message, encrypted or as it was."""
-    return delivery.output
+    return delivery.pieces
 
 
 def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery], Iterable[bytes]]:

@@ -206,8 +206,8 @@ class _Worker:
         incoming = pipeline.receive_message(progress.received(), settings)
         progress.message_id = pipeline.message_id(incoming.message)
         delivery = pipeline.encrypt_for_owner(incoming, chosen, request.environment, settings, self._engines)
-        delivery = delivery._replace(output=progress.stored(delivery.output))
-        output = delivery.output
+        delivery = progress.counting(delivery)
+        output: Iterable[bytes] = delivery.pieces
         if seals:
 
             def check() -> None:
@@ -264,8 +264,12 @@ class _Progress:
             return UncertainError(f"{sealing.GONE} before it was told that the message is stored: it may come again")
         return DeliveryError(sealing.GONE)
 
-    def stored(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """The same pieces, counted."""
+    def counting(self, delivery: Delivery) -> Delivery:
+        """The same, which counts what is taken of it."""
+        self._octets_out = len(delivery.header)
+        return delivery._replace(body=self._counted(delivery.body))
+
+    def _counted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         for piece in pieces:
             self._octets_out += len(piece)
             yield piece

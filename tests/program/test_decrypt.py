@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lab.keys import Owner
 from sieve_filter import limits
 from sieve_filter.delivery import restore
-from sieve_filter.delivery.encrypt import Sink, deliver
+from sieve_filter.delivery.encrypt import Sink, encrypt_message
 from sieve_filter.delivery.incoming import receive
 from sieve_filter.gpg import runner
 from sieve_filter.keys.decision import Encrypt, Rules, decide
@@ -53,9 +53,9 @@ def test_any_message_decrypts_to_exactly_what_arrived(
         runner.encrypt(source, sink, to.homes, to.fingerprints, "zlib")
 
     incoming = receive(iter([raw]), limits.SMALL_OCTETS)
-    delivery = deliver(incoming, POLICIES[policy], decided, encrypt, b"_b_", Spool(), MemoryFile)
+    delivery = encrypt_message(incoming, POLICIES[policy], decided, encrypt, b"_b_", Spool(), MemoryFile)
     assert delivery.encrypted
-    assert restore.decrypt(b"".join(delivery.output)) == raw
+    assert restore.decrypt(b"".join(delivery.pieces)) == raw
 
 
 def environment(owner: Owner) -> dict[str, str]:
