@@ -153,11 +153,3 @@ def known(error: Exception) -> CryptomailError:
 def line(error: CryptomailError, subject: str) -> str:
     """What a log says about `error`, which befell a message."""
     return f"{subject}{error}" + ("; nothing was stored, try again later" if isinstance(error, RefusedError) else "")
-
-
-def printable(text: str) -> str:
-    """`text` in ASCII, without line ends or anything else that would do something to a log."""
-    if text.isascii() and text.isprintable():
-        return text
-    shown = "".join(char if char.isprintable() else "?" for char in text)
-    return shown.encode("ascii", "backslashreplace").decode()

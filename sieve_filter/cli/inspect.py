@@ -8,6 +8,7 @@ from sieve_filter.mail import structure
 from sieve_filter.mail.message import split
 from sieve_filter.mail.structure import Attachment, Part, StructureError
 from sieve_filter.openpgp import pgpmime
+from sieve_filter.system import stdio
 
 
 class Inspection(NamedTuple):
@@ -81,7 +82,7 @@ def as_text(inspection: Inspection) -> str:
         f"attachment: {attachment.content_type}{_octets(attachment.size)}{_named(attachment.file_name)}"
         for attachment in inspection.attachments
     ]
-    return "\n".join(line if line.isprintable() else ascii(line)[1:-1] for line in lines)
+    return "\n".join(map(stdio.for_terminal, lines))
 
 
 def _octets(size: int | None) -> str:

@@ -45,8 +45,7 @@ from sieve_filter.openpgp.certificate import Certificate, Reading
 from sieve_filter.owners import directory, owner, register
 from sieve_filter.owners.owner import Owner
 from sieve_filter.policy.settings import Settings
-from sieve_filter.programs import once
-from sieve_filter.system import pool
+from sieve_filter.system import pool, stdio
 from sieve_filter.system.pool import Identity
 
 _STATUSES = (changes.IMPORTED, changes.RENEWED, changes.UNCHANGED, REFUSED)
@@ -245,14 +244,14 @@ def enrol_orders(
                 )
                 advance(len(done))
     if changed and not desk and not options.no_notify:
-        once.warn(f"owners were not told of it, for {post.NO_WAY}; --no-notify says that nobody shall be")
+        stdio.warn(f"owners were not told of it, for {post.NO_WAY}; --no-notify says that nobody shall be")
     os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
 
 
 def desk_of(options: argparse.Namespace, site: Site) -> Desk | None:
     """What owners are told with; None where they are not to be told, or there is no way to."""
     where = post.chosen(options)
-    return Desk(site.settings, where, once.warn) if post.ways(where) and not options.no_notify else None
+    return Desk(site.settings, where, stdio.warn) if post.ways(where) and not options.no_notify else None
 
 
 def _vet(batch: Sequence[tuple[Identity, tuple[Owner, Order]]], minimum_bits: int) -> list[Verdicts]:
@@ -263,7 +262,7 @@ def _vet(batch: Sequence[tuple[Identity, tuple[Owner, Order]]], minimum_bits: in
 def _set_up(vetted: tuple[Owner, Order, Verdicts], site: Site) -> list[Outcome]:
     """Do an order, and tell nobody."""
     outcomes = changes.put([vetted[1:]], site.settings.keyrings.minimum_bits)
-    service.note_enrolled(outcomes, site.settings, once.warn)
+    service.note_enrolled(outcomes, site.settings, stdio.warn)
     return outcomes
 
 
@@ -414,7 +413,7 @@ def _part(number: int, outcomes: Sequence[Outcome]) -> str:
 def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
     """Write the report. Out: the exit code, where all is well; else raises what says how many are not."""
     if as_json:
-        _write(json.dumps([one._asdict() for one in outcomes], indent=2))
+        stdio.tell(json.dumps([one._asdict() for one in outcomes], indent=2))
     else:
         told = outcomes
         if sys.stdout.isatty() and len(told) > _ROWS:
@@ -424,7 +423,7 @@ def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
             f"{sum(one.status == status for one in outcomes)} {status}"
             for status in (*_STATUSES, *(one for one in _RARE if any(outcome.status == one for outcome in outcomes)))
         )
-        _write(counts)
+        stdio.tell(counts)
     refused = sum(one.status == REFUSED for one in outcomes)
     if refused:
         raise RefusedKeyError(f"{_part(refused, outcomes)} refused: see the report")
@@ -518,7 +517,7 @@ def finish(failures: Sequence[Failure]) -> int:
     if len(failures) == 1:
         raise type(failures[0].error)(f"{failures[0].user}: {failures[0].error}")
     for one in failures:
-        once.warn(f"{one.user}: {one.error}")
+        stdio.warn(f"{one.user}: {one.error}")
     raise type(failures[0].error)(f"the keys of {len(failures)} users cannot be looked at")
 
 
@@ -526,13 +525,13 @@ def _list(options: argparse.Namespace, site: Site) -> int:
     rest = Rest()
     states = _states(options, site, rest)
     if options.json:
-        _write(keyreport.as_json(states))
+        stdio.tell(keyreport.as_json(states))
     elif options.all or not rest.failures:
         _table(("user", "key", "addresses", "expires", "state"), keyreport.rows(states))
         failed = {one.user for one in rest.failures}
         for one in states:
             if one.notes and not one.keys and one.state and one.user not in failed:
-                once.warn(f"{one.user}: {one.notes[0]}")
+                stdio.warn(f"{one.user}: {one.notes[0]}")
     return finish(rest.failures)
 
 
@@ -540,9 +539,9 @@ def _show(options: argparse.Namespace, site: Site) -> int:
     rest = Rest()
     states = _states(options, site, rest)
     if options.json:
-        _write(keyreport.as_json(states))
+        stdio.tell(keyreport.as_json(states))
     elif not rest.failures:
-        _write("\n".join(keyreport.details(states[0])))
+        stdio.tell("\n".join(keyreport.details(states[0])))
     return finish(rest.failures)
 
 
@@ -559,11 +558,11 @@ def _check(options: argparse.Namespace, site: Site) -> int:
     if wired.state != keyreport.OK:
         states.append(OwnerState("(all)", "", wired.state, (wired.note,), ()))
     if options.prometheus:
-        _write(keyreport.as_prometheus(states, len(rest.passed_over)))
+        stdio.tell(keyreport.as_prometheus(states, len(rest.passed_over)))
     elif options.json:
-        _write(keyreport.check_as_json(states, len(rest.passed_over)))
+        stdio.tell(keyreport.check_as_json(states, len(rest.passed_over)))
     else:
-        _write("\n".join([keyreport.summary(states, len(rest.passed_over)), *keyreport.lines(states)]))
+        stdio.tell("\n".join([keyreport.summary(states, len(rest.passed_over)), *keyreport.lines(states)]))
     return keyreport.worst(states)
 
 
@@ -572,19 +571,19 @@ def _sweep(options: argparse.Namespace, site: Site) -> int:
         raise UsageError("there is no folder for keys: this was installed with an empty KEY_FOLDER")
     rest = Rest()
     users = [whose.user for _, whose in owners(names(options, site), options, site, rest)]
-    swept = sweep.sweep(users, options.folder, once.warn)
+    swept = sweep.sweep(users, options.folder, stdio.warn)
     if options.json:
-        _write(json.dumps([{"user": one.user, "removed": one.removed} for one in swept if one.error is None]))
+        stdio.tell(json.dumps([{"user": one.user, "removed": one.removed} for one in swept if one.error is None]))
     else:
         count = keyreport.counted(sum(one.removed for one in swept), "message")
-        _write(f"{count} with a secret key removed from the folders {options.folder} of {len(swept)} users")
+        stdio.tell(f"{count} with a secret key removed from the folders {options.folder} of {len(swept)} users")
     return finish([*rest.failures, *(Failure(one.user, one.error) for one in swept if one.error is not None)])
 
 
 def _sweep_before_check(user: str, folder: str) -> None:
-    (swept,) = sweep.sweep([user], folder, once.warn)
+    (swept,) = sweep.sweep([user], folder, stdio.warn)
     if swept.error is not None:
-        once.warn(f"the folder {folder} of {user!r} was not looked at: {swept.error}")
+        stdio.warn(f"the folder {folder} of {user!r} was not looked at: {swept.error}")
 
 
 def guarded_check(work: Callable[[], int]) -> int:
@@ -603,7 +602,7 @@ def guarded_check(work: Callable[[], int]) -> int:
     else:
         text = keyreport.cannot(failed[0])
     with suppress(FileError):  # nobody reads it
-        _write(text)
+        stdio.tell(text)
     return keyreport.UNKNOWN
 
 
@@ -617,14 +616,14 @@ def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
                 home = site.owner(one.user).home
                 soon.append((pool.identity_of(home), (one, home)))
             except CryptomailError as error:
-                once.warn(f"{one.user} was not told that a key expires: {error}")
+                stdio.warn(f"{one.user} was not told that a key expires: {error}")
     for (owner_state, _), done in pool.each(in_chunks(soon, lambda _: 1), work):
         if isinstance(done, CryptomailError):
-            once.warn(f"{owner_state.user} was not told that a key expires: {done}")
+            stdio.warn(f"{owner_state.user} was not told that a key expires: {done}")
             continue
         for told in done:
             if told.problem:
-                once.warn(f"{told.user} was not told that key {told.fingerprint} expires: {told.problem}")
+                stdio.warn(f"{told.user} was not told that key {told.fingerprint} expires: {told.problem}")
 
 
 def _remove(options: argparse.Namespace, site: Site) -> int:
@@ -633,11 +632,11 @@ def _remove(options: argparse.Namespace, site: Site) -> int:
         raise UsageError(f"{options.fingerprint!r} is not a full fingerprint (40 or 64 hexadecimal digits)")
     whose = site.owner(options.user)
     keyring = site.keyring(whose)
-    desk = Desk(site.settings, post.chosen(options), once.warn)
+    desk = Desk(site.settings, post.chosen(options), stdio.warn)
     left = as_owner(whose, functools.partial(service.remove, fingerprint, whose, desk))
     os.sync()
     rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
-    _write(f"removed {fingerprint} from {keyring}; {rest}")
+    stdio.tell(f"removed {fingerprint} from {keyring}; {rest}")
     return os.EX_OK
 
 
@@ -659,7 +658,7 @@ def _note(options: argparse.Namespace, site: Site) -> int:
         else:
             count += noted
     os.sync()
-    _write(f"noted that mail for {count} users is encrypted")
+    stdio.tell(f"noted that mail for {count} users is encrypted")
     return finish(rest.failures)
 
 
@@ -672,9 +671,9 @@ def _off(options: argparse.Namespace, site: Site) -> int:
     if keys:
         raise RefusedKeyError(f"{options.user} has a key: cryptomail keys remove takes it away, and turns this off")
     if register.forget(site.settings.register, options.user):
-        _write(f"mail for {options.user} is stored as the setting no_key says from now on")
+        stdio.tell(f"mail for {options.user} is stored as the setting no_key says from now on")
     else:
-        _write(f"nothing was noted of {options.user}")
+        stdio.tell(f"nothing was noted of {options.user}")
     return os.EX_OK
 
 
@@ -687,16 +686,16 @@ def _test(options: argparse.Namespace, site: Site) -> int:
     if options.send:
         if not fingerprints:
             raise NoKeyError(f"{whose.user} has no key that mail is encrypted to")
-        desk = Desk(site.settings, post.chosen(options), once.warn)
+        desk = Desk(site.settings, post.chosen(options), stdio.warn)
         as_owner(whose, functools.partial(service.send_trial, whose, desk))
     if options.json:
-        _write(json.dumps({"user": whose.user, "encrypted": bool(fingerprints), "subkeys": list(fingerprints)}))
+        stdio.tell(json.dumps({"user": whose.user, "encrypted": bool(fingerprints), "subkeys": list(fingerprints)}))
     elif fingerprints:
-        _write(f"mail for {whose.user} is encrypted, to {', '.join(fingerprints)}")
+        stdio.tell(f"mail for {whose.user} is encrypted, to {', '.join(fingerprints)}")
     else:
-        _write(f"mail for {whose.user} is NOT encrypted: {why}")
+        stdio.tell(f"mail for {whose.user} is NOT encrypted: {why}")
     if wired.note:
-        once.warn(wired.note)
+        stdio.warn(wired.note)
     return os.EX_OK
 
 
@@ -709,7 +708,7 @@ def _export(options: argparse.Namespace, site: Site) -> int:
         keys = as_owner(whose, functools.partial(inventory.export, whose, keyrings))
         if not keys:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}")
-        once.write(_armored(b"".join(keys.values())))
+        stdio.write(_armored(b"".join(keys.values())))
         return os.EX_OK
     written = 0
     domains: set[str] = set()
@@ -728,7 +727,7 @@ def _export(options: argparse.Namespace, site: Site) -> int:
     for domain in domains:
         _put(Path(options.wkd, wkd.policy_path(domain)), wkd.POLICY)
     whose_keys = "1 user's keys" if written == 1 else f"{written} users' keys"
-    _write(f"{whose_keys} written to {options.wkd}, for {keyreport.counted(len(domains), 'domain')}")
+    stdio.tell(f"{whose_keys} written to {options.wkd}, for {keyreport.counted(len(domains), 'domain')}")
     return finish(rest.failures)
 
 
@@ -789,28 +788,18 @@ def _without_waiting(path: str, flags: int) -> int:
     return descriptor
 
 
-def _write(text: str) -> None:
-    """Write lines to standard output. A user ID is a stranger's text: what a terminal might act on is escaped."""
-    printable = "\n".join("\t".join(map(_printable, line.split("\t"))) for line in text.split("\n"))
-    once.write(printable.encode("utf-8", "backslashreplace") + b"\n")
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on a terminal; else lines with tabs between, for programs."""
     if not sys.stdout.isatty():
         if rows:
-            _write("\n".join("\t".join(" ".join(cell.split()) for cell in row) for row in rows))
+            stdio.tell("\n".join("\t".join(" ".join(cell.split()) for cell in row) for row in rows))
         return
     from rich.console import Console  # takes longer to load than a message to filter
     from rich.table import Column, Table
     from rich.text import Text
 
     console = Console()
-    shown = [[_printable(cell) for cell in row] for row in (head, *rows)]
+    shown = [[stdio.for_terminal(cell) for cell in row] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     if sum(widths) + 3 * (len(head) - 1) > console.width:  # mostly an owner's only address is the user name
         shown = [[cell for name, cell in zip(head, row, strict=True) if name != _SPARE] for row in shown]

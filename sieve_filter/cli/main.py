@@ -11,6 +11,7 @@ from sieve_filter.notify import post
 from sieve_filter.notify.post import Post
 from sieve_filter.policy import arguments as sieve_options
 from sieve_filter.programs import once
+from sieve_filter.system import stdio
 
 CONFIG_FILE = "/etc/cryptomail/config.toml"
 _ENVELOPE = ("user", "home", "recipient", "sender")
@@ -40,7 +41,7 @@ def main(
         from sieve_filter.cli import keys  # it loads more than a filter has time for
 
         return keys.guarded_check(work)
-    return once.guarded(work)
+    return stdio.guarded(work)
 
 
 def _main(config_file: str, defaults: Post, register: str, dovecot_conf: str) -> int:
@@ -153,7 +154,7 @@ def _inspect(options: argparse.Namespace, _config_file: str) -> int:
 
     read = inspect.inspect(_read(options.file))
     text = inspect.as_json(read) if options.json else inspect.as_text(read)
-    once.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    stdio.write(text.encode("utf-8", "backslashreplace") + b"\n")
     return os.EX_OK
 
 
@@ -164,7 +165,7 @@ def _decrypt(_options: argparse.Namespace, _config_file: str) -> int:
     original = restore.decrypt(raw)
     if original is None:
         print("cryptomail: this message was not encrypted by cryptomail; it is written unchanged", file=sys.stderr)
-    once.write(raw if original is None else original)
+    stdio.write(raw if original is None else original)
     return os.EX_OK
 
 

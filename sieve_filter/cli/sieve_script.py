@@ -17,11 +17,10 @@ from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.policy.settings import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN, Settings
-from sieve_filter.programs import once
 from sieve_filter.sieve import managesieve, owner_script
 from sieve_filter.sieve.managesieve import Session
 from sieve_filter.sieve.owner_script import Choices
-from sieve_filter.system import pool
+from sieve_filter.system import pool, stdio
 
 _NAME = "cryptomail"  # of a script where there is none yet
 _SMALLER = "give a copy with one user ID (gpg --export-filter keep-uid=...)"
@@ -88,7 +87,7 @@ def _run(options: argparse.Namespace, _config_file: str) -> int:
     _check(options)
     block = "" if options.remove else _block(options)
     if not options.upload:
-        once.write(block.encode())
+        stdio.write(block.encode())
         return os.EX_OK
     host, port = _server(options.upload)
     password = _password(options)
@@ -139,7 +138,7 @@ def _put_in(session: Session, block: str, options: argparse.Namespace, host: str
     if len(new.encode()) > limits.SIEVE_SCRIPT_OCTETS:
         raise ScriptError(f"the script {name!r} would have more than {limits.SIEVE_SCRIPT_OCTETS} octets")
     if new == old and active.name is not None:
-        _say(f"nothing to do: the active script {name!r} has this already")
+        stdio.tell(f"nothing to do: the active script {name!r} has this already")
         return
     if options.dry_run:
         session.check(new)
@@ -150,7 +149,7 @@ def _put_in(session: Session, block: str, options: argparse.Namespace, host: str
     session.put(name, new)
     if active.name is None:
         session.activate(name)
-    _say(f"the script {name!r} on {host} is active, and encrypts mail for {options.user}")
+    stdio.tell(f"the script {name!r} on {host} is active, and encrypts mail for {options.user}")
 
 
 def _take_out(session: Session, options: argparse.Namespace, host: str) -> None:
@@ -158,7 +157,9 @@ def _take_out(session: Session, options: argparse.Namespace, host: str) -> None:
     old = session.get(name) if name is not None else ""
     new = owner_script.remove(old)
     if name is None or new is None:
-        _say(f"nothing to do: {options.user} has no active script on {host} that cryptomail sieve-script has changed")
+        stdio.tell(
+            f"nothing to do: {options.user} has no active script on {host} that cryptomail sieve-script has changed"
+        )
         return
     if options.dry_run:
         _show(old, new, name)
@@ -167,10 +168,10 @@ def _take_out(session: Session, options: argparse.Namespace, host: str) -> None:
     if owner_script.is_empty(new):
         session.activate("")
         session.delete(name)
-        _say(f"the script {name!r} on {host} had nothing else in it, and is deleted")
+        stdio.tell(f"the script {name!r} on {host} had nothing else in it, and is deleted")
         return
     session.put(name, new)
-    _say(f"the script {name!r} on {host} encrypts no more; the rest of it is as it was")
+    stdio.tell(f"the script {name!r} on {host} encrypts no more; the rest of it is as it was")
 
 
 def _server(text: str) -> tuple[str, int]:
@@ -211,16 +212,7 @@ def _confirm(question: str, yes: bool) -> None:
 
 def _show(old: str, new: str, name: str) -> None:
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), f"{name} (now)", f"{name} (then)", lineterm="")
-    _say("\n".join(lines))
-
-
-def _say(text: str) -> None:
-    """Write lines to standard output. A script is the server's text: what a terminal might act on is escaped."""
-    shown = "\n".join(
-        "\t".join(part if part.isprintable() else ascii(part)[1:-1] for part in line.split("\t"))
-        for line in text.split("\n")
-    )
-    once.write(shown.encode("utf-8", "backslashreplace") + b"\n")
+    stdio.tell("\n".join(lines))
 
 
 def _read(name: str) -> bytes:

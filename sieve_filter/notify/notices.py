@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sieve_filter.mail.message import Message
 from sieve_filter.openpgp.pgpmime import MARK
+from sieve_filter.system.stdio import on_one_line
 
 CONFIRMATION = b"confirmation"
 _ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,320}")
@@ -116,7 +117,7 @@ def refused(reasons: Sequence[str], current: Current, expired: bool = False) -> 
         "Your OpenPGP keys were NOT changed",
         (
             "What you asked for was not done:",
-            *(f"  - {_safe(reason)}" for reason in reasons),
+            *(f"  - {on_one_line(reason)}" for reason in reasons),
             *(
                 (f"An expired key can be renewed: {_HOW_TO_RENEW} Then save the new public key here.",)
                 if expired
@@ -134,7 +135,7 @@ def revoked(fingerprints: Sequence[str], reasons: Sequence[str], current: Curren
         (
             *_revoked(fingerprints),
             *(("The rest of what you asked for was not done:",) if reasons else ()),
-            *(f"  - {_safe(reason)}" for reason in reasons),
+            *(f"  - {on_one_line(reason)}" for reason in reasons),
             *_still(current),
         ),
     )
@@ -146,7 +147,7 @@ def failed(reason: str) -> Words:
         "Something went wrong with your OpenPGP keys",
         (
             "Something went wrong on the mail server. Tell your mail administrator:",
-            f"  {_safe(reason)}",
+            f"  {on_one_line(reason)}",
             "Your message is attached, unchanged.",
         ),
     )
@@ -173,8 +174,8 @@ def no_key(address: str, current: Current, folder: str) -> Words:
     why = "There is no OpenPGP public key in the message that you saved here. It is attached, unchanged."
     if address:
         why += (
-            f" (The key in its Autocrypt header field is {_safe(address)}'s, so it was not taken for yours. If it is "
-            "yours, attach it.)"
+            f" (The key in its Autocrypt header field is {on_one_line(address)}'s, so it was not taken for yours. If "
+            "it is yours, attach it.)"
         )
     return Words(
         "No OpenPGP key found",
@@ -286,9 +287,9 @@ def grouped(fingerprint: str) -> str:
 def _described(key: KeyFacts) -> str:
     expires = "never" if key.expires is None else f"{datetime.fromtimestamp(key.expires, UTC):%Y-%m-%d}"
     lines = [f"  Fingerprint  {grouped(key.fingerprint)}"]
-    lines += [f"  User ID      {_safe(one)[:_USER_ID_LENGTH]}" for one in key.user_ids]
+    lines += [f"  User ID      {on_one_line(one)[:_USER_ID_LENGTH]}" for one in key.user_ids]
     lines += [f"  Expires      {expires}"]
-    lines += [f"  Note         {_safe(key.note)}"] if key.note else []
+    lines += [f"  Note         {on_one_line(key.note)}"] if key.note else []
     return "\n".join(lines)
 
 
@@ -317,8 +318,8 @@ def _about_test(posted: str) -> str:
     """`posted` says why there is no test message, and is empty where there is one."""
     if posted:
         return (
-            f"There is no test message, because the server could not deliver one ({_safe(posted)}): send one to "
-            "yourself, and see whether you can read it."
+            f"There is no test message, because the server could not deliver one ({on_one_line(posted)}): send one "
+            "to yourself, and see whether you can read it."
         )
     return "A test message, encrypted to it, is in your inbox. Open it: if you cannot read it, do as follows."
 
@@ -351,8 +352,3 @@ def _with_original(content: bytes, text: bytes, original: bytes, boundary: bytes
     attached += encoding + _EOL
     parts = (delimiter + _EOL, content, _EOL, text, delimiter + _EOL, attached, original, _EOL, delimiter, b"--", _EOL)
     return head, b"".join(parts)
-
-
-def _safe(text: str) -> str:
-    """A stranger's text on one line of its own."""
-    return "".join(char if char.isprintable() else "?" for char in text)

@@ -13,11 +13,12 @@ from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.errors import UsageError
 from sieve_filter.policy.settings import Options
 from sieve_filter.programs import once
+from sieve_filter.system import stdio
 
 
 def filter_main(config_file: str, register: str = "") -> int:
     """`filter "cryptomail" [OPTION...]`: the message in, the message to store out. Returns an exit code."""
-    return once.guarded(lambda: _run(sys.argv[1:], config_file, once.pass_on, register))
+    return stdio.guarded(lambda: _run(sys.argv[1:], config_file, once.pass_on, register))
 
 
 def execute_main(config_file: str, socket_path: str, register: str = "") -> int:
@@ -25,7 +26,7 @@ def execute_main(config_file: str, socket_path: str, register: str = "") -> int:
 
     `socket_path` is the LMTP service that takes encrypted messages. Returns an exit code.
     """
-    return once.guarded(lambda: _seal(config_file, socket_path, register))
+    return stdio.guarded(lambda: _seal(config_file, socket_path, register))
 
 
 def drop_privileges() -> None:

@@ -18,8 +18,8 @@ from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import RefusedKeyError, UsageError
 from sieve_filter.notify.post import Post
 from sieve_filter.owners import owner
-from sieve_filter.programs import extprograms, once
-from sieve_filter.system import pool
+from sieve_filter.programs import extprograms
+from sieve_filter.system import pool, stdio
 
 # What a delivery sets, and IMAPSieve does not.
 _ENVELOPE = ("SENDER", "RECIPIENT", "ORIG_RECIPIENT")
@@ -27,7 +27,7 @@ _ENVELOPE = ("SENDER", "RECIPIENT", "ORIG_RECIPIENT")
 
 def enroll_main(config_file: str, socket_path: str, sendmail_path: str, folder: str, register: str = "") -> int:
     """`filter "cryptomail-enroll"`: the saved message in, the one to keep in its place out. Returns an exit code."""
-    return once.guarded(lambda: _program(config_file, Post(socket_path, sendmail_path, folder), register))
+    return stdio.guarded(lambda: _program(config_file, Post(socket_path, sendmail_path, folder), register))
 
 
 def run(environment: Mapping[str, str], config_file: str, post: Post, register: str) -> int:
@@ -45,7 +45,7 @@ def run(environment: Mapping[str, str], config_file: str, post: Post, register: 
     settings = pipeline.settings(None, config_file, None, register)
     whose = owner.identify(environment, settings.aliases, "")
     raw = _read()
-    once.write(service.answer(raw, whose, Desk(settings, post, once.warn)))
+    stdio.write(service.answer(raw, whose, Desk(settings, post, stdio.warn)))
     deadline.cancel()
     return os.EX_OK
 
@@ -64,7 +64,7 @@ def _read() -> bytes:
     """The message. Raises RefusedKeyError for one that is too large, all of which was read."""
     taken = bytearray()
     size = 0
-    for piece in once.read():
+    for piece in stdio.read():
         size += len(piece)
         if size <= limits.KEY_MAIL_OCTETS:
             taken += piece

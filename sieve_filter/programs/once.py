@@ -3,7 +3,6 @@
 import os
 import resource
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
@@ -14,11 +13,11 @@ from sieve_filter import errors
 from sieve_filter.delivery import pipeline
 from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.delivery.engines import Engines
-from sieve_filter.errors import CryptomailError, FileError, TimedOutError
+from sieve_filter.errors import CryptomailError, TimedOutError
 from sieve_filter.policy.settings import Options, Settings
+from sieve_filter.system import stdio
 from sieve_filter.system.signals import at_most
 
-_PIECE = 65536  # octets: what a pipe of Linux holds
 _READ_OUT_SECONDS = 10
 
 
@@ -37,7 +36,7 @@ def run(
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the message in clear; gpg inherits this
     beginning = pipeline.Beginning()
-    pieces = beginning.passing(read())
+    pieces = beginning.passing(stdio.read())
     try:
         for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _give_up)
@@ -45,13 +44,15 @@ def run(
         settings = pipeline.settings(options.config, config_file, trusted_owners, register)
         signal.alarm(settings.time_limit)
         incoming = pipeline.receive_message(pieces, settings)
-        delivery = pipeline.encrypt_for_owner(incoming, options, environment, settings, Engines(warn, lasting=False))
+        delivery = pipeline.encrypt_for_owner(
+            incoming, options, environment, settings, Engines(stdio.warn, lasting=False)
+        )
         for piece in finish(delivery):
-            write(piece)
+            stdio.write(piece)
         signal.alarm(0)
     except CryptomailError as error:
-        _read_out(chain(pieces, beginning.passing(read())))  # the first may have been broken off
-        warn(errors.line(error, f"message {beginning.message_id} for {environment.get('USER', 'nobody')!r}: "))
+        _read_out(chain(pieces, beginning.passing(stdio.read())))  # the first may have been broken off
+        stdio.warn(errors.line(error, f"message {beginning.message_id} for {environment.get('USER', 'nobody')!r}: "))
         return error.code
     return os.EX_OK
 
@@ -85,42 +86,8 @@ def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery
     return finish
 
 
-def guarded(work: Callable[[], int]) -> int:
-    """Do `work` and return its exit code; where it fails, say why in one line and return the error's code."""
-    try:
-        return work()
-    except Exception as error:
-        reason = errors.known(error)
-        warn(str(reason))
-        return reason.code
-
-
-def warn(text: str) -> None:
-    """Write one line to standard error."""
-    print(f"cryptomail: {errors.printable(text)}", file=sys.stderr)
-
-
-def write(data: bytes) -> None:
-    """Write all of `data` to standard output. Raises FileError."""
-    try:
-        rest = memoryview(data)
-        while rest:  # not by sys.stdout: what it could not write it would try again at exit, and end with a traceback
-            rest = rest[os.write(1, rest) :]
-    except OSError as error:
-        raise FileError(f"cannot write to standard output: {error.strerror}") from error
-
-
 def _give_up(number: int, _frame: FrameType | None) -> NoReturn:
     if number == signal.SIGALRM:
         raise TimedOutError("it took longer than time_limit")
     # Death by a signal would make Pigeonhole store the original (it counts as a script error, not as a failure).
     raise TimedOutError(f"stopped by {signal.Signals(number).name}")
-
-
-def read() -> Iterator[bytes]:
-    """Standard input, in pieces. Raises FileError."""
-    try:
-        while piece := os.read(0, _PIECE):
-            yield piece
-    except OSError as error:
-        raise FileError(f"cannot read standard input: {error.strerror}") from error

@@ -24,7 +24,7 @@ from sieve_filter import errors
 from sieve_filter.dovecot.master import Master
 from sieve_filter.programs import worker
 from sieve_filter.programs.worker import Service
-from sieve_filter.system import descriptors
+from sieve_filter.system import descriptors, stdio
 
 _BACKLOG = 4096  # connections that the kernel keeps; Linux allows no more by default (net.core.somaxconn)
 _MOST_PROCESSES = 64
@@ -292,7 +292,7 @@ class _Supervisor:
             work()
             os._exit(os.EX_OK)
         except Exception as error:
-            self._complain(errors.printable(str(errors.known(error))))
+            self._complain(stdio.for_log(str(errors.known(error))))
         finally:
             os._exit(os.EX_SOFTWARE)
 

@@ -31,6 +31,7 @@ from sieve_filter.dovecot.script_protocol import ProtocolError, Request
 from sieve_filter.errors import CryptomailError, DeliveryError, TimedOutError, UncertainError, UsageError
 from sieve_filter.owners import owner, register
 from sieve_filter.policy import arguments
+from sieve_filter.system import stdio
 from sieve_filter.system.signals import at_most
 
 NO = script_protocol.FAILURE
@@ -156,7 +157,7 @@ class _Worker:
     def __init__(self, service: Service, log: Log) -> None:
         self._service = service
         self._log = log
-        self._engines = Engines(lambda text: self._log("warning", errors.printable(text)), lasting=True)
+        self._engines = Engines(lambda text: self._log("warning", stdio.for_log(text)), lasting=True)
         self._trusted_owners = frozenset({0, Path(__file__).stat().st_uid})
 
     def answer(
@@ -174,7 +175,7 @@ class _Worker:
             _read_out(progress.received(), _LAST_WORD_SECONDS)
             gone = isinstance(error, ConnectionError | TimeoutError)
             known = progress.gone() if gone else errors.known(error)
-            self._log("error", errors.printable(errors.line(known, progress.subject)))
+            self._log("error", stdio.for_log(errors.line(known, progress.subject)))
             _end(connection, NO)
 
     def connect_for(self, user: int, request: Request) -> smtplib.LMTP:
@@ -227,7 +228,7 @@ class _Worker:
         connection.sendall(answer + script_protocol.SUCCESS)
         connection.shutdown(socket.SHUT_WR)  # the supervisor has this connection too: closing it would end nothing
         milliseconds = (time.monotonic() - started) * 1000
-        self._log("info", errors.printable(progress.summary(delivery, milliseconds)))
+        self._log("info", stdio.for_log(progress.summary(delivery, milliseconds)))
 
 
 class _Progress:
