@@ -207,6 +207,16 @@ def test_no_document_and_no_comment_names_a_file_that_is_not_there() -> None:
     assert [(str(path), name) for path, name in named if not list(ROOT.glob(name.rstrip("/")))] == []
 
 
+def test_packages_and_modules_on_a_message_s_way_exist() -> None:
+    text = (ROOT / "docs" / "developer" / "architecture.md").read_text()
+    way = text.partition("## A message's way")[2].partition("## Beside")[0]
+    packages, modules = set(re.findall(r"\*([a-z]+)\*", way)), set(re.findall("`([a-z_]+)`", way))
+    assert packages <= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert modules <= {path.stem for path in PACKAGE.rglob("*.py")}
+    assert len(packages) > 5
+    assert len(modules) > 10
+
+
 def test_each_sieve_script_is_in_a_document() -> None:
     owner, policy = (ROOT / "docs" / name for name in ("owner/own-script.md", "admin/policy.md"))
     ours = {path.name for path in (ROOT / "sieve").glob("before*.sieve")}
