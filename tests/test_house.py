@@ -52,6 +52,11 @@ def test_only_programs_and_commands_read_arguments_environment_and_standard_inpu
     assert found == {"gpg.runner", "system.spool", "sieve.managesieve"}
 
 
+def test_one_module_becomes_another_user() -> None:
+    becoming = {"os.setgroups", "os.setresgid", "os.setresuid", "os.setuid", "os.setgid", "os.seteuid", "os.initgroups"}
+    assert {module for module, tree in MODULES.items() if becoming & set(_attributes(tree))} == {"system.privileges"}
+
+
 def test_octets_from_others_are_never_unpickled() -> None:
     for module, tree in MODULES.items():
         assert not {"pickle", "marshal", "shelve", "multiprocessing.connection"} & set(_imports(tree)), module

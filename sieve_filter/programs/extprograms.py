@@ -13,7 +13,7 @@ from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.errors import UsageError
 from sieve_filter.policy.settings import Options
 from sieve_filter.programs import once
-from sieve_filter.system import stdio
+from sieve_filter.system import privileges, stdio
 
 
 def filter_main(config_file: str, register: str = "") -> int:
@@ -29,13 +29,6 @@ def execute_main(config_file: str, socket_path: str, register: str = "") -> int:
     return stdio.guarded(lambda: _seal(config_file, socket_path, register))
 
 
-def drop_privileges() -> None:
-    """Give up for good what Dovecot gave up for a while: its 2.4 starts programs with root as their real user ID."""
-    group, user = os.getegid(), os.geteuid()
-    os.setresgid(group, group, group)
-    os.setresuid(user, user, user)
-
-
 def _seal(config_file: str, socket_path: str, register: str) -> int:
     if sys.argv[1:2] != ["seal"]:
         raise UsageError("the only command here is: seal")
@@ -45,7 +38,7 @@ def _seal(config_file: str, socket_path: str, register: str) -> int:
 def _run(
     arguments: Sequence[str], config_file: str, finish: Callable[[Delivery], Iterable[bytes]], register: str
 ) -> int:
-    drop_privileges()
+    privileges.drop()
     gc.disable()  # the process ends with its one message
     trusted_owners = frozenset({0, os.stat(__file__).st_uid})
     return once.run(_options(arguments), os.environ, config_file, finish, trusted_owners, register)

@@ -18,8 +18,7 @@ from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import RefusedKeyError, UsageError
 from sieve_filter.notify.post import Post
 from sieve_filter.owners import owner
-from sieve_filter.programs import extprograms
-from sieve_filter.system import pool, stdio
+from sieve_filter.system import pool, privileges, stdio
 
 # What a delivery sets, and IMAPSieve does not.
 _ENVELOPE = ("SENDER", "RECIPIENT", "ORIG_RECIPIENT")
@@ -51,7 +50,7 @@ def run(environment: Mapping[str, str], config_file: str, post: Post, register: 
 
 
 def _program(config_file: str, post: Post, register: str) -> int:
-    extprograms.drop_privileges()
+    privileges.drop()
     if sys.argv[1:]:
         raise UsageError("cryptomail-enroll takes no arguments")
     if given := [name for name in _ENVELOPE if os.environ.get(name)]:

@@ -31,7 +31,7 @@ from sieve_filter.dovecot.script_protocol import ProtocolError, Request
 from sieve_filter.errors import CryptomailError, DeliveryError, TimedOutError, UncertainError, UsageError
 from sieve_filter.owners import owner, register
 from sieve_filter.policy import arguments
-from sieve_filter.system import stdio
+from sieve_filter.system import privileges, stdio
 from sieve_filter.system.signals import at_most
 
 NO = script_protocol.FAILURE
@@ -146,9 +146,7 @@ def _become(user: int, group: int) -> None:
         groups = os.getgrouplist(pwd.getpwuid(user).pw_name, group)
     except KeyError:
         groups = [group]
-    os.setgroups(groups)
-    os.setresgid(group, group, group)
-    os.setresuid(user, user, user)
+    privileges.become(user, group, groups)
     if _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise OSError("prctl")
 

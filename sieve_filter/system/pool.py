@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from sieve_filter import limits
 from sieve_filter.errors import CryptomailError, PlaceError, StoppedError, TimedOutError, known
-from sieve_filter.system import places, transfer
+from sieve_filter.system import places, privileges, transfer
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -302,7 +302,5 @@ def _let_go(pipe: int) -> None:
 def _become(identity: Identity) -> None:
     """Give up every right but that user's. An owner may put a link to anything in the way: it must not be root's."""
     if os.geteuid() != identity.uid:
-        os.setgroups([])
-        os.setresgid(identity.gid, identity.gid, identity.gid)
-        os.setresuid(identity.uid, identity.uid, identity.uid)
+        privileges.become(identity.uid, identity.gid, ())
     os.umask(0o077)
