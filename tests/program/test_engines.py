@@ -63,7 +63,7 @@ def make(owner: Owner, kind: str) -> str:
     """A key of that kind. Out: its fingerprint."""
     before = fingerprints(owner)
     if kind == "GnuPG 2.4":
-        file = Path(__file__).parent.parent / "keys" / "gnupg-2.4-aead.asc"
+        file = Path(__file__).parents[1] / "support" / "keys" / "gnupg-2.4-aead.asc"
         owner.gpg("--import", data=file.read_bytes())
     elif kind == "Sequoia 2":
         owner.gpg("--import", data=bytes(Tsk.generate("<sequoia@example.org>", profile=Profile.RFC4880)))

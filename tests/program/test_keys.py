@@ -19,10 +19,10 @@ import pytest
 from lab import keys
 from lab.keys import Owner
 from sieve_filter.openpgp import certificate, wkd
+from tests.openpgp.test_certificate import armored, signature
 from tests.program.conftest import ALICE, run
 from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
 from tests.samples import packet
-from tests.test_certificate import armored, signature
 
 BOB = "bob@example.org"
 NOBODY = 65534

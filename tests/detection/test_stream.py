@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sieve_filter.detection.classify import Kind, Shape, classify
 from sieve_filter.detection.stream import Skim
 from sieve_filter.mail.message import split
+from tests.delivery.test_incoming import ENCRYPTED
 from tests.samples import (
     ARMORED,
     CIPHERTEXT,
@@ -26,7 +27,6 @@ from tests.samples import (
     part,
     pgp_mime,
 )
-from tests.test_incoming import ENCRYPTED
 
 __all__ = ["home"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.fuzz.properties import check
 
-CORPUS = sorted((Path(__file__).parent / "fuzz" / "corpus").iterdir())
+CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 
 
 @pytest.mark.parametrize("file", CORPUS, ids=lambda file: file.name)

@@ -11,7 +11,7 @@ from sieve_filter.errors import ConfigError
 from sieve_filter.policy.config_file import load, parse
 from sieve_filter.policy.settings import Settings
 
-EXAMPLE = Path(__file__).parent.parent / "config.toml.example"
+EXAMPLE = Path(__file__).parents[2] / "config.toml.example"
 
 
 def test_every_setting_is_read() -> None:

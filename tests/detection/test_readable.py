@@ -37,7 +37,19 @@ from tests.samples import (
     pkesk,
     smime,
 )
-from tests.test_cms import AES, AUTH_ENVELOPED, CONTENT, DATA, ISSUER, RECIPIENT, RECIPIENTS, VERSION, ber, der, info
+from tests.smime.test_cms import (
+    AES,
+    AUTH_ENVELOPED,
+    CONTENT,
+    DATA,
+    ISSUER,
+    RECIPIENT,
+    RECIPIENTS,
+    VERSION,
+    ber,
+    der,
+    info,
+)
 
 __all__ = ["home", "smime"]
 
