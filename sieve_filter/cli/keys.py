@@ -39,8 +39,7 @@ from sieve_filter.keys.changes import REFUSED, Order, Outcome, Verdicts
 from sieve_filter.keys.status import OwnerState
 from sieve_filter.notify import post, reminders
 from sieve_filter.notify.post import Post
-from sieve_filter.openpgp import certificate, wkd
-from sieve_filter.openpgp.armor import crc24
+from sieve_filter.openpgp import blocks, certificate, wkd
 from sieve_filter.openpgp.certificate import Certificate, Reading
 from sieve_filter.owners import directory, owner, register
 from sieve_filter.owners.owner import Owner
@@ -63,7 +62,6 @@ _PUT_AT_ONCE = 2 * (os.cpu_count() or 1)  # that is to wait for the disk, half o
 _LARGE = 100_000  # octets of a certificate
 _WHOLE, _SPARE = "key", "addresses"  # columns of tables: which is never wrapped, and which a narrow one does without
 _ROWS = 50  # what a person still reads on a terminal
-_ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s=%s\n-----END PGP PUBLIC KEY BLOCK-----\n"
 
 
 Advance = Callable[[int], None]  # it is told how much more is done
@@ -708,7 +706,7 @@ def _export(options: argparse.Namespace, site: Site) -> int:
         keys = as_owner(whose, functools.partial(inventory.export, whose, keyrings))
         if not keys:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}")
-        stdio.write(_armored(b"".join(keys.values())))
+        stdio.write(blocks.armored(blocks.PUBLIC_KEY, b"".join(keys.values())))
         return os.EX_OK
     written = 0
     domains: set[str] = set()
@@ -733,17 +731,6 @@ def _export(options: argparse.Namespace, site: Site) -> int:
 
 def _addresses(packets: bytes) -> frozenset[str]:
     return frozenset(address for one in certificate.read(packets).certificates for address in one.addresses)
-
-
-def _armored(packets: bytes) -> bytes:
-    """A key block of binary packets (RFC 9580 section 6). The checksum that RFC 9580 does without is what GnuPG 2.2
-    needs: where there is no padding either, it does not find the end.
-    """
-    import base64
-
-    encoded = base64.b64encode(packets)
-    lines = b"".join(encoded[start : start + 64] + b"\n" for start in range(0, len(encoded), 64))
-    return _ARMOR % (lines, base64.b64encode(crc24(packets).to_bytes(3)))
 
 
 def _put(path: Path, content: bytes) -> None:

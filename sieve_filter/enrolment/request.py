@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sieve_filter import limits
 from sieve_filter.mail.message import Message, split
 from sieve_filter.mail.mime import ContentType, content_type, decode, split_multipart, transfer_encoding
-from sieve_filter.openpgp import certificate, secret_key
+from sieve_filter.openpgp import blocks, certificate, secret_key
 from sieve_filter.openpgp.certificate import Certificate, Reading
 
 _TEXT = ContentType(b"text/plain")  # RFC 2045 section 5.2
@@ -23,12 +23,8 @@ _KEYS = b"application/pgp-keys"  # RFC 3156 section 7
 _MESSAGE = b"message/rfc822"
 _HTML = b"text/html"
 
-# RFC 9580 section 6.2. A line of its own: a quoted or described key is none.
-_BEGIN = re.compile(rb"^-----BEGIN PGP PUBLIC KEY BLOCK-----[ \t]*\r?$", re.MULTILINE)
-_END = re.compile(rb"^-----END PGP PUBLIC KEY BLOCK-----[ \t]*\r?$", re.MULTILINE)
 # RFC 3156 section 4, and inline; a mail program that has only a certificate uses S/MIME (RFC 8551 section 3.2).
 _ENCRYPTED = (b"application/pgp-encrypted", b"application/pkcs7-mime", b"application/x-pkcs7-mime")
-_BEGIN_ENCRYPTED = re.compile(rb"^-----BEGIN PGP MESSAGE-----[ \t]*\r?$", re.MULTILINE)
 # The first octet of a binary key (RFC 9580 section 4.2): packet type 5 or 6, in the old format or the new one.
 _BINARY = frozenset(bytes([octet]) for octet in (*range(0x94, 0x9C), 0xC5, 0xC6))
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # what PowerShell makes of `gpg --armor --export > file`
@@ -78,13 +74,13 @@ def read(raw: bytes) -> KeyMail:
     leaves = list(_leaves(message))
     # HTML mostly repeats the text that stands beside it; some mail programs send nothing else.
     plain = [block for kind, data in leaves if kind != _HTML for block in _blocks(kind, data)]
-    blocks = plain or [block for kind, data in leaves if kind == _HTML for block in _blocks(kind, _shown(data))]
+    pieces = plain or [block for kind, data in leaves if kind == _HTML for block in _blocks(kind, _shown(data))]
     found: list[Certificate] = []
     problems: list[str] = []
-    if len(blocks) > limits.KEY_MAIL_PARTS:
+    if len(pieces) > limits.KEY_MAIL_PARTS:
         problems.append(f"it has more than {limits.KEY_MAIL_PARTS} blocks of keys")
     else:
-        for block in blocks:
+        for block in pieces:
             reading = certificate.read(block)
             if reading.secret:
                 return KeyMail(secret=True)
@@ -99,7 +95,7 @@ def read(raw: bytes) -> KeyMail:
     if len(headers) == 1 and not found and not problems and not remove:  # of several, Autocrypt says, none counts
         address, reading = headers[0]
         autocrypt = Autocrypt(address, reading.certificates)
-    encrypted = any(kind in _ENCRYPTED or _BEGIN_ENCRYPTED.search(data) for kind, data in leaves)
+    encrypted = any(kind in _ENCRYPTED or _has_armored_message(data) for kind, data in leaves)
     return KeyMail(False, tuple(dict.fromkeys(found)), autocrypt, remove, tuple(dict.fromkeys(problems)), encrypted)
 
 
@@ -144,15 +140,23 @@ def _decoded(part: Message) -> bytes:
     return data[2:].replace(b"\x00", b"") if data.startswith(_UTF_16) else data
 
 
+def _has_armored_message(data: bytes) -> bool:
+    return any(line.begins and line.kind == blocks.MESSAGE for line in blocks.lines(data))
+
+
 def _blocks(kind: bytes, data: bytes) -> Iterator[bytes]:
     """What in a leaf is meant to be keys: armored, with nothing around it, or binary."""
-    armored = False
-    start = 0
-    while begin := _BEGIN.search(data, start):
-        armored = True
-        end = _END.search(data, begin.end())
-        start = end.end() if end else len(data)
-        yield data[begin.start() : start]
+    lines = [line for line in blocks.lines(data) if line.kind == blocks.PUBLIC_KEY]
+    begun: int | None = None
+    for line in lines:
+        if line.begins and begun is None:
+            begun = line.start
+        elif not line.begins and begun is not None:
+            yield data[begun : line.end]
+            begun = None
+    if begun is not None:
+        yield data[begun:]
+    armored = any(line.begins for line in lines)
     if not armored and ((kind == _KEYS and data.strip()) or (not kind.startswith(b"text/") and data[:1] in _BINARY)):
         yield data
 

@@ -5,12 +5,12 @@ the owner's own is left out here, by its packet alone, before GnuPG sees it. No 
 """
 
 import hashlib
-import re
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.mail.mime import decode_base64
+from sieve_filter.openpgp import blocks
+from sieve_filter.openpgp.blocks import Block
 from sieve_filter.openpgp.user_id import address_in
 
 _SIGNATURE, _SECRET_KEY, _PUBLIC_KEY, _SECRET_SUBKEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE = 2, 5, 6, 7, 13, 14, 17
@@ -21,11 +21,7 @@ _KEY_REVOCATION = b"\x20"  # RFC 9580 section 5.2.1.11, behind the version of a 
 
 _ISSUER, _ISSUER_FINGERPRINT = 16, 33  # RFC 9580 sections 5.2.3.12 and 5.2.3.35
 
-# RFC 9580 section 6.2. What stands between armored blocks is for people.
-_ARMOR_LINE = re.compile(rb"^-----(BEGIN|END) PGP ([A-Z ]+)-----[ \t]*\r?$", re.MULTILINE)
-_ARMOR_HEAD = re.compile(rb"\n(?:[A-Za-z][^\r\n:]*:[^\r\n]*\r?\n)*[ \t]*\r?\n")
-_ARMOR_CHECKSUM = re.compile(rb"\n=[A-Za-z0-9+/]{4}\s*\Z")
-_PUBLIC, _SECRETS = b"PUBLIC KEY BLOCK", (b"PRIVATE KEY BLOCK", b"SECRET KEY BLOCK")
+_SECRETS = (b"PRIVATE KEY BLOCK", b"SECRET KEY BLOCK")  # kinds of armor
 
 
 class Certificate(NamedTuple):
@@ -75,9 +71,7 @@ def read(data: bytes) -> Reading:
         for number, block in enumerate(_blocks(data), start=1):
             where = f"block {number}: " if number > 1 else ""
             try:
-                if isinstance(block, str):
-                    raise _MalformedError(block)
-                _read_block(block, certificates)
+                _read_block(_packets(block), certificates)
             except _MalformedError as error:
                 problems.append(f"{where}{error}")
     except _SecretError:
@@ -121,33 +115,27 @@ def reduce(packets: bytes, subkeys: Container[str], address: str | None) -> byte
     return b"".join(kept)
 
 
-def _blocks(data: bytes) -> list[bytes | str]:
-    """The binary content of each armored block of `data`, or in words why it has none; or `data` where it is binary."""
+def _blocks(data: bytes) -> Iterator[Block | bytes]:
+    """The armored blocks of `data`; or `data` itself where it is binary. Raises _SecretError."""
     # A packet's first octet has its highest bit set (RFC 9580 section 4.2), and no text of an armor has.
     if not data or data[0] & 0x80:
-        return [data] if data else []
-    blocks: list[bytes | str] = []
-    begun: re.Match[bytes] | None = None
-    for line in _ARMOR_LINE.finditer(data):
-        if line[2] in _SECRETS:
-            raise _SecretError
-        if begun is not None:
-            whole = line[1] == b"END" and line[2] == begun[2]
-            blocks.append(_block(begun[2], data[begun.end() : line.start()]) if whole else "its armor is cut short")
-        begun = line if line[1] == b"BEGIN" else None
-    if begun is not None:
-        blocks.append("its armor is cut short")
-    return blocks
+        return iter([data] if data else [])
+    if any(line.kind in _SECRETS for line in blocks.lines(data)):
+        raise _SecretError
+    return blocks.read(data)
 
 
-def _block(kind: bytes, text: bytes) -> bytes | str:
-    if kind != _PUBLIC:
-        return "it is armored, but not a public key"
-    head = _ARMOR_HEAD.match(text)
-    # Section 6.1: a checksum that disagrees must not matter.
-    end = _ARMOR_CHECKSUM.search(text, max(0, len(text) - 12))
-    content = None if head is None else decode_base64(text[head.end() - 1 : end.start() if end else None])
-    return content or "its armor is damaged"
+def _packets(block: Block | bytes) -> bytes:
+    if isinstance(block, bytes):
+        return block
+    if block.text is None:
+        raise _MalformedError("its armor is cut short")
+    if block.kind != blocks.PUBLIC_KEY:
+        raise _MalformedError("it is armored, but not a public key")
+    packets = blocks.unpack(block.text)
+    if packets is None:
+        raise _MalformedError("its armor is damaged")
+    return packets
 
 
 def _read_block(data: bytes, certificates: list[Certificate]) -> None:
