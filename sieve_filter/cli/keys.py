@@ -32,9 +32,9 @@ from sieve_filter.errors import (
     UnknownUserError,
     UsageError,
 )
+from sieve_filter.gpg import temporary_home
 from sieve_filter.keys import changes
 from sieve_filter.keys import status as keyreport
-from sieve_filter.keys import vetting as quarantine
 from sieve_filter.keys.changes import REFUSED, Order, Outcome, Verdicts
 from sieve_filter.keys.status import OwnerState
 from sieve_filter.notify import post, reminders
@@ -214,7 +214,7 @@ def enrol_orders(
 
     They are vetted many at a time, whosever they are, and by nobody; then each user's are put into place by that user.
     """
-    quarantine.sweep()
+    temporary_home.sweep()
     places: dict[str, str] = {}
     nobody = pool.nobody()
     given = ((nobody, one) for one in _orders(orders, site, places, outcomes, named, foreign))

@@ -14,8 +14,8 @@ from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.enrolment import request
 from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
-from sieve_filter.gpg import colons, runner
-from sieve_filter.keys import changes, find, status, vetting
+from sieve_filter.gpg import colons, runner, temporary_home
+from sieve_filter.keys import changes, find, status
 from sieve_filter.keys.changes import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome, Verdicts
 from sieve_filter.keys.decision import Wait
 from sieve_filter.keys.status import OwnerState
@@ -189,7 +189,7 @@ def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], setting
 def _encrypted_to(packets: bytes, message: bytes, whose: Owner, settings: Settings) -> bytes:
     """`message`, encrypted to one certificate that is in no keyring any more. Raises CryptomailError."""
     (fingerprint,) = (one.fingerprint for one in certificate.read(packets).certificates)
-    with vetting.throw_away_home() as home:
+    with temporary_home.made() as home:
         (home / "pubring.gpg").write_bytes(packets)
         alone = settings.keyrings._replace(owner=(str(home),), shared=())
         return encrypted(message, whose, [fingerprint], settings._replace(keyrings=alone))

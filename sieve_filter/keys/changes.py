@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sieve_filter import limits
 from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
-from sieve_filter.gpg import colons, keybox, keyrings, runner
+from sieve_filter.gpg import colons, keybox, keyrings, runner, temporary_home
 from sieve_filter.gpg.colons import Key
 from sieve_filter.keys import vetting
 from sieve_filter.keys.vetting import KEYBOX, Revoked, Verdict, Vetted
@@ -309,7 +309,7 @@ def _opened(keyring: str, make: bool = False, as_file: bool = False) -> Iterator
 @contextmanager
 def _copy(store: _Store) -> Iterator[Path]:
     """A GnuPG home with a copy of the keyring, until the block ends, and for no longer than a quarantine may take."""
-    with vetting.throw_away_home() as home, at_most(limits.QUARANTINE_SECONDS):
+    with temporary_home.made() as home, at_most(limits.QUARANTINE_SECONDS):
         if store.content:
             (home / store.copied).write_bytes(store.content)
         yield home

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lab.keys import Owner
-from sieve_filter.keys import changes, vetting
+from sieve_filter.gpg import temporary_home
+from sieve_filter.keys import changes
 from sieve_filter.openpgp import certificate
 from sieve_filter.system import pool
 from tests.program.conftest import ALICE
@@ -72,7 +73,7 @@ def test_what_a_killed_import_left_in_memory_goes_with_the_next(
 ) -> None:
     pool.stop_on_signals()
     before = ours()
-    with vetting.throw_away_home() as living:
+    with temporary_home.made() as living:
         killed(site, alice)
         left = ours() - before - {living}
         assert left
