@@ -336,6 +336,8 @@ class _Supervisor:
             if code:
                 self._complain(f"worker process {child} {how}; another takes its place")
                 self._rest()
+        elif process.refuses and code and not process.late:
+            self._refuse(process.request)  # it was killed before it had read all
         elif has_answered or process.refuses:
             self._close(process.request)
         else:

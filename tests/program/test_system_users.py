@@ -22,8 +22,9 @@ from tests.program.test_filter import decrypt
 from tests.program.test_seal import MESSAGE, Fake, fake
 from tests.program.workers import children, until
 
-# Two system users that every Debian has; they stand for people.
-THIS, OTHER = "games", "news"
+# Two system users that every Debian has; they stand for people. One kills whatever runs in his name, so that no other
+# test may have processes of these two.
+THIS, OTHER = "lp", "uucp"
 
 # Speaks the script protocol to the socket that its first argument names: standard input there, the answer here.
 _CLIENT = """
