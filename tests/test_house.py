@@ -4,6 +4,7 @@ The table of layers, and which packages do no I/O, stand in setup.cfg, where imp
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,6 +61,12 @@ def test_one_module_becomes_another_user() -> None:
 def test_octets_from_others_are_never_unpickled() -> None:
     for module, tree in MODULES.items():
         assert not {"pickle", "marshal", "shelve", "multiprocessing.connection"} & set(_imports(tree)), module
+
+
+def test_no_module_of_tests_imports_another_s_tests() -> None:
+    for path in (REPOSITORY / "tests").rglob("*.py"):
+        imported = set(_imports(ast.parse(path.read_text())))
+        assert not [name for name in imported if re.match(r"tests\.(.*\.)?test_", name)], path
 
 
 def test_an_executed_filter_loads_what_it_needs_and_no_more() -> None:

@@ -20,7 +20,7 @@ from sieve_filter.mail import structure
 from sieve_filter.mail.message import split
 from sieve_filter.mail.mime import ContentType
 from sieve_filter.mail.structure import Structure, StructureError
-from tests.samples import (
+from tests.support.samples import (
     ARMORED,
     CIPHERTEXT,
     CONTROL,

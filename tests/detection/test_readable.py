@@ -17,7 +17,20 @@ from sieve_filter.detection.classify import classify
 from sieve_filter.mail.message import split
 from sieve_filter.openpgp.encrypted import encrypted_message
 from sieve_filter.smime.cms import enveloped
-from tests.samples import (
+from tests.support.asn1 import (
+    AES,
+    AUTH_ENVELOPED,
+    CONTENT,
+    DATA,
+    ISSUER,
+    RECIPIENT,
+    RECIPIENTS,
+    VERSION,
+    ber,
+    der,
+    info,
+)
+from tests.support.samples import (
     ARMORED,
     CIPHERTEXT,
     CONTROL,
@@ -36,19 +49,6 @@ from tests.samples import (
     pgp_mime,
     pkesk,
     smime,
-)
-from tests.smime.test_cms import (
-    AES,
-    AUTH_ENVELOPED,
-    CONTENT,
-    DATA,
-    ISSUER,
-    RECIPIENT,
-    RECIPIENTS,
-    VERSION,
-    ber,
-    der,
-    info,
 )
 
 __all__ = ["home", "smime"]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sieve_filter.detection.classify import Kind, Shape, classify
 from sieve_filter.detection.stream import Skim
 from sieve_filter.mail.message import split
-from tests.delivery.test_incoming import ENCRYPTED
-from tests.samples import (
+from tests.support.encrypted import ENCRYPTED
+from tests.support.samples import (
     ARMORED,
     CIPHERTEXT,
     CONTROL,

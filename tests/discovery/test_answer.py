@@ -8,7 +8,7 @@ from sieve_filter.discovery import answer as published
 from sieve_filter.discovery.lookup import Answer
 from sieve_filter.discovery.refresh import FAILED, KEPT, plan
 from sieve_filter.errors import RefusedKeyError
-from tests.openpgp.test_certificate import ALICE, FINGERPRINT
+from tests.support.certificates import ALICE, FINGERPRINT
 
 
 def test_urls_are_those_of_the_draft() -> None:

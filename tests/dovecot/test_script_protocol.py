@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sieve_filter.dovecot.script_protocol import HEAD_OCTETS, ProtocolError, Request, parse, split_head
 from sieve_filter.errors import UsageError
 from sieve_filter.owners.owner import identify
-from tests.program.workers import head
+from tests.support.workers import head
 
 # As Dovecot 2.3.19.1 sent it.
 HEAD = (

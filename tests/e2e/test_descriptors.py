@@ -4,10 +4,10 @@ import pwd
 
 import pytest
 
-from tests.descriptors import Recorder
 from tests.e2e.conftest import DOVECOTS, NewPerson, Person, deliver, message
-from tests.e2e.test_system_users import settle
 from tests.faults import dovecot
+from tests.support.descriptors import Recorder
+from tests.support.system_users import settle
 
 
 @pytest.mark.parametrize("mode", ["sealed", "users", "executed"])

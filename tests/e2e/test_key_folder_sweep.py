@@ -11,7 +11,7 @@ from lab.client import Lab
 from sieve_filter import limits
 from sieve_filter.enrolment import sweep as sweeps
 from tests.e2e.conftest import NewPerson, Person, deliver
-from tests.e2e.test_imap_enrolment import FOLDER, answers, armored, save, session, text, with_attachment, with_text
+from tests.support.imap_keys import FOLDER, answers, armored, save, session, text, with_attachment, with_text
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from lab import client, keys
 from lab.client import Lab
 from sieve_filter.mail.message import ENVELOPE, split
 from tests.e2e.conftest import Person
-from tests.fuzz.test_corpus import CORPUS
-from tests.messages import any_message
+from tests.support.corpus import CORPUS
+from tests.support.messages import any_message
 
 MBOX = b"From alice@example.com Thu Jan  1 00:00:00 1970\r\n"
 HEAD = b"From: Alice <alice@example.com>\r\nSubject: hello\r\nDate: Mon, 1 Jan 2024 12:00:00 +0200\r\n"

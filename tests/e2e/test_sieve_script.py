@@ -25,9 +25,9 @@ from tests.e2e.conftest import (
     deliver,
     message,
 )
-from tests.program.conftest import run
-from tests.samples import packet
-from tests.tls import Authority, authority
+from tests.support.samples import packet
+from tests.support.server import run
+from tests.support.tls import Authority, authority
 
 __all__ = ["authority"]
 

@@ -1,6 +1,5 @@
 """Where each mailbox belongs to a system user of its own: a worker that runs as root becomes whoever asks."""
 
-import os
 import pwd
 from collections.abc import Iterator
 
@@ -8,24 +7,14 @@ import pytest
 
 from lab import client
 from lab.client import Lab
-from tests.e2e.conftest import NewPerson, OpenLab, Person, assert_encrypted_to, assert_nowhere_in_clear, message
+from tests.e2e.conftest import NewPerson, OpenLab, assert_encrypted_to, assert_nowhere_in_clear, message
+from tests.support.system_users import settle
 
 
 @pytest.fixture(scope="module")
 def lab(open_lab: OpenLab) -> Iterator[Lab]:
     with open_lab("users") as running:
         yield running
-
-
-def settle(new_person: NewPerson, lab: Lab, user: str) -> Person:
-    """A system user, which every Debian has, with a key and a home."""
-    person = Person(lab, new_person(lab).gpg, user)
-    person.set_up_key()
-    account = pwd.getpwnam(user)
-    home = lab.home(user)
-    for path in (home, *home.rglob("*")):
-        os.chown(path, account.pw_uid, account.pw_gid)
-    return person
 
 
 def test_each_user_s_mail_is_sealed_with_that_user_s_rights(lab: Lab, new_person: NewPerson, canary: str) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sieve_filter import limits
 from sieve_filter.enrolment.request import KeyMail, read
 from sieve_filter.openpgp import certificate
-from tests.openpgp.test_certificate import ALICE, FINGERPRINT, KEY, MINE, NAME, SECRET_KEY, armored
-from tests.samples import ARMORED, multipart, packet, part, pgp_mime
+from tests.support.certificates import ALICE, FINGERPRINT, KEY, MINE, NAME, SECRET_KEY, armored
+from tests.support.samples import ARMORED, multipart, packet, part, pgp_mime
 
 BOB = packet(6, KEY[:-1] + b"o") + packet(13, b"bob@example.org")
 SECRET = packet(SECRET_KEY, KEY + b"\x00secret") + NAME + MINE

@@ -18,7 +18,7 @@ from lab.client import Lab, Reply
 from tests.e2e.conftest import Person
 from tests.faults import dovecot, sender
 from tests.faults.sender import Sent
-from tests.program.workers import children, until
+from tests.support.workers import children, until
 
 DELIVERED, REFUSED, EITHER = "delivered", "refused", "delivered or refused"
 KB, MB = 1_000, 1_000_000

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.properties import check
-
-CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
+from tests.support.corpus import CORPUS
 
 
 @pytest.mark.parametrize("file", CORPUS, ids=lambda file: file.name)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sieve_filter.gpg import keybox
 from sieve_filter.openpgp import certificate
-from tests.samples import Home, home
+from tests.support.samples import Home, home
 
 __all__ = ["home"]
 

@@ -13,7 +13,7 @@ from sieve_filter.keys.decision import Rules, decide
 from sieve_filter.keys.recipients import Found, Holding, Home
 from sieve_filter.keys.status import CRITICAL, OK, UNKNOWN, WARNING, OwnerState
 from sieve_filter.policy.settings import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
-from tests.gpg.test_colons import NEWER, PRIMARY, SUBKEY, listing, sub
+from tests.support.listings import NEWER, PRIMARY, SUBKEY, listing, sub
 
 NOW = 1_650_000_000
 RULES = Rules(2048, STORE_PLAIN, REFUSE, REFUSE)

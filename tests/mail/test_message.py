@@ -10,7 +10,7 @@ from sieve_filter import limits
 from sieve_filter.mail.header_policy import no_confidentiality
 from sieve_filter.mail.message import split
 from sieve_filter.openpgp import pgpmime
-from tests.messages import any_message
+from tests.support.messages import any_message
 
 MBOX = b"From a@b Thu Jan  1 00:00:00 1970"
 

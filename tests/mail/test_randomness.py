@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sieve_filter import limits
 from sieve_filter.mail.randomness import Randomness
-from tests.samples import noise
+from tests.support.samples import noise
 
 WINDOW = limits.RANDOM_WINDOW_OCTETS
 PROSE = b"Meet me at noon, where the old road crosses the river. " * 30

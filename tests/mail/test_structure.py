@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sieve_filter import limits
 from sieve_filter.mail.structure import Attachment, Part, StructureError, read
-from tests.samples import ARMORED, multipart, part, pgp_mime
+from tests.support.samples import ARMORED, multipart, part, pgp_mime
 
 PDF = part(
     b'application/pdf; name="report.pdf"',

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sieve_filter.openpgp.armor import Content, Dearmor, content_start, dearmor
 from sieve_filter.openpgp.encrypted import encrypted_message
-from tests.samples import ARMORED, CIPHERTEXT, LITERAL, Home, armor, crc24, home
+from tests.support.samples import ARMORED, CIPHERTEXT, LITERAL, Home, armor, crc24, home
 
 __all__ = ["home"]
 

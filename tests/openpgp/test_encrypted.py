@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sieve_filter import limits
 from sieve_filter.openpgp.armor import dearmor
 from sieve_filter.openpgp.encrypted import ANONYMOUS, EncryptedMessage, Walker, encrypted_message
-from tests.samples import (
+from tests.support.samples import (
     CIPHERTEXT,
     KEY_ID,
     LITERAL,

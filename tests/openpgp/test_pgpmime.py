@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import split
 from sieve_filter.openpgp import pgpmime
-from tests.messages import any_message
+from tests.support.messages import any_message
 
 ARMOR = b"-----BEGIN PGP MESSAGE-----\n\nAAAA\n-----END PGP MESSAGE-----\n"
 policies = st.sampled_from(list(POLICIES))

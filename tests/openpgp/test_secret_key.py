@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from sieve_filter.enrolment import request
 from sieve_filter.openpgp import secret_key
-from tests.samples import Home, home, multipart, old_packet, packet, part
+from tests.support.samples import Home, home, multipart, old_packet, packet, part
 
 __all__ = ["home"]
 

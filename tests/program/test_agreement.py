@@ -25,9 +25,9 @@ from sieve_filter.mail.message import split
 from sieve_filter.owners import owner, register
 from sieve_filter.policy import config_file
 from sieve_filter.policy.settings import Options, Settings
-from tests.program.conftest import ALICE, Outbox, Server, run
-from tests.program.test_enroll import letter, program
-from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of, make_rotating
+from tests.support.enrolment import letter, program
+from tests.support.filtered import MESSAGE, decrypt, fingerprint_of, make_rotating
+from tests.support.server import ALICE, Outbox, Server, run
 
 CAROL = "carol@example.org"
 

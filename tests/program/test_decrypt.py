@@ -21,8 +21,8 @@ from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.owners.owner import identify
 from sieve_filter.policy.settings import REFUSE, Keyrings
 from sieve_filter.system.spool import MemoryFile, Spool
-from tests.messages import any_message
-from tests.program.conftest import ALICE, Server, run
+from tests.support.messages import any_message
+from tests.support.server import ALICE, Server, run
 
 MESSAGE = b"From: b@example.com\r\nSubject: hello\r\n\r\nThe text.\r\n"
 

@@ -16,11 +16,11 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lab.keys import Owner
-from tests.descriptors import Recorder
-from tests.program.conftest import ALICE, Outbox, Server
-from tests.program.test_enroll import letter
-from tests.program.test_seal import ENVELOPE, MESSAGE, fake
-from tests.program.workers import head
+from tests.support.descriptors import Recorder
+from tests.support.enrolment import letter
+from tests.support.lmtp import ENVELOPE, MESSAGE, fake
+from tests.support.server import ALICE, Outbox, Server
+from tests.support.workers import head
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from lab.keys import Owner
 from sieve_filter.openpgp import encrypted as packets
 from sieve_filter.openpgp import pgpmime
 from sieve_filter.openpgp.armor import dearmor
-from tests.program.conftest import ALICE, Server
-from tests.program.test_filter import MESSAGE, STRANGE_MESSAGES, decrypt, fingerprint_of, install_gpg
-from tests.program.workers import Worker, running
+from tests.support.filtered import MESSAGE, STRANGE_MESSAGES, armor_in, decrypt, fingerprint_of, install_gpg
+from tests.support.server import ALICE, Server
+from tests.support.workers import Worker, running
 
 ENGINES = {
     "gnupg": 'engine = "gnupg"\n',
@@ -109,10 +109,6 @@ def encrypted(worker: Worker, engine: str, home: Path, message: bytes = MESSAGE)
     output = worker.filter(message, "--config", f"{worker.server.home}/{engine}.toml", HOME=str(home))
     assert output.endswith(b"+\n"), worker.log[-1]
     return output[:-2]
-
-
-def armor_in(stored: bytes) -> bytes:
-    return stored[stored.index(b"-----BEGIN PGP") : stored.index(b"-----END PGP") + 27]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from email import message_from_bytes, policy
 from pathlib import Path
 
@@ -11,29 +11,10 @@ import pytest
 
 from lab.keys import Owner
 from sieve_filter import limits
-from tests.program.conftest import ALICE, Outbox, Server
-from tests.program.test_filter import decrypt, fingerprint_of
-from tests.samples import part
-
-
-def program(
-    server: Server,
-    data: bytes,
-    *arguments: str,
-    sendmail: Path | str = "",
-    more: Mapping[str, str] | None = None,
-    config: Path | str = "/nonexistent",
-) -> "subprocess.CompletedProcess[bytes]":
-    """Run it as Dovecot's IMAP process does."""
-    named = f"config_file={str(config)!r}, socket_path='', sendmail_path={str(sendmail)!r}, folder='OpenPGP'"
-    code = f"import sys; from sieve_filter.programs.imapsieve import enroll_main; sys.exit(enroll_main({named}))"
-    environment = {"USER": ALICE, "HOME": str(server.home)} | dict(more or {})
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, input=data, capture_output=True, env=environment, timeout=60)
-
-
-def letter(owner: Owner) -> bytes:
-    return part(b"application/pgp-keys", owner.public(ALICE))
+from tests.support.enrolment import letter, program
+from tests.support.filtered import decrypt, fingerprint_of
+from tests.support.samples import part
+from tests.support.server import ALICE, Outbox, Server
 
 
 def subject(answer: bytes) -> str:
@@ -216,7 +197,7 @@ def test_an_answer_says_what_deliveries_do_now(server: Server, alice: Owner, new
 
 
 def test_the_command_enroll_does_the_same_for_a_person(server: Server, alice: Owner) -> None:
-    from tests.program.conftest import run
+    from tests.support.server import run
 
     done = run("enroll", "--user", ALICE, "--home", str(server.home), "--sendmail", "", data=letter(alice))
     assert done.returncode == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.program.conftest import ALICE, Server
+from tests.support.server import ALICE, Server
 
 MESSAGE = b"Subject: hello\r\n\r\nThe text.\r\n"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 
 from sieve_filter.cli import inspect
-from tests.messages import any_message
-from tests.program.conftest import Server, run
+from tests.support.messages import any_message
+from tests.support.server import Server, run
 
 WITH_ATTACHMENT = (
     b"Subject: s\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"

@@ -14,11 +14,9 @@ import pytest
 from lab.keys import Owner
 from sieve_filter.errors import CryptomailError, UsageError
 from sieve_filter.owners import directory
-from tests.program.conftest import ALICE, run
-from tests.program.test_filter import MESSAGE, fingerprint_of
-from tests.program.test_keys import BOB, NOBODY, Site, bob, expired, revoked, said, site
-
-__all__ = ["bob", "site"]
+from tests.support.filtered import MESSAGE, fingerprint_of
+from tests.support.server import ALICE, run
+from tests.support.site import BOB, NOBODY, Site, expired, revoked, said
 
 
 def put(site: Site, data: bytes, user: str = ALICE) -> None:

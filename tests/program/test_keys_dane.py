@@ -7,12 +7,12 @@ import pytest
 
 from lab.keys import Owner
 from sieve_filter.discovery import answer
-from tests.program.conftest import ALICE
-from tests.program.dnszones import Zones, zones
-from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
-from tests.program.test_keys import BOB, Site, bob, said, site
+from tests.support.dnszones import Zones, zones
+from tests.support.filtered import MESSAGE, decrypt, fingerprint_of
+from tests.support.server import ALICE
+from tests.support.site import BOB, Site, said
 
-__all__ = ["bob", "site", "zones"]
+__all__ = ["zones"]
 
 CAROL, DAVE = "carol@unsigned.example", "dave@forged.example"
 

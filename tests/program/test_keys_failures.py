@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 from lab.keys import Owner
-from tests.program.conftest import ALICE, run
-from tests.program.test_filter import fingerprint_of
-from tests.program.test_keys import BOB, NOBODY, Site, answer, bob, doveadm, expired, said, site
-
-__all__ = ["bob", "site"]
+from tests.support.filtered import fingerprint_of
+from tests.support.server import ALICE, run
+from tests.support.site import BOB, NOBODY, Site, answer, doveadm, expired, said
 
 FINGERPRINT = "A" * 40
 UNKNOWN, REFUSED, NO_USER, OFFLINE, NO_PLACE, LATER, WRONG_CONFIG = 3, 65, 67, 69, 73, 75, 78

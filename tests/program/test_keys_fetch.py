@@ -11,13 +11,13 @@ import pytest
 from lab.keys import Owner
 from sieve_filter import limits
 from sieve_filter.discovery import answer
-from tests.program.conftest import ALICE, Outbox
-from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
-from tests.program.test_keys import BOB, NOBODY, Site, bob, key_file, said, site
-from tests.program.webkeys import KEY, Page, Web
-from tests.tls import Authority, authority
+from tests.support.filtered import MESSAGE, decrypt, fingerprint_of
+from tests.support.server import ALICE, Outbox
+from tests.support.site import BOB, NOBODY, Site, said
+from tests.support.tls import Authority, authority
+from tests.support.webkeys import KEY, Page, Web
 
-__all__ = ["authority", "bob", "key_file", "site"]
+__all__ = ["authority"]
 
 ADVANCED, DIRECT, ELSEWHERE = "openpgpkey.example.org", "example.org", "elsewhere.example.org"
 

@@ -12,9 +12,9 @@ import pytest
 
 from lab import debian13
 from lab.keys import Owner
-from tests.program.conftest import ALICE, run
-from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
-from tests.program.test_keys import said
+from tests.support.filtered import MESSAGE, decrypt, fingerprint_of
+from tests.support.server import ALICE, run
+from tests.support.site import said
 
 # Inside the tree a path has another beginning.
 GPG = """\

@@ -10,11 +10,9 @@ import pytest
 from lab import keys
 from lab.keys import Owner
 from sieve_filter.notify import reminders
-from tests.program.conftest import ALICE, Outbox
-from tests.program.test_filter import decrypt, fingerprint_of
-from tests.program.test_keys import BOB, NOBODY, Site, bob, key_file, said, site
-
-__all__ = ["bob", "key_file", "site"]
+from tests.support.filtered import decrypt, fingerprint_of
+from tests.support.server import ALICE, Outbox
+from tests.support.site import BOB, NOBODY, Site, said
 
 DAY = 86_400
 

@@ -11,9 +11,9 @@ import pytest
 
 from lab.keys import Owner
 from sieve_filter.notify import reminders
-from tests.program.conftest import ALICE, run
-from tests.program.test_filter import MESSAGE, fingerprint_of
-from tests.program.test_keys import BOB, NOBODY, Site, bob, said, site  # noqa: F401 - fixtures
+from tests.support.filtered import MESSAGE, fingerprint_of
+from tests.support.server import ALICE, run
+from tests.support.site import BOB, NOBODY, Site, said
 
 _SECONDS = 20  # much less than any limit of ours, and much more than it takes
 
@@ -64,7 +64,7 @@ PLACES = [
 ]
 
 
-def put(site: Site, place: str, kind: Callable[[Path], None]) -> None:  # noqa: F811
+def put(site: Site, place: str, kind: Callable[[Path], None]) -> None:
     """Put that there, in Alice's home, as the system user whose that is."""
     path = site.home(ALICE) / place
     path.parent.mkdir(exist_ok=True, parents=True)
@@ -83,9 +83,9 @@ def put(site: Site, place: str, kind: Callable[[Path], None]) -> None:  # noqa: 
 def test_what_is_no_file_is_waited_for_by_nobody(
     place: str,
     kind: Callable[[Path], None],
-    site: Site,  # noqa: F811
+    site: Site,
     alice: Owner,
-    bob: Owner,  # noqa: F811
+    bob: Owner,
 ) -> None:
     if place not in (".cryptomail", ".cryptomail/public-keys.d", ".cryptomail/pubring.kbx.cryptomail"):
         site.enrol(alice.public(ALICE))
@@ -109,7 +109,7 @@ def test_what_is_no_file_is_waited_for_by_nobody(
 def test_delivery_does_not_take_it_for_an_owner_without_a_key(
     place: str,
     kind: Callable[[Path], None],
-    site: Site,  # noqa: F811
+    site: Site,
 ) -> None:
     path = site.home(ALICE) / place
     path.parent.mkdir(exist_ok=True)
@@ -121,7 +121,7 @@ def test_delivery_does_not_take_it_for_an_owner_without_a_key(
 
 
 def test_folder_of_keys_with_a_pipe_in_it_is_read_all_the_same(
-    site: Site,  # noqa: F811
+    site: Site,
     alice: Owner,
     tmp_path: Path,
 ) -> None:
@@ -132,7 +132,7 @@ def test_folder_of_keys_with_a_pipe_in_it_is_read_all_the_same(
     assert f"{BOB}.asc is not a file" in done.stdout.decode()
 
 
-def test_key_from_a_pipe_that_was_named_is_imported(site: Site, alice: Owner, tmp_path: Path) -> None:  # noqa: F811
+def test_key_from_a_pipe_that_was_named_is_imported(site: Site, alice: Owner, tmp_path: Path) -> None:
     """As bash makes them for `<(gpg --export)`."""
     os.mkfifo(tmp_path / "pipe")
     writer = os.fork()

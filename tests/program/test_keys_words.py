@@ -11,11 +11,9 @@ import termios
 import pytest
 
 from lab.keys import Owner
-from tests.program.conftest import ALICE
-from tests.program.test_filter import fingerprint_of
-from tests.program.test_keys import BOB, Site, bob, said, site
-
-__all__ = ["bob", "site"]
+from tests.support.filtered import fingerprint_of
+from tests.support.server import ALICE
+from tests.support.site import BOB, Site, said
 
 
 def on_terminal(columns: int, *arguments: str) -> str:

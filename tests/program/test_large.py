@@ -11,9 +11,9 @@ import pytest
 
 from lab.keys import Owner
 from sieve_filter.openpgp import pgpmime
-from tests.program.conftest import ALICE, Server
-from tests.program.test_engines import armor_in
-from tests.program.workers import running
+from tests.support.filtered import armor_in
+from tests.support.server import ALICE, Server
+from tests.support.workers import running
 
 HEADER = b"Subject: s\r\nMessage-ID: <1@example.com>\r\nContent-Type: text/plain\r\n\r\n"
 MEGABYTES = 30

@@ -20,7 +20,7 @@ from sieve_filter import limits
 from sieve_filter.errors import CryptomailError, RefusedKeyError
 from sieve_filter.system import pool, transfer
 from sieve_filter.system.pool import Identity
-from tests.program.test_keys import NOBODY
+from tests.support.site import NOBODY
 
 ME = Identity(os.geteuid(), os.getegid())
 

@@ -18,7 +18,7 @@ from sieve_filter.keys.changes import Order, Outcome, Verdicts
 from sieve_filter.openpgp import certificate
 from sieve_filter.system import pool
 from sieve_filter.system.pool import Identity
-from tests.program.conftest import ALICE
+from tests.support.server import ALICE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for other users")
 

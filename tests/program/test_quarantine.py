@@ -17,9 +17,9 @@ from sieve_filter.gpg import temporary_home
 from sieve_filter.keys import changes
 from sieve_filter.openpgp import certificate
 from sieve_filter.system import pool
-from tests.program.conftest import ALICE
-from tests.program.test_filter import fingerprint_of
-from tests.program.test_keys import NOBODY, Site, site  # noqa: F401 - a fixture
+from tests.support.filtered import fingerprint_of
+from tests.support.server import ALICE
+from tests.support.site import NOBODY, Site
 
 MEMORY = Path("/dev/shm")
 
@@ -48,7 +48,7 @@ def foreign() -> Iterator[list[Path]]:
             path.unlink(missing_ok=True)
 
 
-def killed(site: Site, alice: Owner) -> None:  # noqa: F811
+def killed(site: Site, alice: Owner) -> None:
     """An import, killed with all its processes while gpg looks at a key."""
     started = site.for_everybody("started")
     path = site.another_gpg(f'case "$*" in *--import*) echo >> {started}; exec sleep 60;; esac; exec /usr/bin/gpg "$@"')
@@ -67,7 +67,7 @@ def killed(site: Site, alice: Owner) -> None:  # noqa: F811
 
 
 def test_what_a_killed_import_left_in_memory_goes_with_the_next(
-    site: Site,  # noqa: F811
+    site: Site,
     alice: Owner,
     foreign: list[Path],
 ) -> None:
@@ -86,7 +86,7 @@ def test_what_a_killed_import_left_in_memory_goes_with_the_next(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for other users")
-def test_sweeping_follows_no_link_with_root_s_rights(site: Site, alice: Owner) -> None:  # noqa: F811
+def test_sweeping_follows_no_link_with_root_s_rights(site: Site, alice: Owner) -> None:
     roots = site.directory / "roots"
     roots.mkdir()
     (roots / "file").touch()
@@ -132,7 +132,7 @@ def test_power_failure_after_a_change_loses_nothing(alice: Owner, monkeypatch: p
 @pytest.mark.parametrize("action", ["test", "export", "remove", "show"])
 def test_command_that_stores_nothing_does_not_say_that_nothing_was_stored(
     action: str,
-    site: Site,  # noqa: F811
+    site: Site,
     alice: Owner,
 ) -> None:
     """That is for who looks after a message."""

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,45 +11,11 @@ import pytest
 from lab.keys import Owner
 from sieve_filter.errors import RegisterError
 from sieve_filter.owners import register
-from tests.program.conftest import ALICE
-from tests.program.test_enroll import letter
-from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
-from tests.program.test_keys import BOB, NOBODY, Site, said, site
-
-__all__ = ["site"]
-
-Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
-
-
-@pytest.fixture
-def notes(site: Site) -> Path:
-    """The register of that server."""
-    directory = site.directory / "enrolled"
-    directory.mkdir(mode=0o755)
-    for user in {0, os.geteuid()}:
-        register.make(str(directory), user, os.getegid())
-    (directory / str(os.geteuid())).mkdir(exist_ok=True)
-    return directory
-
-
-@pytest.fixture
-def installed(site: Site, notes: Path) -> Run:
-    """Run the programs as they are installed: with the place of the register."""
-
-    def run(*arguments: str, data: bytes = b"", user: str = ALICE) -> "subprocess.CompletedProcess[bytes]":
-        main = f"main({str(site.config)!r}, sendmail_path='', register={str(notes)!r})"
-        code = f"import sys; from sieve_filter.cli.main import main; sys.exit({main})"
-        environment = {"USER": user, "HOME": str(site.home(user)), "PATH": os.environ["PATH"]}
-        command = [sys.executable, "-c", code, *arguments]
-        return subprocess.run(command, input=data, capture_output=True, env=environment, timeout=120)
-
-    return run
-
-
-def keys(installed: Run, site: Site, action: str, *arguments: str, data: bytes = b"") -> str:
-    more = ("--no-notify",) if action == "import" else ()
-    done = installed("keys", action, "--home-template", site.template, *more, *arguments, data=data)
-    return f"{done.returncode} {said(done)}"
+from tests.support.enrolment import letter
+from tests.support.filtered import MESSAGE, decrypt, fingerprint_of
+from tests.support.register import Run, keys
+from tests.support.server import ALICE
+from tests.support.site import BOB, NOBODY, Site
 
 
 def lose(site: Site, what: str) -> Path:

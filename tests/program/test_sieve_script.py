@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from lab.keys import Owner
-from tests.program.conftest import ALICE, run
-from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
-from tests.tls import Authority, authority
+from tests.support.filtered import MESSAGE, decrypt, fingerprint_of
+from tests.support.server import ALICE, run
+from tests.support.tls import Authority, authority
 
 __all__ = ["authority"]
 

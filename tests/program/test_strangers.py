@@ -9,13 +9,11 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
-from tests.program.conftest import ALICE, Server, run
-from tests.program.test_filter import MESSAGE, decrypt, fingerprint_of
-from tests.program.test_keys import Site, said, site
-from tests.program.test_register import Run, installed, notes
-from tests.program.test_register import keys as keys_command
-
-__all__ = ["installed", "notes", "site"]
+from tests.support.filtered import MESSAGE, decrypt, fingerprint_of
+from tests.support.register import Run
+from tests.support.register import keys as keys_command
+from tests.support.server import ALICE, Server, run
+from tests.support.site import Site, said
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,9 @@ from pathlib import Path
 import pytest
 
 from lab.keys import Owner
-from tests.program.conftest import Server
-from tests.program.test_seal import ENVELOPE, GOOD, Fake
-from tests.program.test_worker import MESSAGE, opened
-from tests.program.workers import Worker, answer, connected, running, until
+from tests.support.lmtp import ENVELOPE, GOOD, Fake
+from tests.support.server import Server
+from tests.support.workers import MESSAGE, Worker, answer, connected, opened, running, until
 
 MUCH = b"text\r\n" * 1_000_000
 HAS_ENDED = re.compile(

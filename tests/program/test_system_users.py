@@ -17,10 +17,10 @@ import pytest
 
 from lab.keys import Owner
 from tests.faults.table import LONG
-from tests.program.conftest import ALICE, Server
-from tests.program.test_filter import decrypt
-from tests.program.test_seal import MESSAGE, Fake, fake
-from tests.program.workers import children, until
+from tests.support.filtered import decrypt
+from tests.support.lmtp import MESSAGE, Fake, fake
+from tests.support.server import ALICE, Server
+from tests.support.workers import children, until
 
 # Two system users that every Debian has; they stand for people. One kills whatever runs in his name, so that no other
 # test may have processes of these two.

@@ -16,19 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab.keys import Owner
-from tests.program.conftest import ALICE, Server, run
-from tests.program.test_filter import CANARY, STRANGE_MESSAGES, decrypt, fingerprint_of, install_gpg
-from tests.program.test_seal import ENVELOPE, GOOD, Fake
-from tests.program.test_seal import MESSAGE as TRACED
-from tests.program.workers import Worker, answer, ask, children, connected, head, running, start, until
-
-MESSAGE = (
-    b"From: b@example.com\r\nSubject: "
-    + CANARY
-    + b"\r\nMessage-ID: <1@example.com>\r\n\r\nMeet me. "
-    + CANARY
-    + b"\r\n"
-)
+from tests.support.filtered import CANARY, STRANGE_MESSAGES, decrypt, fingerprint_of, install_gpg
+from tests.support.lmtp import ENVELOPE, GOOD, Fake
+from tests.support.lmtp import MESSAGE as TRACED
+from tests.support.server import ALICE, Server, run
+from tests.support.workers import MESSAGE, Worker, answer, ask, children, connected, head, opened, running, start, until
 
 
 @pytest.fixture
@@ -36,13 +28,6 @@ def worker(enrolled: Server, tmp_path: Path) -> Iterator[Worker]:
     """A worker that finds a key of Alice's."""
     with running(enrolled, tmp_path) as started:
         yield started
-
-
-def opened(output: bytes, alice: Owner) -> bytes:
-    """The message in what came back, which must be a success and encrypted."""
-    assert output.endswith(b"+\n")
-    assert CANARY not in output.partition(b"\r\n\r\n")[2]
-    return decrypt(output[:-2], alice)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.program.conftest import ALICE, Server
+from lab.keys import Owner
+from tests.support.filtered import CANARY, decrypt
+from tests.support.server import ALICE, Server
 
 _ESCAPES = {b"\x01": b"\x011", b"\x00": b"\x010", b"\t": b"\x01t", b"\r": b"\x01r", b"\n": b"\x01n"}
 
@@ -138,3 +140,19 @@ def _answers(path: str) -> bool:
         except OSError:
             return False
     return True
+
+
+MESSAGE = (
+    b"From: b@example.com\r\nSubject: "
+    + CANARY
+    + b"\r\nMessage-ID: <1@example.com>\r\n\r\nMeet me. "
+    + CANARY
+    + b"\r\n"
+)
+
+
+def opened(output: bytes, alice: Owner) -> bytes:
+    """The message in what came back, which must be a success and encrypted."""
+    assert output.endswith(b"+\n")
+    assert CANARY not in output.partition(b"\r\n\r\n")[2]
+    return decrypt(output[:-2], alice)
