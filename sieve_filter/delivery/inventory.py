@@ -10,9 +10,9 @@ from sieve_filter.delivery import pipeline
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.errors import KeyringError
+from sieve_filter.gpg import keybox, runner
 from sieve_filter.gpg import keyrings as keystore
-from sieve_filter.gpg import runner
-from sieve_filter.keys import find, vetting
+from sieve_filter.keys import find
 from sieve_filter.keys import status as keyreport
 from sieve_filter.keys.decision import Decision, decide
 from sieve_filter.keys.recipients import Found
@@ -99,7 +99,7 @@ def export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
 def _notes(home: Path) -> tuple[str, ...]:
     """What lets somebody else put keys into the keyring."""
     notes = []
-    names = (vetting.KEYBOX, "pubring.gpg", f"{runner.KEYBOXD}/pubring.db")
+    names = (keybox.NAME, "pubring.gpg", f"{runner.KEYBOXD}/pubring.db")
     others = [home.parent] if home.is_file() else [home / name for name in names]
     for path in (home, *others):
         try:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from sieve_filter.openpgp import certificate
 
+NAME = "pubring.kbx"
+
 _EMPTY, _HEADER, _OPENPGP = 0, 1, 2
 _HEAD = 20  # octets of a blob's fixed fields up to the number of keys
 _CHECKSUM = 20  # octets at the end of a certificate's blob: SHA-1, against accidents

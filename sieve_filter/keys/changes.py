@@ -1,28 +1,19 @@
-"""Puts keys into an owner's keyring, and takes them out, so that a delivery sees the old one or the new one.
+"""Puts keys into an owner's keyring, and takes them out, so that a delivery sees the old one or the new one."""
 
-A keyring is a GnuPG home, or a file of binary certificates, such as those of a Web Key Directory.
-"""
-
-import errno
-import fcntl
-import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError, TimedOutError
-from sieve_filter.gpg import colons, keybox, keyrings, runner, temporary_home
+from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError
+from sieve_filter.gpg import colons, keybox, keyrings, temporary_home
 from sieve_filter.gpg.colons import Key
 from sieve_filter.keys import vetting
-from sieve_filter.keys.vetting import KEYBOX, Revoked, Verdict, Vetted
+from sieve_filter.keys.store import Store, opened
+from sieve_filter.keys.vetting import Revoked, Verdict, Vetted
 from sieve_filter.openpgp.certificate import Certificate
-from sieve_filter.system import places
 from sieve_filter.system.signals import at_most
-
-_LEGACY = "pubring.gpg"  # GnuPG 2.0 and earlier
 
 IMPORTED, RENEWED, UNCHANGED, REFUSED, REVOKED = "imported", "renewed", "unchanged", "refused", "revoked"
 
@@ -99,7 +90,7 @@ def remove(keyring: str, fingerprint: str) -> int:
 
     Raises RefusedKeyError where it is not in there, PlaceError and KeyringError.
     """
-    with _opened(keyring) as store, _copy(store) as home:
+    with opened(keyring) as store, _copy(store) as home:
         before = vetting.read_listing(home)
         if fingerprint not in [key.fingerprint for key in before]:
             raise RefusedKeyError(f"there is no key {fingerprint} in {keyring}")
@@ -108,10 +99,9 @@ def remove(keyring: str, fingerprint: str) -> int:
         if left != [key.fingerprint for key in before if key.fingerprint != fingerprint]:
             raise PlaceError(f"gpg took another key than {fingerprint} out of a copy of {keyring}; nothing is done")
         if left:
-            _replace(store, _content(store, home))
+            store.replace(_content(store, home))
         else:
-            os.unlink(store.name, dir_fd=store.directory)
-            _settle(store)
+            store.remove()
         return len(left)
 
 
@@ -186,7 +176,7 @@ def _strange(key: Key) -> str:
 
 def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, str]:
     """Put certificates into a keyring. Out: for each fingerprint, what became of it."""
-    with _opened(order.keyring, make=True, as_file=order.as_file) as store:
+    with opened(order.keyring, make=True, as_file=order.as_file) as store:
         blobs = {one.key.fingerprint: one.blob for one in vetted}
         if not store.content and len(blobs) == len(vetted):
             _refuse_clashes([], vetted)
@@ -195,9 +185,9 @@ def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, s
             else:
                 content = keybox.join(vetted[0].header, blobs.values())
             rules.before_change(order)
-            _replace(store, content)
+            store.replace(content)
             return dict.fromkeys(blobs, IMPORTED)
-        if store.name == KEYBOX and store.content and not store.alone:
+        if store.name == keybox.NAME and store.content and not store.alone:
             stored = keybox.split(store.content).blobs
             if all(one in stored and keybox.packets(stored[one]) == keybox.packets(blobs[one]) for one in blobs):
                 return dict.fromkeys(blobs, UNCHANGED)
@@ -206,14 +196,14 @@ def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, s
             content = _content(store, home)
         if set(statuses.values()) != {UNCHANGED}:
             rules.before_change(order)
-            _replace(store, content)
+            store.replace(content)
         return statuses
 
 
 def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
     """Take the revocation of a key over into a keyring that has that key. Out: what became of it, and the note."""
     try:
-        with _opened(order.keyring) as store:
+        with opened(order.keyring) as store:
             if not store.content:
                 return REFUSED, revoked.reason
             with _copy(store) as home:
@@ -230,7 +220,7 @@ def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
             newly = colons.revoked(new) - colons.revoked(old)
             if newly:
                 rules.before_change(order)
-                _replace(store, content)
+                store.replace(content)
     except RefusedKeyError:
         return REFUSED, revoked.reason
     except (CryptomailError, OSError) as error:
@@ -273,41 +263,8 @@ def _refuse_clashes(stored: Sequence[str], vetted: Sequence[Vetted]) -> None:
         known += [subkey.fingerprint for subkey in one.key.subkeys]
 
 
-class _Store(NamedTuple):
-    """An opened keyring: the directory of its file, as a descriptor, that file's name in there, and what is in it.
-
-    `alone` says that it is a file of certificates, and not one in a GnuPG home; `content` is empty if it has no keys.
-    """
-
-    keyring: str
-    directory: int
-    name: str
-    content: bytes
-    alone: bool
-
-    @property
-    def copied(self) -> str:
-        """The name under which gpg reads and writes it: certificates one behind the other are GnuPG 2.0's format."""
-        return _LEGACY if self.alone else self.name
-
-
 @contextmanager
-def _opened(keyring: str, make: bool = False, as_file: bool = False) -> Iterator[_Store]:
-    """The keyring at that place, made if asked for; nobody else changes it with this program meanwhile.
-
-    Raises RefusedKeyError where there is none, PlaceError.
-    """
-    path = Path(keyring)
-    alone = path.is_file() or (as_file and not path.is_dir())
-    if alone and not path.parent.is_dir():
-        raise PlaceError(f"there is no directory {path.parent}: make it, for the user who owns the home directory")
-    with _locked(path.parent if alone else path, make) as directory:
-        name, content = (path.name, _read(directory, path.name)) if alone else _stored(directory, keyring)
-        yield _Store(keyring, directory, name, content, alone)
-
-
-@contextmanager
-def _copy(store: _Store) -> Iterator[Path]:
+def _copy(store: Store) -> Iterator[Path]:
     """A GnuPG home with a copy of the keyring, until the block ends, and for no longer than a quarantine may take."""
     with temporary_home.made() as home, at_most(limits.QUARANTINE_SECONDS):
         if store.content:
@@ -315,96 +272,6 @@ def _copy(store: _Store) -> Iterator[Path]:
         yield home
 
 
-def _content(store: _Store, home: Path) -> bytes:
+def _content(store: Store, home: Path) -> bytes:
     """What gpg made of the copy in `home`, as it stands in the keyring."""
     return keyrings.export_keys(str(home)) if store.alone else (home / store.copied).read_bytes()
-
-
-@contextmanager
-def _locked(keyring: Path, make: bool) -> Iterator[int]:
-    """The directory `keyring`, made if asked for, as a descriptor; nobody else changes it with this program meanwhile.
-
-    The lock is on the directory itself: it needs no file of its own, which would stay behind.
-    """
-    with ExitStack() as stack:
-        try:
-            directory = stack.enter_context(places.opened(str(keyring), make))
-        except FileNotFoundError:
-            raise RefusedKeyError(f"there is no keyring {keyring}") from None
-        except OSError as error:
-            raise PlaceError(
-                f"cannot use {keyring} as a keyring: {error.strerror}; see who owns what it is in"
-            ) from error
-        try:
-            with at_most(limits.QUARANTINE_SECONDS):
-                fcntl.flock(directory, fcntl.LOCK_EX)
-        except TimedOutError:
-            raise PlaceError(f"another cryptomail is at work on {keyring}: try again later") from None
-        yield directory
-
-
-def _stored(directory: int, keyring: str) -> tuple[str, bytes]:
-    """The name and the content of the keyring file that gpg uses in there; the content is empty if it has no keys."""
-    if runner.KEYBOXD in os.listdir(directory):
-        raise PlaceError(f"{keyring} is kept by keyboxd, which cannot replace it in one step: use gpg itself")
-    content = _read(directory, KEYBOX)
-    if content:
-        try:
-            if keybox.split(content).blobs:
-                return KEYBOX, content
-        except ValueError as error:
-            raise PlaceError(f"cannot read {keyring}/{KEYBOX}: {error}") from error
-    if legacy := _read(directory, _LEGACY):
-        return _LEGACY, legacy
-    return KEYBOX, b""
-
-
-def _read(directory: int, name: str) -> bytes:
-    # Without O_NONBLOCK, opening a pipe that somebody put there would wait for ever.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        descriptor = os.open(name, flags, dir_fd=directory)
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise PlaceError(f"cannot read {name} in the keyring: {error.strerror}") from error
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise PlaceError(f"{name} in the keyring is not a file")
-        content = file.read(limits.KEYRING_OCTETS + 1)
-    if len(content) > limits.KEYRING_OCTETS:
-        raise PlaceError(f"{name} in the keyring is larger than {limits.KEYRING_OCTETS} octets")
-    return content
-
-
-def _replace(store: _Store, content: bytes) -> None:
-    """Write the keyring file beside the old one, and give it the old one's name: a reader sees the one or the other."""
-    fresh = f"{store.name}.cryptomail"
-
-    def opener(path: str, flags: int) -> int:
-        with suppress(FileNotFoundError):
-            os.unlink(path, dir_fd=store.directory)  # of a command that was killed; or a pipe, for which it would wait
-        return os.open(path, flags | os.O_EXCL, mode=0o600, dir_fd=store.directory)
-
-    try:
-        with open(fresh, "wb", opener=opener) as file:
-            file.write(content)
-            file.flush()
-            if store.alone:
-                os.fchmod(file.fileno(), 0o644)  # a web server may have to show it to everybody
-            os.fsync(file.fileno())
-        os.rename(fresh, store.name, src_dir_fd=store.directory, dst_dir_fd=store.directory)
-    except OSError as error:
-        raise PlaceError(f"cannot write to {store.keyring}: {error.strerror}; nothing in it has changed") from error
-    _settle(store)
-
-
-def _settle(store: _Store) -> None:
-    """Have the disk know what the keyring's file is called now, or that it is gone."""
-    try:
-        os.fsync(store.directory)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that does this by itself
-            raise PlaceError(
-                f"cannot write to {store.keyring}: {error.strerror}; it has changed, but perhaps not on the disk"
-            ) from error

@@ -15,8 +15,6 @@ from sieve_filter.openpgp import encrypted as packets
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.system.signals import at_most
 
-KEYBOX = "pubring.kbx"
-
 _ELGAMAL = (16, 20)
 _BITS_COUNT = {1: "RSA", 2: "RSA", 3: "RSA", 16: "ElGamal", 17: "DSA", 20: "ElGamal"}  # RFC 9580 section 9.1
 
@@ -111,9 +109,9 @@ def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> 
     if imported.new:
         stored = {key.fingerprint: key for key in read_listing(home)}
         try:
-            box = keybox.split((home / KEYBOX).read_bytes())
+            box = keybox.split((home / keybox.NAME).read_bytes())
         except (OSError, ValueError) as error:
-            raise KeyringError(f"gpg does not keep keys in {KEYBOX} here: {error}") from error
+            raise KeyringError(f"gpg does not keep keys in {keybox.NAME} here: {error}") from error
     verdicts: dict[Certificate, Verdict] = {}
     for fingerprint, one in batch.items():
         key = stored.get(fingerprint)

@@ -1,0 +1,148 @@
+"""Reads the file of a keyring, and puts another in its place: who reads it sees the old one or the new one.
+
+A keyring is a GnuPG home, or a file of binary certificates, such as those of a Web Key Directory.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from sieve_filter import limits
+from sieve_filter.errors import PlaceError, RefusedKeyError, TimedOutError
+from sieve_filter.gpg import keybox, runner
+from sieve_filter.system import places
+from sieve_filter.system.signals import at_most
+
+_LEGACY = "pubring.gpg"  # GnuPG 2.0 and earlier
+
+
+class Store(NamedTuple):
+    """An opened keyring: the directory of its file, as a descriptor, that file's name in there, and what is in it.
+
+    `alone` says that it is a file of certificates, and not one in a GnuPG home; `content` is empty if it has no keys.
+    """
+
+    keyring: str
+    directory: int
+    name: str
+    content: bytes
+    alone: bool
+
+    @property
+    def copied(self) -> str:
+        """The name under which gpg reads and writes it: certificates one behind the other are GnuPG 2.0's format."""
+        return _LEGACY if self.alone else self.name
+
+    def replace(self, content: bytes) -> None:
+        """Write the keyring file beside the old one, and give it its name: a reader sees the one or the other."""
+        fresh = f"{self.name}.cryptomail"
+
+        def opener(path: str, flags: int) -> int:
+            # It is of a command that was killed; or a pipe, for which opening it would wait.
+            with suppress(FileNotFoundError):
+                os.unlink(path, dir_fd=self.directory)
+            return os.open(path, flags | os.O_EXCL, mode=0o600, dir_fd=self.directory)
+
+        try:
+            with open(fresh, "wb", opener=opener) as file:
+                file.write(content)
+                file.flush()
+                if self.alone:
+                    os.fchmod(file.fileno(), 0o644)  # a web server may have to show it to everybody
+                os.fsync(file.fileno())
+            os.rename(fresh, self.name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+        except OSError as error:
+            raise PlaceError(f"cannot write to {self.keyring}: {error.strerror}; nothing in it has changed") from error
+        self._settle()
+
+    def remove(self) -> None:
+        """Take the keyring file away."""
+        os.unlink(self.name, dir_fd=self.directory)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Have the disk know what the keyring's file is called now, or that it is gone."""
+        try:
+            os.fsync(self.directory)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a file system that does this by itself
+                raise PlaceError(
+                    f"cannot write to {self.keyring}: {error.strerror}; it has changed, but perhaps not on the disk"
+                ) from error
+
+
+@contextmanager
+def opened(keyring: str, make: bool = False, as_file: bool = False) -> Iterator[Store]:
+    """The keyring at that place, made if asked for; nobody else changes it with this program meanwhile.
+
+    Raises RefusedKeyError where there is none, PlaceError.
+    """
+    path = Path(keyring)
+    alone = path.is_file() or (as_file and not path.is_dir())
+    if alone and not path.parent.is_dir():
+        raise PlaceError(f"there is no directory {path.parent}: make it, for the user who owns the home directory")
+    with _locked(path.parent if alone else path, make) as directory:
+        name, content = (path.name, _read(directory, path.name)) if alone else _stored(directory, keyring)
+        yield Store(keyring, directory, name, content, alone)
+
+
+@contextmanager
+def _locked(keyring: Path, make: bool) -> Iterator[int]:
+    """The directory `keyring`, made if asked for, as a descriptor; nobody else changes it with this program meanwhile.
+
+    The lock is on the directory itself: it needs no file of its own, which would stay behind.
+    """
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(places.opened(str(keyring), make))
+        except FileNotFoundError:
+            raise RefusedKeyError(f"there is no keyring {keyring}") from None
+        except OSError as error:
+            raise PlaceError(
+                f"cannot use {keyring} as a keyring: {error.strerror}; see who owns what it is in"
+            ) from error
+        try:
+            with at_most(limits.QUARANTINE_SECONDS):
+                fcntl.flock(directory, fcntl.LOCK_EX)
+        except TimedOutError:
+            raise PlaceError(f"another cryptomail is at work on {keyring}: try again later") from None
+        yield directory
+
+
+def _stored(directory: int, keyring: str) -> tuple[str, bytes]:
+    """The name and the content of the keyring file that gpg uses in there; the content is empty if it has no keys."""
+    if runner.KEYBOXD in os.listdir(directory):
+        raise PlaceError(f"{keyring} is kept by keyboxd, which cannot replace it in one step: use gpg itself")
+    content = _read(directory, keybox.NAME)
+    if content:
+        try:
+            if keybox.split(content).blobs:
+                return keybox.NAME, content
+        except ValueError as error:
+            raise PlaceError(f"cannot read {keyring}/{keybox.NAME}: {error}") from error
+    if legacy := _read(directory, _LEGACY):
+        return _LEGACY, legacy
+    return keybox.NAME, b""
+
+
+def _read(directory: int, name: str) -> bytes:
+    # Without O_NONBLOCK, opening a pipe that somebody put there would wait for ever.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(name, flags, dir_fd=directory)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise PlaceError(f"cannot read {name} in the keyring: {error.strerror}") from error
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise PlaceError(f"{name} in the keyring is not a file")
+        content = file.read(limits.KEYRING_OCTETS + 1)
+    if len(content) > limits.KEYRING_OCTETS:
+        raise PlaceError(f"{name} in the keyring is larger than {limits.KEYRING_OCTETS} octets")
+    return content
