@@ -166,6 +166,19 @@ test: venv ## Run all tests; nothing is installed on the system
 faults: venv ## Cause every fault with many messages, and write docs/developer/faults.md
 	CRYPTOMAIL_FAULTS_LONG=1 $(DEV) pytest -n 2 tests/faults
 
+.PHONY: coverage
+coverage: DATA := $(CURDIR)/build/coverage
+coverage: TESTS := --ignore tests/e2e --ignore tests/faults tests
+coverage: venv ## Say how much of the program the tests run, in processes that they start too: TESTS=tests/openpgp
+	rm -rf "$(DATA)" && mkdir -p "$(DATA)" && chmod 1777 "$(DATA)"
+# Tests start programs with hardly any environment: Python itself has to tell each that it is measured.
+	site=$$(.venv/bin/python -c "import site; print(site.getsitepackages()[0])"); \
+	    trap 'rm -f "$$site/measured.pth"' EXIT INT TERM; \
+	    echo "import os, coverage; os.environ.update(COVERAGE_PROCESS_START='$(CURDIR)/setup.cfg'," \
+	        "COVERAGE_DATA='$(DATA)'); coverage.process_startup()" > "$$site/measured.pth"; \
+	    $(DEV) pytest -n 2 $(TESTS); failed=$$?; rm -f "$$site/measured.pth"; \
+	    export COVERAGE_DATA="$(DATA)"; $(DEV) coverage combine --quiet && $(DEV) coverage report --skip-covered; exit $$failed
+
 .PHONY: check
 check: venv ## Run the linter, the formatter's check and the type checker
 	$(DEV) ruff check $(CODE)
