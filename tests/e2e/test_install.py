@@ -105,12 +105,12 @@ def test_installing_again_replaces_what_nobody_edited(staging: Path) -> None:
 
 
 def test_installing_again_keeps_what_was_edited_and_says_so(staging: Path) -> None:
-    edited = (staging / SNIPPET).read_text().replace("60s", "90s")
+    edited = (staging / SNIPPET).read_text().replace("180s", "190s")
     (staging / SNIPPET).write_text(edited)
     said = make("install", staging)
     assert f"{staging / SNIPPET} was edited and is kept" in said
     assert (staging / SNIPPET).read_text() == edited
-    assert "60s" in (staging / f"{SNIPPET}.new").read_text()
+    assert "180s" in (staging / f"{SNIPPET}.new").read_text()
 
 
 def test_what_install_was_told_is_remembered(staging: Path) -> None:
