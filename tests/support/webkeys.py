@@ -23,7 +23,7 @@ def find(host, port, *rest, **named):
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", {port}))]
 
 socket.getaddrinfo = find
-from sieve_filter.cli import main
+from sieve_filter.cli.main import main
 sys.exit(main({config!r}, sendmail_path=""))
 """
 
