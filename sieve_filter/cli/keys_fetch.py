@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sieve_filter import limits
-from sieve_filter.cli import keys
-from sieve_filter.cli.keys import Failure, Rest, Site
+from sieve_filter.cli import keys, keys_import, terminal
+from sieve_filter.cli.site import Failure, Rest, Site, as_owner, finish, in_chunks, names, owners
 from sieve_filter.delivery import inventory
 from sieve_filter.discovery import answer as published
 from sieve_filter.discovery import dane, lookup, refresh
@@ -26,7 +26,7 @@ from sieve_filter.system.pool import Identity
 
 
 def add_to(actions: Any, defaults: Post) -> None:
-    """Add these actions to those of `keycommand.add_to`; `defaults` are the ways to deliver notices."""
+    """Add these actions to those of `keys.add_to`; `defaults` are the ways to deliver notices."""
     action = keys.add_action(actions, "fetch", "set up the keys that an owner has published", _fetch, everybody=False)
     _add_source(action)
     post.add_choice(action, defaults)
@@ -58,15 +58,15 @@ def _fetch(options: argparse.Namespace, site: Site) -> int:
     found = published.judge(answer.data, address)
     outcomes = [Outcome(whose.user, "", "", REFUSED, problem) for problem in found.problems]
     orders = [(whose._replace(addresses=frozenset({address})), found.certificates)]
-    keys.enrol_orders(orders, site, options, outcomes, lambda _: None, named=False)
-    return keys.tell_outcomes(outcomes, options.json)
+    keys_import.enrol_orders(orders, site, options, outcomes, lambda _: None, named=False)
+    return keys_import.tell_outcomes(outcomes, options.json)
 
 
 def _refresh(options: argparse.Namespace, site: Site) -> int:
     resolver = _resolver(options)
     outcomes: list[Outcome] = []
     owners = _enrolled(options, site, outcomes)
-    with keys.progress(len(owners), options.json) as advance:
+    with terminal.progress(len(owners), options.json) as advance:
         answers = _look_up(((identity, _address(whose)) for identity, whose, _ in owners), resolver, advance)
     orders: list[tuple[Owner, tuple[Certificate, ...]]] = []
     drops: dict[str, tuple[Owner, tuple[str, ...]]] = {}
@@ -78,14 +78,14 @@ def _refresh(options: argparse.Namespace, site: Site) -> int:
             orders.append((whose._replace(addresses=frozenset({address})), plan.take))
         if plan.drop:
             drops[whose.user] = whose, plan.drop
-    keys.enrol_orders(orders, site, options, outcomes, lambda _: None, named=False)
-    desk = keys.desk_of(options, site)
+    keys_import.enrol_orders(orders, site, options, outcomes, lambda _: None, named=False)
+    desk = keys_import.desk_of(options, site)
     # An old key goes only when all that is to take its place is there.
     lacking = {one.user for one in outcomes if one.status in (REFUSED, REVOKED)}
     for user, (whose, fingerprints) in drops.items():
         if user not in lacking:
             outcomes += [_drop(whose, site.keyring(whose), one, desk) for one in fingerprints]
-    return keys.tell_outcomes(sorted(outcomes), options.json)
+    return keys_import.tell_outcomes(sorted(outcomes), options.json)
 
 
 def _resolver(options: argparse.Namespace) -> dane.Resolver | None:
@@ -122,13 +122,12 @@ def _enrolled(
     options: argparse.Namespace, site: Site, outcomes: list[Outcome]
 ) -> list[tuple[Identity, Owner, frozenset[str]]]:
     """The owners who have keys in the place for them, and these; what is wrong with others goes into `outcomes`."""
-
     rest = Rest()
-    asked = keys.names(options, site)
+    asked = names(options, site)
     identities: dict[str, Identity] = {}
 
-    def owners() -> Iterator[tuple[Identity, Owner]]:
-        for identity, whose in keys.owners(asked, options, site, rest):
+    def identified() -> Iterator[tuple[Identity, Owner]]:
+        for identity, whose in owners(asked, options, site, rest):
             try:
                 _address(whose)
             except UsageError as error:
@@ -140,7 +139,7 @@ def _enrolled(
     enrolled: list[tuple[Identity, Owner, frozenset[str]]] = []
     keyrings = site.settings.keyrings
     work = functools.partial(inventory.enrolled, keyrings=keyrings._replace(owner=keyrings.owner[:1]))
-    for whose, found in pool.each(keys.in_chunks(owners(), lambda _: 1), work):
+    for whose, found in pool.each(in_chunks(identified(), lambda _: 1), work):
         if isinstance(found, CryptomailError):
             rest.failures.append(Failure(whose.user, found))
         elif found:
@@ -148,7 +147,7 @@ def _enrolled(
         elif options.user:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}: use keys fetch")
     if options.user:
-        keys.finish(rest.failures)
+        finish(rest.failures)
     outcomes += [Outcome(one.user, "", "", refresh.FAILED, str(one.error)) for one in rest.failures]
     return enrolled
 
@@ -156,7 +155,7 @@ def _enrolled(
 def _drop(whose: Owner, keyring: str, fingerprint: str, desk: Desk | None) -> Outcome:
     plain = functools.partial(changes.remove, keyring, fingerprint)
     try:
-        keys.as_owner(whose, functools.partial(service.remove, fingerprint, whose, desk) if desk else plain)
+        as_owner(whose, functools.partial(service.remove, fingerprint, whose, desk) if desk else plain)
     except CryptomailError as error:
         return Outcome(whose.user, keyring, fingerprint, REFUSED, f"it is not removed: {error}")
     return Outcome(whose.user, keyring, fingerprint, refresh.REMOVED, "another key is published instead")

@@ -38,9 +38,9 @@ def main(
         return _main(config_file, Post(socket_path, sendmail_path, folder), register, dovecot_conf)
 
     if sys.argv[1:3] == ["keys", "check"]:
-        from sieve_filter.cli import keys  # it loads more than a filter has time for
+        from sieve_filter.cli import keys_status  # it loads more than a filter has time for
 
-        return keys.guarded_check(work)
+        return keys_status.guarded_check(work)
     return stdio.guarded(work)
 
 

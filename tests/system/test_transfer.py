@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sieve_filter import errors, limits
-from sieve_filter.cli import keys
+from sieve_filter.cli import keys_import
 from sieve_filter.delivery import inventory
 from sieve_filter.discovery import lookup
 from sieve_filter.enrolment import service
@@ -20,8 +20,8 @@ from sieve_filter.system import transfer
 
 # Everything that is done in another user's process, and so every type that comes from one.
 WORK: list[Callable[..., Any]] = [
-    keys._vet,
-    keys._set_up,
+    keys_import._vet,
+    keys_import._set_up,
     service.set_up,
     service.remove,
     service.send_trial,
