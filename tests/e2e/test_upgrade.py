@@ -14,7 +14,8 @@ import pytest
 
 from lab import debian13, keys, server
 from lab.client import Lab
-from tests.e2e.conftest import NewPerson, OpenLab, assert_encrypted_to, assert_nowhere_in_clear, deliver, message
+from tests.e2e.conftest import DOVECOTS, NewPerson, assert_encrypted_to, assert_nowhere_in_clear, deliver, message
+from tests.faults.table import LONG
 
 INTERVAL_SECONDS = 0.05
 SHUTTING_DOWN = 421
@@ -22,10 +23,10 @@ TEMPORARY_FAILURE = 451
 KILLED_AFTER_SECONDS = (1, 4, 7)
 
 
-@pytest.fixture(scope="module")
-def lab(open_lab: OpenLab) -> Iterator[Lab]:
-    """One of its own, because these tests install anew in it."""
-    with open_lab("sealed") as running:
+@pytest.fixture(scope="module", params=DOVECOTS if LONG in os.environ else ["dovecot23"])
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """One of its own, because these tests install anew in it. The short version installs for Dovecot 2.3 only."""
+    with DOVECOTS[request.param]("sealed") as running:
         yield running
 
 
