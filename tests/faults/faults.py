@@ -116,36 +116,61 @@ _BURN = 'require ["variables", "regex"];\nset "a" "' + "a" * 40 + '";\n'
 _BURN += 'if string :regex "${a}" "(a*)(a*)\\\\1\\\\2b" { stop; }\n' * 400
 
 PERSONAL = [
-    Fault("the personal script ends in a runtime error", script('require "fileinto"; fileinto "foo//bar";'), EITHER),
-    Fault("the personal script ends in an error of its own", script('require "ihave"; error "no";'), EITHER),
-    Fault("the personal script files into an unknown mailbox", script('require "fileinto"; fileinto "None";'), EITHER),
+    Fault(
+        "the personal script ends in a runtime error",
+        script('require "fileinto"; fileinto "foo//bar";'),
+        EITHER,
+        says="failed, but implicit keep was successful",
+    ),
+    Fault(
+        "the personal script ends in an error of its own",
+        script('require "ihave"; error "no";'),
+        EITHER,
+        says="failed, but implicit keep was successful",
+    ),
+    Fault(
+        "the personal script files into an unknown mailbox",
+        script('require "fileinto"; fileinto "None";'),
+        EITHER,
+        says="failed, but implicit keep was successful",
+    ),
     Fault(
         "the personal script calls a missing program",
         script('require "vnd.dovecot.filter"; filter "missing";'),
         EITHER,
+        says="failed, but implicit keep was successful",
     ),
     Fault(
         "the personal script rejects the message and that fails",
         script('require "reject"; reject "no";', sendmail("#!/bin/sh\nexit 75\n")),
         EITHER,
+        says="failed to send rejection",
     ),
     Fault(
         "the personal script redirects the message and that fails",
         script('redirect "somebody@example.com";', sendmail("#!/bin/sh\nexit 75\n")),
         EITHER,
+        says="failed to redirect message",
     ),
     Fault(
         "the personal script redirects to its own address",
         redirected_to_its_owner,
         EITHER,
         deliver=deliver_what_comes_back,
+        says="redirect action: forwarded to",
     ),
     Fault("the personal script does not compile", script("this is not Sieve"), EITHER),
-    Fault("the personal script takes more time than allowed", script(_BURN, setting("cpu limit")), EITHER),
+    Fault(
+        "the personal script takes more time than allowed",
+        script(_BURN, setting("cpu limit")),
+        EITHER,
+        says="aborted due to excessive resource usage",
+    ),
     Fault(
         "the personal script takes more actions than allowed",
         script('require ["fileinto", "mailbox"];\n' + "".join(f'fileinto :create "f{i}";\n' for i in range(40))),
         EITHER,
+        says="failed, but implicit keep was successful",
     ),
 ]
 
@@ -232,12 +257,17 @@ def locked_keyring(person: Person) -> Iterator[None]:
 
 
 KEYRING = [
-    Fault("the keyring is missing where no_key is refuse", missing_keyring, REFUSED),
-    Fault("the keyring is unreadable", unreadable_keyring, REFUSED),
-    Fault("the keyring is garbage", keyring_file(lambda data: b"garbage " * 100), REFUSED),
-    Fault("the keyring lost its second half", keyring_file(lambda data: data[: len(data) // 2]), REFUSED),
-    Fault("all keys are expired where expired_key is refuse", expired_key, REFUSED),
-    Fault("the key is revoked", revoked_key, REFUSED),
+    Fault("the keyring is missing where no_key is refuse", missing_keyring, REFUSED, says="has no key"),
+    Fault("the keyring is unreadable", unreadable_keyring, REFUSED, says="Permission denied"),
+    Fault("the keyring is garbage", keyring_file(lambda data: b"garbage " * 100), REFUSED, says="cannot list the keys"),
+    Fault(
+        "the keyring lost its second half",
+        keyring_file(lambda data: data[: len(data) // 2]),
+        REFUSED,
+        says="cannot list the keys",
+    ),
+    Fault("all keys are expired where expired_key is refuse", expired_key, REFUSED, says="expired on 2021-01-01"),
+    Fault("the key is revoked", revoked_key, REFUSED, says="was revoked"),
     Fault("the keyring is locked by another gpg", locked_keyring, DELIVERED),
 ]
 
@@ -278,21 +308,33 @@ def missing_gpg(person: Person) -> Iterator[None]:
 HANG = ': > "$LAB/orphans/$$"; exec sleep 60'
 
 GPG = [
-    Fault("gpg is missing", missing_gpg, REFUSED),
-    Fault("gpg crashes", gpg("kill -SEGV $$"), REFUSED),
-    Fault("gpg hangs", gpg(HANG, config("time_limit = 3\n")), REFUSED),
+    Fault("gpg is missing", missing_gpg, REFUSED, says="No such file or directory: 'gpg'"),
+    Fault("gpg crashes", gpg("kill -SEGV $$"), REFUSED, says="gpg ended without a word"),
+    Fault("gpg hangs", gpg(HANG, config("time_limit = 3\n")), REFUSED, says="it took longer than time_limit"),
     Fault(
         "gpg prints garbage",
         gpg("cat > /dev/null; printf '[GNUPG:] END_ENCRYPTION\\n' >&2; head -c 5000 /dev/urandom"),
         REFUSED,
+        says="what gpg wrote is not an encrypted message",
     ),
     Fault(
         "gpg prints the message",
         gpg("printf '[GNUPG:] BEGIN_ENCRYPTION\\n[GNUPG:] END_ENCRYPTION\\n' >&2; cat"),
         REFUSED,
+        says="what gpg wrote is not an encrypted message",
     ),
-    Fault("gpg is killed midway", gpg('/usr/bin/gpg "$@" | head -c 4000; kill -KILL $$'), REFUSED),
-    Fault("gpg ends midway without a word", gpg('/usr/bin/gpg "$@" | head -c 4000'), REFUSED),
+    Fault(
+        "gpg is killed midway",
+        gpg('/usr/bin/gpg "$@" | head -c 4000; kill -KILL $$'),
+        REFUSED,
+        says="gpg could not encrypt",
+    ),
+    Fault(
+        "gpg ends midway without a word",
+        gpg('/usr/bin/gpg "$@" | head -c 4000'),
+        REFUSED,
+        says="gpg succeeded, but what it wrote is not an encrypted message",
+    ),
 ]
 
 
