@@ -63,7 +63,9 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
     action = add_action(
         actions, "test", "say whether mail would be encrypted now, and to which keys", test, everybody=False
     )
-    action.add_argument("--send", action="store_true", help="send the owner a message that is encrypted to them")
+    action.add_argument(
+        "--send", action="store_true", help="send the owner a message that shows whether mail is encrypted"
+    )
     post.add_options(action, defaults)
     action = add_action(actions, "check", "find keys that are expired, about to, weak or unreadable", check)
     action.add_argument("--warn-days", type=_days, default=30, metavar="DAYS", help="how soon is soon (default: 30)")

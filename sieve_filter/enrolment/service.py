@@ -142,9 +142,9 @@ def note_enrolled(outcomes: Sequence[Outcome], settings: Settings, warn: Callabl
 def tell(whose: Owner, before: Standing, outcomes: Sequence[Outcome], desk: Desk) -> tuple[Standing, str]:
     """Tell `whose` what became of their keys, where it was `before` that.
 
-    A test message goes to new and renewed keys, encrypted to these; a notice of new ones to the keys that were there;
-    one of a revocation to those that still work, or in clear where there is none. Out: how it is with the keys now, and
-    why there is no test message, empty where there is one. Raises CryptomailError.
+    Where keys are new or renewed, a test message goes the way of all mail; a notice of new ones to the keys that were
+    there; one of a revocation to those that still work, or in clear where there is none. Out: how it is with the keys
+    now, and why there is no test message, empty where there is one. Raises CryptomailError.
     """
     after = standing(whose, desk.settings)
     statuses = {one.fingerprint: one.status for one in outcomes}
@@ -165,7 +165,11 @@ def tell(whose: Owner, before: Standing, outcomes: Sequence[Outcome], desk: Desk
         _post(notices.addition_notice(new, instead), old, whose, desk)
     posted = ""
     if any(statuses[one.fingerprint] != UNCHANGED for one in keys):
-        posted = _post(notices.trial(keys, desk.post.folder), [one.fingerprint for one in keys], whose, desk)
+        try:
+            _send_trial(keys, after.used or (), whose, desk)
+        except CryptomailError as error:
+            desk.warn(f"a notice to {whose.user!r} was not sent: {error}")
+            posted = str(error)
     return after, posted
 
 
@@ -294,10 +298,20 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
 
 
 def send_trial(whose: Owner, desk: Desk) -> None:
-    """Send `whose` a message that is encrypted to all keys that mail is encrypted to. Raises CryptomailError."""
+    """Send `whose` a message that shows whether their mail is encrypted. Raises CryptomailError."""
     used = standing(whose, desk.settings).used or ()
-    message = notices.message(whose.user, notices.trial(used, desk.post.folder), post.stamp())
-    deliver(desk.post, whose.user, encrypted(message, whose, [one.fingerprint for one in used], desk.settings))
+    _send_trial(used, used, whose, desk)
+
+
+def _send_trial(keys: Sequence[KeyFacts], used: Sequence[KeyFacts], whose: Owner, desk: Desk) -> None:
+    """Hand a message to `whose` in where all mail comes in, so that it is encrypted to all keys `used`, if mail is.
+
+    Where there is no such way, one goes encrypted to `keys`. Raises CryptomailError.
+    """
+    words = notices.trial(used, desk.post.folder)
+    if not post.as_other_mail(desk.post, whose.user, notices.message(whose.user, words, post.stamp())):
+        message = notices.message(whose.user, notices.key_trial(keys, desk.post.folder), post.stamp())
+        deliver(desk.post, whose.user, encrypted(message, whose, [one.fingerprint for one in keys], desk.settings))
 
 
 def _post(words: Words, fingerprints: Sequence[str], whose: Owner, desk: Desk) -> str:

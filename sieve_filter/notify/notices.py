@@ -239,13 +239,30 @@ def revocation_notice(fingerprints: Sequence[str], current: Current) -> Words:
 
 
 def trial(keys: Sequence[KeyFacts], folder: str) -> Words:
-    """What an owner gets encrypted to new keys, to see that they can be used."""
+    """What an owner gets by the way of all mail, in clear, to see whether that is encrypted. No secret is in it."""
     return Words(
-        "Your mail is encrypted: a test message",
+        "Is your mail encrypted? A test message",
         (
-            "If you can read this, all is well: this message was encrypted by your mail server to",
+            "Your mail server sent this message to you as an ordinary one, to show you what becomes of your mail.",
+            "If your mail program shows that this message was encrypted, then your mail is stored encrypted, to",
             *map(_described, keys),
-            "and so is every message that comes from now on.",
+            "If it shows it as an ordinary message, your key is fine, but nothing encrypted this message. Where you "
+            "are to encrypt your mail with a Sieve script of your own, that only says that your script does not do it "
+            "yet. Otherwise tell your mail administrator.",
+            *_how_to_turn_off(folder, keys),
+        ),
+    )
+
+
+def key_trial(keys: Sequence[KeyFacts], folder: str) -> Words:
+    """What an owner gets encrypted to keys, to see that they work, where no message can be handed in as mail is."""
+    return Words(
+        "A test message for your OpenPGP key",
+        (
+            "If you can read this, your key works: your mail server encrypted this message to",
+            *map(_described, keys),
+            "It does not show whether other mail is encrypted as it arrives. Have somebody write to you, and look "
+            "whether your mail program shows that that message was encrypted.",
             *_how_to_turn_off(folder, keys),
         ),
     )
@@ -321,7 +338,10 @@ def _about_test(posted: str) -> str:
             f"There is no test message, because the server could not deliver one ({on_one_line(posted)}): send one "
             "to yourself, and see whether you can read it."
         )
-    return "A test message, encrypted to it, is in your inbox. Open it: if you cannot read it, do as follows."
+    return (
+        "A test message is on its way to your inbox. Open it: it says how you see whether your mail is encrypted. If "
+        "you cannot read it, do as follows."
+    )
 
 
 def _how_to_turn_off(folder: str, keys: Sequence[KeyFacts]) -> tuple[str, ...]:

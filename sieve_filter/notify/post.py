@@ -3,6 +3,8 @@
 LMTP comes first: Dovecot then has the notice in the mailbox, or says why not, before anybody is told that it is there;
 it goes through no queue and no spam filter; and the service runs no script of ours, so that a notice that was encrypted
 to one key stays as it is. Only the user who owns all mail can connect to it. Elsewhere there is sendmail.
+
+A test message takes another way, the one of all mail: it is to show what becomes of that.
 """
 
 import argparse
@@ -10,11 +12,15 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sieve_filter.errors import DeliveryError
 from sieve_filter.notify.notices import Stamp
 
+if TYPE_CHECKING:
+    import smtplib
+
+_ORDINARY = "lmtp"  # as Dovecot names the socket of its LMTP service, which stands beside the private one
 NO_WAY = "there is neither the service lmtp-sealed nor a sendmail program"
 
 
@@ -72,6 +78,33 @@ def ways(post: Post) -> list[Callable[[Post, str, bytes], None]]:
     if post.sendmail_path and Path(post.sendmail_path).exists():
         found.append(by_sendmail)
     return found
+
+
+def as_other_mail(post: Post, user: str, message: bytes) -> bool:
+    """Hand `message` in for `user` as other mail is: to Dovecot's ordinary LMTP service, else with sendmail.
+
+    What is encrypted as it arrives, this is too. Out: whether there is such a way. Raises DeliveryError where it does
+    not take the message.
+    """
+    from sieve_filter.dovecot import lmtp  # likewise
+
+    if post.socket_path and (server := _ordinary(post.socket_path)):
+        lmtp.send(server, lmtp.Envelope("", user, user), [message], lambda: None, lmtp.answer_by())
+        return True
+    if post.sendmail_path and Path(post.sendmail_path).exists():
+        by_sendmail(post, user, message)
+        return True
+    return False
+
+
+def _ordinary(socket_path: str) -> "smtplib.LMTP | None":
+    """A connection to the LMTP service for all mail; None where there is none, or it is not for this user."""
+    from sieve_filter.dovecot import lmtp  # likewise
+
+    try:
+        return lmtp.connect(str(Path(socket_path).with_name(_ORDINARY)))
+    except DeliveryError:
+        return None
 
 
 def by_sendmail(post: Post, user: str, message: bytes) -> None:

@@ -25,6 +25,8 @@ from tests.e2e.conftest import (
 )
 from tests.support.imap_keys import FOLDER, answers, armored, save, session, text, with_attachment, with_text
 
+SHOWS = b"If your mail program shows that this message was encrypted"
+
 
 def words(fingerprint: str) -> str:
     return " ".join(re.findall("....", fingerprint))
@@ -75,27 +77,41 @@ def test_a_saved_key_is_set_up_and_the_answer_stands_in_the_message_s_place(
     assert_next_message_is_encrypted(person, canary)
 
 
-def test_a_test_message_that_only_the_new_key_opens_comes_into_the_inbox(
-    lab_sealed: Lab, new_person: NewPerson
-) -> None:
+def test_a_test_message_shows_that_mail_is_stored_encrypted(lab_sealed: Lab, new_person: NewPerson) -> None:
     person = new_person(lab_sealed)
     fingerprint = person.gpg.make_key(person.address)
     save(person, with_attachment(armored(person)))
     [trial] = client.imap(lab_sealed, person.user)
-    assert b"If you can read this" not in trial
+    assert SHOWS not in trial
+    assert b"\nX-Cryptomail: encrypted-at-delivery\r\n" in trial  # by the delivery, of a message that came in clear
     opened = person.read(trial)
-    assert b"If you can read this" in opened
+    assert SHOWS in opened
     assert b"  remove " + fingerprint.encode() in opened
 
 
-def test_an_administrator_sends_a_test_message_on_demand(lab_sealed: Lab, new_person: NewPerson) -> None:
-    person = new_person(lab_sealed)
-    person.set_up_key()
-    places = ("--user", person.address, "--home", lab_sealed.inside(lab_sealed.home(person.user)))
-    command = lab_sealed.command(lab_sealed.inside(lab_sealed.cryptomail), "keys", "test", *places, "--send")
+def send_trial(person: Person, *more: str) -> None:
+    lab = person.lab
+    places = ("--user", person.address, "--home", lab.inside(lab.home(person.user)))
+    command = lab.command(lab.inside(lab.cryptomail), "keys", "test", *places, "--send", *more)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    [trial] = client.imap(lab_sealed, person.user)
-    assert b"If you can read this" in person.read(trial)
+
+
+def test_an_administrator_sends_a_test_message_on_demand(lab: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab)
+    person.set_up_key()
+    send_trial(person)
+    [trial] = client.imap(lab, person.user)
+    assert SHOWS not in trial
+    assert SHOWS in person.read(trial)
+
+
+def test_a_test_message_shows_that_nothing_encrypts(lab_off: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab_off)
+    person.set_up_key()
+    send_trial(person)
+    [trial] = client.imap(lab_off, person.user)
+    assert SHOWS in trial
+    assert b"If it shows it as an ordinary message" in trial
 
 
 def test_a_message_that_is_copied_or_moved_there_counts_like_one_that_is_saved(
@@ -373,9 +389,14 @@ def test_each_system_user_sets_up_the_own_key_and_hears_of_it_by_sendmail(
         [answer] = answers(person)
         assert answer["Subject"] == "Your OpenPGP key is set up"
         assert (lab.home("games") / ".cryptomail/pubring.kbx").stat().st_uid == account.pw_uid
+        [trial] = client.imap(lab, person.user)
+        assert SHOWS in person.read(trial)
+        send_trial(person, "--socket", "")
         [(arguments, trial)] = lab.sent()
-        assert arguments == "-i -f <> -- games"
-        assert b"If you can read this" in person.read(trial)
+        assert arguments == f"-i -f <> -- {person.address}"
+        assert SHOWS in trial
+        assert deliver(person, trial.replace(b"\n", b"\r\n")) == 250  # as an MTA does
+        assert SHOWS in person.read(client.imap(lab, person.user)[-1])
         assert_next_message_is_encrypted(person, canary)
 
 
@@ -391,4 +412,4 @@ def test_a_test_message_that_the_owner_s_script_files_into_the_same_folder_does_
     assert time.monotonic() - started < 30
     found = {answer["X-Cryptomail"]: answer for answer in answers(person)}
     assert found.keys() == {"confirmation", "encrypted-at-delivery"}
-    assert "A test message, encrypted to it, is in your inbox" in text(found["confirmation"])
+    assert "A test message is on its way to your inbox" in text(found["confirmation"])

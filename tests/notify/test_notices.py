@@ -37,7 +37,7 @@ def test_a_key_is_told_with_fingerprint_user_ids_and_expiry() -> None:
 
 
 def test_where_owners_cannot_save_keys_they_are_sent_to_their_administrator() -> None:
-    for words in (notices.trial([KEY], ""), notices.expiring(KEY, 7, "")):
+    for words in (notices.trial([KEY], ""), notices.key_trial([KEY], ""), notices.expiring(KEY, 7, "")):
         assert "your mail administrator" in text(words)
         assert "folder" not in text(words)
 
