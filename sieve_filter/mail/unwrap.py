@@ -26,6 +26,8 @@ _MARKS = re.compile(rb"<[^<>]*+>")
 _QUOTED_PRINTABLE = re.compile(rb"=(?:[0-9A-Fa-f]{2}|[ \t]*+\r?\n)")
 _PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
 _BACKSLASHES = re.compile(rb"\\++([nr]?)")
+_ESCAPES = re.compile(rb"\\(?:u00([0-9A-Fa-f]{2})|(.))", re.DOTALL)
+_MEANING = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _UU_LINE = re.compile(rb"^(?:[>|] ?)*+(?:begin [0-7]{3,4} |M[ -`]{59})", re.MULTILINE)
 _QUOTED_UU = re.compile(rb"^(?:[>|] ?)++(?=M)", re.MULTILINE)
 _HEXADECIMAL = re.compile(rb"(?:[0-9A-Fa-f]{2}[ \t\r\n:,]{0,4}+)++")
@@ -115,8 +117,17 @@ def _without_percents(text: bytes) -> bytes:
     return unquote_to_bytes(text) if _PERCENT.search(text) else b""
 
 
+def _without_escapes(text: bytes) -> bytes:
+    """As in a string of JSON (RFC 8259 section 7): for what has backslashes of its own."""
+
+    def meaning(escape: re.Match[bytes]) -> bytes:
+        return binascii.a2b_hex(escape[1]) if escape[1] else _MEANING.get(escape[2], escape[2])
+
+    return _ESCAPES.sub(meaning, text) if b"\\" in text else b""
+
+
 def _without_backslashes(text: bytes) -> bytes:
-    """As in JSON, or in a program's source."""
+    """As in a program's source, or in JSON in JSON: however many there are."""
     return _BACKSLASHES.sub(lambda one: b"\n" if one[1] else b"", text) if b"\\" in text else b""
 
 
@@ -141,6 +152,7 @@ _UNDO_TEXT: tuple[Callable[[bytes], bytes], ...] = (
     _without_marks,
     _without_quoted_printable,
     _without_percents,
+    _without_escapes,
     _without_backslashes,
     _without_uuencode,
     _without_hexadecimal,

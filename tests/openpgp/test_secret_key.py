@@ -7,6 +7,7 @@ import gzip
 import html
 import io
 import itertools
+import json
 import lzma
 import quopri
 import random
@@ -122,7 +123,7 @@ OF_TEXT: dict[str, Wrap] = {
     "UTF-16, big end first": lambda text: text.decode("latin-1").encode("utf-16-be"),
     "UTF-32": lambda text: text.decode("latin-1").encode("utf-32"),
     "HTML": in_html,
-    "JSON": lambda text: b'{"key": "' + text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n") + b'"}',
+    "JSON": lambda text: json.dumps({"key": text.decode("latin-1")}).encode(),
     "a URL": lambda text: b"data:," + quote(text).encode(),
     "a quotation": lambda text: b"> " + text.replace(b"\n", b"\n> "),
 }
@@ -193,6 +194,13 @@ def test_the_beginning_of_a_secret_key_is_one(keys: Keys) -> None:
 
 
 FIXED = b"\x65\x00\x00\x00\x1b" + b"k" * 32
+
+
+def test_backslashes_that_are_a_part_of_a_key_s_text_are_kept() -> None:
+    octets = b"\xf3\xcf\x3c" * 3 + b"\x00" + b"\xf3\xcf\x3c" * 3 + b"\x00" + b"\xf3\xcf\x3c" * 4
+    text = uuencoded(packet(5, b"\x04\x65\x00\x00\x00\x1b" + octets + b"\x00" + b"s" * 32 + b"\x12\x34"))
+    assert text.count(b"\\") >= 8
+    assert secret_key.found(json.dumps({"key": text.decode()}).encode())
 
 
 @pytest.mark.parametrize(
