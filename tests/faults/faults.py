@@ -610,7 +610,7 @@ def under_load(disturb: Callable[[Lab], None]) -> Deliver:
     def deliver_disturbed(person: Person, messages: Sequence[Sent], load: Load) -> None:
         delivering = threading.Thread(target=deliver, args=(person, messages, load))
         delivering.start()
-        for pause in (0.05, 0.6, 0.7):  # the first while even a short load is under way
+        for pause in (0.02, 0.08, 0.2, 0.7):  # the first while even a short load is under way
             time.sleep(pause)
             if delivering.is_alive():
                 disturb(person.lab)
