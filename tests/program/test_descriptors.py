@@ -50,7 +50,7 @@ def started(
 ) -> "subprocess.CompletedProcess[bytes]":
     """Call one of our programs' functions in a process that inherits what should go no further."""
     name, _, arguments_of_it = function.partition("(")
-    module, _, name = name.partition(".")
+    module, _, name = name.rpartition(".")
     code = f"import sys; from sieve_filter.{module} import {name}; sys.exit({name}({arguments_of_it})"
     named = {"PATH": f"{recorder.directory}:/usr/bin:/bin"} | dict(environment)
     with passed_on() as descriptors:
@@ -68,11 +68,11 @@ def all_got_nothing(recorder: Recorder, user: int = os.getuid()) -> bool:
 def test_gpg_of_an_executed_program_gets_nothing(enrolled: Server, recorder: Recorder) -> None:
     enrolled.config.write_text('engine = "gnupg"\n')
     owner = {"USER": ALICE, "HOME": str(enrolled.home)} | ENVELOPE
-    function = f"extprogram.filter_main({str(enrolled.config)!r})"
+    function = f"programs.extprograms.filter_main({str(enrolled.config)!r})"
     assert b"multipart/encrypted" in started(recorder, function, data=MESSAGE, environment=owner).stdout
     assert all_got_nothing(recorder)
     with fake() as lmtp:
-        function = f"extprogram.execute_main({str(enrolled.config)!r}, {lmtp.path!r})"
+        function = f"programs.extprograms.execute_main({str(enrolled.config)!r}, {lmtp.path!r})"
         assert started(recorder, function, "seal", data=MESSAGE, environment=owner).stdout == b"sealed"
     assert all_got_nothing(recorder)
 
@@ -81,7 +81,7 @@ def test_gpg_and_sendmail_of_a_key_that_is_saved_over_imap_get_nothing(
     server: Server, alice: Owner, recorder: Recorder, outbox: Outbox
 ) -> None:
     sendmail = Recorder(recorder.directory.with_name("mail"), sendmail=str(outbox.program))
-    function = f"imapprogram.enroll_main('/nonexistent', '', '{sendmail.directory}/sendmail', 'OpenPGP')"
+    function = f"programs.imapsieve.enroll_main('/nonexistent', '', '{sendmail.directory}/sendmail', 'OpenPGP')"
     started(recorder, function, data=letter(alice), environment={"USER": ALICE, "HOME": str(server.home)})
     assert all_got_nothing(recorder)
     assert all_got_nothing(sendmail)
@@ -96,7 +96,7 @@ def test_gpg_that_vets_keys_gets_nothing(server: Server, alice: Owner, recorder:
         home.mkdir()
         os.chown(home, user.pw_uid, user.pw_gid)
         arguments = ["keys", "import", "--user", ALICE, "--home", str(home), "--no-notify", "-"]
-        function = "cli.main('/nonexistent', sendmail_path='')"
+        function = "cli.main.main('/nonexistent', sendmail_path='')"
         started(recorder, function, *arguments, data=alice.public(ALICE), environment={})
         lines = recorder.take()
         assert lines
