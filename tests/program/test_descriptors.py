@@ -20,7 +20,7 @@ from tests.support.descriptors import Recorder
 from tests.support.enrolment import letter
 from tests.support.lmtp import ENVELOPE, MESSAGE, fake
 from tests.support.server import ALICE, Outbox, Server
-from tests.support.workers import head
+from tests.support.workers import CLIENT, head
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_gpg_of_a_worker_gets_nothing_whoever_asks(alice: Owner, recorder: Recor
                 for name, server in homes.items():
                     request = head({b"USER": ALICE.encode(), b"HOME": os.fsencode(server.home)}) + MESSAGE
                     asked = subprocess.run(
-                        ["/usr/bin/python3", "-I", "-c", _ASK, path],
+                        ["/usr/bin/python3", "-I", "-c", CLIENT, path],
                         input=request,
                         stdout=subprocess.PIPE,
                         user=name,
@@ -146,14 +146,3 @@ def test_gpg_of_a_worker_gets_nothing_whoever_asks(alice: Owner, recorder: Recor
             finally:
                 worker.terminate()
                 worker.wait(20)
-
-
-_ASK = """
-import socket, sys
-with socket.socket(socket.AF_UNIX) as client:
-    client.connect(sys.argv[1])
-    client.sendall(sys.stdin.buffer.read())
-    client.shutdown(socket.SHUT_WR)
-    while piece := client.recv(65536):
-        sys.stdout.buffer.write(piece)
-"""

@@ -18,6 +18,7 @@ from sieve_filter.keys.changes import Order, Outcome, Verdicts
 from sieve_filter.openpgp import certificate
 from sieve_filter.system import pool
 from sieve_filter.system.pool import Identity
+from tests.faults.table import LONG
 from tests.support.server import ALICE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for other users")
@@ -25,8 +26,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for
 # Two system users that every Debian has; they stand for people.
 GAMES, NEWS = 5, 9
 
-_LONG = "CRYPTOMAIL_FAULTS_LONG"  # in the environment of `make faults`
-_SECONDS = 60 if _LONG in os.environ else 5
+_SECONDS = 60 if LONG in os.environ else 5
 
 _CWD, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
 

@@ -20,22 +20,11 @@ from tests.faults.table import LONG
 from tests.support.filtered import decrypt
 from tests.support.lmtp import MESSAGE, Fake, fake
 from tests.support.server import ALICE, Server
-from tests.support.workers import children, until
+from tests.support.workers import CLIENT, children, until
 
 # Two system users that every Debian has; they stand for people. One kills whatever runs in his name, so that no other
 # test may have processes of these two.
 THIS, OTHER = "lp", "uucp"
-
-# Speaks the script protocol to the socket that its first argument names: standard input there, the answer here.
-_CLIENT = """
-import socket, sys
-with socket.socket(socket.AF_UNIX) as client:
-    client.connect(sys.argv[1])
-    client.sendall(sys.stdin.buffer.read())
-    client.shutdown(socket.SHUT_WR)
-    while piece := client.recv(65536):
-        sys.stdout.buffer.write(piece)
-"""
 
 
 class Host(NamedTuple):
@@ -52,7 +41,7 @@ class Host(NamedTuple):
         """What a process of that user is answered."""
         lines = [f"env_{name}={value}" for name, value in environment.items()]
         head = "\n".join(["VERSION\tscript\t4\t0", *lines, "-", *arguments, "", ""]).encode()
-        command = [sys.executable, "-c", _CLIENT, str(path)]
+        command = [sys.executable, "-c", CLIENT, str(path)]
         interpreter = ["/usr/bin/python3", *command[1:]]  # one that this user can reach
         return subprocess.run(
             interpreter, input=head + MESSAGE, user=uid, group=uid, extra_groups=[], check=True, stdout=subprocess.PIPE

@@ -14,6 +14,17 @@ from lab.keys import Owner
 from tests.support.filtered import CANARY, decrypt
 from tests.support.server import ALICE, Server
 
+# Speaks the script protocol to the socket that its first argument names: standard input there, the answer here.
+CLIENT = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(sys.argv[1])
+    client.sendall(sys.stdin.buffer.read())
+    client.shutdown(socket.SHUT_WR)
+    while piece := client.recv(65536):
+        sys.stdout.buffer.write(piece)
+"""
+
 _ESCAPES = {b"\x01": b"\x011", b"\x00": b"\x010", b"\t": b"\x01t", b"\r": b"\x01r", b"\n": b"\x01n"}
 
 
