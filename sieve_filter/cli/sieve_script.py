@@ -11,8 +11,8 @@ from pathlib import Path
 
 from sieve_filter import limits
 from sieve_filter.errors import FileError, RefusedKeyError, ScriptError, ServiceError, UsageError
-from sieve_filter.gpg import colons, keybox
-from sieve_filter.keys import vetting
+from sieve_filter.gpg import keybox
+from sieve_filter.keys import usable, vetting
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
@@ -60,8 +60,8 @@ def minimal_key(data: bytes, address: str | None, minimum_bits: int) -> tuple[st
     if len(reading.certificates) != 1:
         raise RefusedKeyError(f"it has {len(reading.certificates)} keys: give one (gpg --export FINGERPRINT)")
     vetted = _vet(reading.certificates[0], minimum_bits)
-    usable = colons.encryption_subkeys(vetted.key, minimum_bits, int(time.time()))
-    names = {one.fingerprint for one in usable}
+    subkeys = usable.encryption_subkeys(vetted.key, minimum_bits, int(time.time()))
+    names = {one.fingerprint for one in subkeys}
     # A user ID that was revoked, or that the owner never signed, has not come through the quarantine or has no address.
     wanted = address.lower() if address else None
     if wanted not in vetted.key.addresses:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from sieve_filter import limits
 from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError
-from sieve_filter.gpg import colons, keybox, keyrings, temporary_home
+from sieve_filter.gpg import keybox, keyrings, temporary_home
 from sieve_filter.gpg.colons import Key
-from sieve_filter.keys import vetting
+from sieve_filter.keys import usable, vetting
 from sieve_filter.keys.store import Store, opened
 from sieve_filter.keys.vetting import Revoked, Verdict, Vetted
 from sieve_filter.openpgp.certificate import Certificate
@@ -157,7 +157,7 @@ def _put_one(order: Order, verdicts: Verdicts, rules: _Rules) -> Iterator[Outcom
 def _warnings(vetted: Vetted, order: Order) -> list[str]:
     """What is to be said of a certificate that was taken all the same."""
     warnings = [] if _is_theirs(vetted.key, order) else [_strange(vetted.key)]
-    if days := colons.short_life(vetted.key, vetted.subkey):
+    if days := usable.short_life(vetted.key, vetted.subkey):
         warnings.append(f"its encryption subkey is good for {days} days only: bring the next in time, or mail waits")
     return warnings
 
@@ -217,7 +217,7 @@ def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
                     raise PlaceError(f"gpg lost a key of {order.keyring} in a copy of it; nothing is done")
                 content = _content(store, home)
             new = after[revoked.key.fingerprint]
-            newly = colons.revoked(new) - colons.revoked(old)
+            newly = usable.revoked(new) - usable.revoked(old)
             if newly:
                 rules.before_change(order)
                 store.replace(content)

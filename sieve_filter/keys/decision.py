@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sieve_filter.errors import ExpiredKeyError, LostKeyringError, NoKeyError, RefusedError, UnusableKeyError
-from sieve_filter.gpg import colons
 from sieve_filter.gpg.colons import Key
+from sieve_filter.keys import usable
 from sieve_filter.keys.recipients import Found, Holding, Recipients
 from sieve_filter.policy.settings import ENCRYPT_ANYWAY, STORE_PLAIN
 
@@ -84,9 +84,9 @@ def _usable(holding: Holding, rules: Rules, now: int) -> Recipients | UnusableKe
     home, keys = holding.home, holding.keys
     if fingerprints := _chosen(keys, rules.minimum_bits, now):
         return Recipients((home.path,), fingerprints, (home.version,))
-    reasons = "; ".join(f"key {key.fingerprint} {colons.choose(key, rules.minimum_bits, now)}" for key in keys)
+    reasons = "; ".join(f"key {key.fingerprint} {usable.choose(key, rules.minimum_bits, now)}" for key in keys)
     error = f"no usable key in {home.path}: {reasons}; renew or replace it"
-    moments = {key: moment for key in keys if (moment := colons.last_good(key, now)) is not None}
+    moments = {key: moment for key in keys if (moment := usable.last_good(key, now)) is not None}
     moment = max(moments.values(), default=now)
     # No others, even if they were good at that moment: of those, owners may have destroyed the secret.
     past = _chosen(list(moments), rules.minimum_bits, moment)
@@ -99,5 +99,5 @@ def _usable(holding: Holding, rules: Rules, now: int) -> Recipients | UnusableKe
 
 def _chosen(keys: Sequence[Key], minimum_bits: int, now: int) -> tuple[str, ...]:
     """The fingerprint of the subkey to encrypt to, of each key that has one at that time."""
-    choices = (colons.choose(key, minimum_bits, now) for key in keys)
+    choices = (usable.choose(key, minimum_bits, now) for key in keys)
     return tuple(choice.fingerprint for choice in choices if not isinstance(choice, str))

@@ -8,9 +8,9 @@ from functools import lru_cache
 
 from sieve_filter import limits
 from sieve_filter.errors import KeyringError, NoKeyError, UsageError
-from sieve_filter.gpg import colons as listing
-from sieve_filter.gpg import runner
+from sieve_filter.gpg import colons, runner
 from sieve_filter.gpg.colons import Key
+from sieve_filter.keys import usable
 from sieve_filter.keys.recipients import FileVersion, Found, Holding, Home
 from sieve_filter.owners.owner import Owner, expand
 from sieve_filter.policy.settings import Keyrings
@@ -92,7 +92,7 @@ def _find_wanted(wanted: str, homes: Sequence[Home], shared: Sequence[Home]) -> 
 
 
 def _own(holding: Holding) -> tuple[Holding, Holding]:
-    """The keys of a shared keyring that are of who owns it, and the others: see `listing.own`.
+    """The keys of a shared keyring that are of who owns it, and the others: see `usable.own`.
 
     Into a file of certificates, no program puts what strangers send: all in there count.
     """
@@ -102,7 +102,7 @@ def _own(holding: Holding) -> tuple[Holding, Holding]:
     others: list[Key] = []
     for key in holding.keys:
         secrets = () if key.ultimate else _secrets(holding.home.path, [subkey.grip for subkey in key.subkeys])
-        theirs = listing.own(key, secrets)
+        theirs = usable.own(key, secrets)
         if theirs is None:
             others.append(key)
         else:
@@ -130,8 +130,8 @@ def _secrets(home: str, grips: Sequence[str]) -> list[str]:
 @lru_cache(maxsize=_LISTINGS)
 def _list(home: Home, patterns: tuple[str, ...] = (), signatures: bool = False) -> Holding:
     try:
-        colons = runner.list_keys(home.path, patterns, signatures=signatures)
-        return Holding(home, tuple(listing.parse(colons)), colons if signatures else b"")
+        listing = runner.list_keys(home.path, patterns, signatures=signatures)
+        return Holding(home, tuple(colons.parse(listing)), listing if signatures else b"")
     except (ValueError, IndexError) as error:
         raise KeyringError(f"cannot read gpg's listing of {home.path}: {error}") from error
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sieve_filter.gpg import colons as listing
 from sieve_filter.gpg.colons import Key, Subkey
+from sieve_filter.keys import usable
 from sieve_filter.keys.decision import Decision, Encrypt, StoreClear, Wait
 from sieve_filter.keys.recipients import Found, Recipients
 
@@ -228,7 +228,7 @@ def _judge_key(
     """A key, the level of what is wrong with it, and that in words."""
     primary = key.subkeys[0]
     used = next((one for one in key.subkeys if one.fingerprint in recipients.fingerprints), None)
-    chosen = listing.choose(key, rules.minimum_bits, rules.now)
+    chosen = usable.choose(key, rules.minimum_bits, rules.now)
     if isinstance(chosen, str):
         if used is None:
             return _state(key, None, primary.expires, chosen), WARNING, f"{chosen}; it is not used"
@@ -242,7 +242,7 @@ def _judge_key(
         level, problem = WARNING, "is of an old kind (DSA or ElGamal): have it replaced"
     elif primary.algorithm in (1, 3) and primary.bits < rules.minimum_bits:
         level, problem = WARNING, f"has a primary key of {primary.bits} bits only: have it replaced"
-    elif days := listing.short_life(key, chosen):
+    elif days := usable.short_life(key, chosen):
         level = WARNING
         problem = f"has an encryption subkey that is good for {days} days only: bring the next in time, or mail waits"
     elif _SHA1 in (hashed.get(chosen.fingerprint), hashed.get(primary.fingerprint)):

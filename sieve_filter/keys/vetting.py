@@ -10,6 +10,7 @@ from sieve_filter.errors import EncryptionError, KeyringError, RefusedKeyError, 
 from sieve_filter.gpg import colons, keybox, keyrings, runner, temporary_home
 from sieve_filter.gpg.colons import Key, Subkey
 from sieve_filter.gpg.keybox import Keybox
+from sieve_filter.keys import usable
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp import encrypted as packets
 from sieve_filter.openpgp.certificate import Certificate
@@ -61,7 +62,7 @@ def judge(key: Key, minimum_bits: int) -> Subkey:
     """The subkey of `key` to encrypt to. Raises RefusedKeyError, which says why there is none."""
     if weakness := weak_primary(key, minimum_bits):
         raise RefusedKeyError(weakness)
-    chosen = colons.choose(key, minimum_bits, int(time.time()))
+    chosen = usable.choose(key, minimum_bits, int(time.time()))
     if isinstance(chosen, str):
         raise RefusedKeyError(f"it {chosen}")
     return chosen
@@ -127,10 +128,10 @@ def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> 
         try:
             verdicts[one] = Vetted(key, judge(key, minimum_bits), box.header, blob)
         except RefusedKeyError as error:
-            verdicts[one] = Revoked(key, blob, str(error)) if colons.revoked(key) else str(error)
-    usable = [verdict.subkey for verdict in verdicts.values() if isinstance(verdict, Vetted)]
-    if usable:
-        try_out(home, usable)
+            verdicts[one] = Revoked(key, blob, str(error)) if usable.revoked(key) else str(error)
+    chosen = [verdict.subkey for verdict in verdicts.values() if isinstance(verdict, Vetted)]
+    if chosen:
+        try_out(home, chosen)
     return verdicts
 
 

@@ -10,6 +10,7 @@ from sieve_filter.dovecot import script_protocol
 from sieve_filter.enrolment import request as keymail
 from sieve_filter.errors import UsageError
 from sieve_filter.gpg import colons
+from sieve_filter.keys import usable
 from sieve_filter.mail import mime
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import split
@@ -104,7 +105,7 @@ def _environment(data: bytes) -> None:
     except (ValueError, IndexError):
         return
     for key in keys:
-        colons.choose(key, 2048, 1_800_000_000)
+        usable.choose(key, 2048, 1_800_000_000)
 
 
 def _request(data: bytes) -> None:
