@@ -3,13 +3,18 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from lab import keys
 from tests.faults.table import pytest_terminal_summary
+from tests.support.register import installed, notes
+from tests.support.server import ALICE, Outbox, Server
+from tests.support.site import bob, key_file, site
 
-__all__ = ["new_owner", "pytest_terminal_summary", "pytest_xdist_make_scheduler"]
+__all__ = ["bob", "installed", "key_file", "notes", "pytest_terminal_summary", "site"]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -35,3 +40,40 @@ def new_owner() -> Iterator[Callable[[], keys.Owner]]:
     """Makes owners of OpenPGP keys: throw-away GnuPG homes, which end with the test, gpg-agents included."""
     with ExitStack() as stack:
         yield lambda: stack.enter_context(keys.owner())
+
+
+@pytest.fixture
+def outbox() -> Iterator[Outbox]:
+    """Where every user can leave messages, as they cannot in tmp_path."""
+    with TemporaryDirectory(prefix="outbox-", dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Outbox(Path(directory, "mail"))
+
+
+@pytest.fixture(scope="session")
+def alice() -> Iterator[keys.Owner]:
+    """Alice, with a key of hers."""
+    with keys.owner() as owner:
+        owner.make_key(ALICE)
+        yield owner
+
+
+@pytest.fixture(scope="session")
+def mallory() -> Iterator[keys.Owner]:
+    """Somebody whose address ends like Alice's."""
+    with keys.owner() as owner:
+        owner.make_key("m" + ALICE)
+        yield owner
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    """A server that knows nobody's key yet: no Dovecot, but the files that a delivery finds."""
+    return Server(tmp_path)
+
+
+@pytest.fixture
+def enrolled(server: Server, alice: keys.Owner) -> Server:
+    """A server that has Alice's public key."""
+    server.give(alice.public(ALICE))
+    return server
