@@ -165,7 +165,7 @@ test: venv ## Run all tests; nothing is installed on the system
 .PHONY: faults
 faults: venv ## Cause every fault with many messages, and write docs/developer/faults.md
 	CRYPTOMAIL_FAULTS_LONG=1 $(DEV) pytest -n 2 tests/faults tests/e2e/test_descriptors.py tests/e2e/test_upgrade.py \
-	    tests/program/test_places.py tests/program/test_system_users.py
+	    tests/system/test_places.py tests/programs/test_system_users.py
 
 .PHONY: coverage
 coverage: DATA := $(CURDIR)/build/coverage
