@@ -54,7 +54,7 @@ INSTALLED := $(SHARE)/installed
 CONFFILE := $(PYTHON) -I dovecot/conffile.py
 GLOBAL_SCRIPTS := $(wildcard sieve/*.sieve)
 MAN_PAGES := $(wildcard man/*.[1-9])
-CODE := sieve_filter lab tests benchmarks dovecot
+CODE := sieve_filter lab tests benchmarks dovecot docs
 DEV := .venv/bin/python -m
 
 SOCKET := $(BASE_DIR)/lmtp-sealed
@@ -196,8 +196,12 @@ fuzz: venv ## Look for bytes that break a promise: SECONDS=60
 bench: venv ## Measure what it costs, and write docs/developer/benchmarks.md; QUICK=1 for a sketch, in build/
 	@$(DEV) benchmarks $(if $(QUICK),--quick)
 
+.PHONY: errors
+errors: ## Write docs/admin/errors.md, the table of errors, from the code and docs/admin/errors.in
+	$(PYTHON) docs/errors.py
+
 .PHONY: docs
-docs: venv ## Build the documents as a site, in build/site; a warning is an error
+docs: venv errors ## Build the documents as a site, in build/site; a warning is an error
 	$(DEV) pip install --quiet --editable '.[docs]'
 	rm -rf build/site-source && mkdir -p build/site-source
 	cp -R *.md docs man build/site-source

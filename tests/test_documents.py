@@ -4,123 +4,65 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from sieve_filter import errors
+from docs import errors as table
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "sieve_filter"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-WARNING = "\N{EN DASH}"
-ENOUGH = 6  # letters that a line must have of its own, to be known by
-ANYTHING = "\N{OBJECT REPLACEMENT CHARACTER}"  # what stands for a name or a number in a text of the code
-WARNS = {"warn", "_warn", "_complain"}
 
 
-class Said(NamedTuple):
-    """A line that the program can write: where in the code, its exit status, and what it says."""
-
-    place: str
-    status: str
-    text: str
-
-
-class Row(NamedTuple):
-    """A row of the table of errors: its exit statuses, and the lines that it is about."""
-
-    statuses: frozenset[str]
-    patterns: tuple[re.Pattern[str], ...]
-
-
-_LINES = (ROOT / "docs" / "admin" / "errors.md").read_text().splitlines()
-# The first two cells of each row.
-TABLE = [line.strip("|").split(" | ")[:2] for line in _LINES if re.match("\\| [0-9\N{EN DASH}]", line)]
-
-
-def texts(node: ast.expr) -> list[str]:
-    """What an expression may be, with ANYTHING for what is known only when the program runs."""
-    match node:
-        case ast.Constant(value=str(text)):
-            return [text]
-        case ast.JoinedStr(values=parts):
-            pieces = [texts(part)[0] if isinstance(part, ast.Constant) else ANYTHING for part in parts]
-            return ["".join(pieces)]
-        case ast.IfExp(body=one, orelse=other):
-            return texts(one) + texts(other)
-    return [ANYTHING]
-
-
-def letters(text: str) -> int:
-    return len(re.findall("[A-Za-z]", text))
-
-
-def said() -> Iterator[Said]:
-    codes = {
-        name: str(kind.code)
-        for name, kind in vars(errors).items()
-        if isinstance(kind, type) and issubclass(kind, errors.CryptomailError)
-    }
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call) or not node.args:
-                continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            status = WARNING if name in WARNS else codes.get(name)
-            for text in texts(node.args[0]) if status is not None else ():
-                if letters(text) >= ENOUGH:
-                    yield Said(f"{path.relative_to(ROOT)}:{node.lineno}", status or "", text)
-
-
-def rows() -> list[Row]:
-    return [
-        Row(
-            frozenset(statuses.strip().split(", ")),
-            tuple(
-                re.compile(".*".join(map(re.escape, shown.split("…"))), re.DOTALL)
-                for shown in re.findall("`([^`]+)`", line)
-                if letters(shown) >= ENOUGH
-            ),
-        )
-        for statuses, line in TABLE
-    ]
-
-
-def constants() -> str:
-    """All strings of the code, one a line."""
-    found = []
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant | ast.JoinedStr):
-                found += texts(node)
-    return "\n".join(found)
-
-
-SAID = list(said())
+def test_the_table_of_errors_is_what_the_code_says() -> None:
+    """If this fails: `make errors` says what docs/admin/errors.in lacks, or writes docs/admin/errors.md anew."""
+    assert table.written(table.SOURCE.read_text(), table.said(), table.constants()) == table.TABLE.read_text()
 
 
 def test_many_errors_are_found() -> None:
-    assert len(SAID) > 150
-    assert {one.status for one in SAID} >= {"64", "65", "67", "69", "70", "73", "74", "75", "77", "78", WARNING}
+    found = table.said()
+    assert len(found) > 150
+    assert {error.status for error in found} >= {
+        "64",
+        "65",
+        "67",
+        "69",
+        "70",
+        "73",
+        "74",
+        "75",
+        "77",
+        "78",
+        "\N{EN DASH}",
+    }
 
 
-@pytest.mark.parametrize("one", SAID, ids=lambda one: one.place)
-def test_each_error_has_a_row_with_its_exit_status(one: Said) -> None:
-    """What to do about it is in docs/admin/errors.md. In a row, … is what differs from case to case."""
-    found = [row for row in rows() if any(pattern.search(one.text) for pattern in row.patterns)]
-    assert found, f"no row of docs/admin/errors.md has this line: {one.text!r}"
-    assert any(one.status in row.statuses for row in found), f"no row has it with status {one.status}: {one.text!r}"
+KNOWN = table.Said("gpg/runner", "75", "gpg could not encrypt: \N{HORIZONTAL ELLIPSIS}")
 
 
-def test_no_row_is_about_what_nothing_says_any_more() -> None:
-    known = constants()
-    ours = [line for _, line in TABLE if not line.startswith("Dovecot's own")]
-    shown = [one for line in ours for one in re.findall("`([^`]+)`", line) if letters(one) >= ENOUGH]
-    stale = [one for one in shown if max(one.split("…"), key=letters).strip() not in known]
-    assert set(stale) <= {"unrecognized arguments", "invalid choice", "expected one argument"}  # argparse's
+def test_a_row_gets_status_and_lines_from_the_code() -> None:
+    assert table.written("| | `could not encrypt` | Look. |", [KNOWN], "") == (
+        "| 75 | `gpg could not encrypt: \N{HORIZONTAL ELLIPSIS}` | Look. |\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ("| | `could not decrypt` | Look. |", "gpg/runner: no row for 75 gpg could not encrypt"),
+        ("| 65 | `could not encrypt` | Look. |", "gpg/runner: no row for 75 gpg could not encrypt"),
+        ("| | `could not` | Look. |\n| | `encrypt: ` | Look. |", "gpg/runner: two rows for 75 gpg could not encrypt"),
+        (
+            "| | `could not encrypt`, `could not decrypt` | Look. |",
+            "no line of its own, or no status, for: could not d",
+        ),
+    ],
+    ids=["an error without a row", "one with another status", "one with two rows", "a row about nothing"],
+)
+def test_where_the_table_of_errors_and_the_code_differ_is_told(rows: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        table.written(rows, [KNOWN], "gpg could not decrypt")
 
 
 def commands() -> dict[str, set[str]]:
@@ -162,11 +104,11 @@ def test_the_manual_has_the_settings_and_defaults_of_the_example() -> None:
 def test_owners_can_look_up_each_answer_and_notice() -> None:
     documents = "\n".join(path.read_text() for path in sorted((ROOT / "docs" / "owner").glob("*.md")))
     subjects = [
-        text.rstrip(ANYTHING)
+        text.rstrip(table.ANYTHING)
         for path in PACKAGE.rglob("notice*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Words"
-        for text in texts(node.args[0])
+        for text in table.texts(node.args[0])
     ]
     assert len(subjects) > 10
     assert [subject for subject in subjects if subject not in documents] == []
