@@ -1,6 +1,7 @@
 """That the documents say what is: errors, options, settings, answers to owners, links, and names of files."""
 
 import ast
+import configparser
 import re
 import subprocess
 import sys
@@ -149,9 +150,32 @@ def test_no_document_and_no_comment_names_a_file_that_is_not_there() -> None:
     assert [(str(path), name) for path, name in named if not list(ROOT.glob(name.rstrip("/")))] == []
 
 
+ARCHITECTURE = (ROOT / "docs" / "developer" / "architecture.md").read_text()
+
+
+def test_the_list_of_packages_says_of_each_what_it_says_of_itself_from_the_top_down() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    layers = settings["importlinter:contract:layers"]["layers"].replace("|", " ").split()
+    listed = dict(
+        re.findall(r"^\| `([a-z]+)(?:/|\.py)` \| (.*) \|$", ARCHITECTURE.partition("| `sieve_filter/` | what")[2], re.M)
+    )
+    assert list(listed) == layers
+    for name, subject in listed.items():
+        module = PACKAGE / name / "__init__.py" if (PACKAGE / name).is_dir() else PACKAGE / f"{name}.py"
+        assert subject == (ast.get_docstring(ast.parse(module.read_text())) or "").partition("\n")[0]
+
+
+def test_the_list_of_folders_has_those_that_are_there() -> None:
+    ignored = (ROOT / ".gitignore").read_text()
+    there = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.endswith(".egg-info")}
+    there = {name for name in there if name == ".ci" or not (name.startswith(".") or f"{name}/" in ignored)}
+    listed = re.findall(r"^\| `([a-z_.]+)/` \|", ARCHITECTURE.partition("Each package")[0], re.MULTILINE)
+    assert sorted(listed) == sorted(there)
+
+
 def test_packages_and_modules_on_a_message_s_way_exist() -> None:
-    text = (ROOT / "docs" / "developer" / "architecture.md").read_text()
-    way = text.partition("## A message's way")[2].partition("## Beside")[0]
+    way = ARCHITECTURE.partition("## A message's way")[2]
     packages, modules = set(re.findall(r"\*([a-z]+)\*", way)), set(re.findall("`([a-z_]+)`", way))
     assert packages <= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert modules <= {path.stem for path in PACKAGE.rglob("*.py")}
