@@ -28,6 +28,18 @@ _PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
 _BACKSLASHES = re.compile(rb"\\++([nr]?)")
 _ESCAPES = re.compile(rb"\\(?:u00([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _MEANING = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+# Characters below 256 by their numbers, or a plus sign (RFC 2152).
+_UTF_7 = re.compile(rb"\+(?:-|A[A-D][A-Za-z0-9+/])")
+_RTF = b"{\\rtf"  # Rich Text Format 1.9.1
+_RTF_PART = re.compile(
+    rb"\{\\\*[^{}]{0,100}+\}"  # a group to pass over, such as a bookmark
+    rb"|\\'(?P<hex>[0-9A-Fa-f]{2})|\\(?P<line>par|line)(?![a-z])[ ]?"
+    rb"|\\u(?P<number>[0-9]{1,5}) ?\??|\\[a-z]{1,32}+-?[0-9]{0,10}+ ?|\\(?P<self>[\\{}])|\\.|[{}\r\n]",
+    re.DOTALL,
+)
+_YENC = b"=ybegin "  # yEnc's draft 1.3
+_YENC_ESCAPE = re.compile(rb"=(.)", re.DOTALL)
+_LESS_42, _LESS_64 = (bytes((octet - less) % 256 for octet in range(256)) for less in (42, 64))
 _UU_LINE = re.compile(rb"^(?:[>|] ?)*+(?:begin [0-7]{3,4} |M[ -`]{59})", re.MULTILINE)
 _QUOTED_UU = re.compile(rb"^(?:[>|] ?)++(?=M)", re.MULTILINE)
 _HEXADECIMAL = re.compile(rb"(?:[0-9A-Fa-f]{2}[ \t\r\n:,]{0,4}+)++")
@@ -72,7 +84,7 @@ def layers(data: bytes) -> Iterator[bytes]:
             if left < 0:
                 return
             yield inner
-            if depth + 1 < limits.UNWRAPPED_DEPTH and (_wide(inner) or _COMPRESSED.search(inner)):
+            if depth + 1 < limits.UNWRAPPED_DEPTH and (_wide(inner) or _YENC in inner or _COMPRESSED.search(inner)):
                 waiting.append((inner, depth + 1))
 
 
@@ -83,6 +95,8 @@ def _undone(data: bytes, most: int) -> Iterator[bytes]:
         yield from _base64(text)
     if b"\x00" in data:
         yield _wide(data)
+    if _YENC in data:
+        yield _without_yenc(data)
     for match in _COMPRESSED.finditer(data):
         yield _decompressed(match, data, most)
 
@@ -131,6 +145,32 @@ def _without_backslashes(text: bytes) -> bytes:
     return _BACKSLASHES.sub(lambda one: b"\n" if one[1] else b"", text) if b"\\" in text else b""
 
 
+def _without_utf_7(text: bytes) -> bytes:
+    return text.decode("utf-7", "ignore").encode("latin-1", "replace") if _UTF_7.search(text) else b""
+
+
+def _without_rtf(text: bytes) -> bytes:
+    def meaning(part: re.Match[bytes]) -> bytes:
+        if part["hex"]:
+            return binascii.a2b_hex(part["hex"])
+        if part["number"]:
+            return bytes([int(part["number"]) & 255])
+        return b"\n" if part["line"] else part["self"] or b""
+
+    return _RTF_PART.sub(meaning, text) if _RTF in text else b""
+
+
+def _without_yenc(data: bytes) -> bytes:
+    octets = bytearray()
+    for part in data.split(_YENC)[1:]:
+        lines = part.partition(b"\n")[2].partition(b"\n=yend")[0]
+        if lines.startswith(b"=ypart "):
+            lines = lines.partition(b"\n")[2]
+        escaped = _YENC_ESCAPE.sub(lambda one: one[1].translate(_LESS_64), lines.translate(None, b"\r\n"))
+        octets += escaped.translate(_LESS_42)
+    return bytes(octets)
+
+
 def _without_uuencode(text: bytes) -> bytes:
     """Each line by itself, as POSIX defines them: what stands between makes noise, and nothing is shifted."""
     if not _UU_LINE.search(text):
@@ -154,6 +194,8 @@ _UNDO_TEXT: tuple[Callable[[bytes], bytes], ...] = (
     _without_percents,
     _without_escapes,
     _without_backslashes,
+    _without_utf_7,
+    _without_rtf,
     _without_uuencode,
     _without_hexadecimal,
 )

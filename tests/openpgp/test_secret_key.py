@@ -11,6 +11,7 @@ import json
 import lzma
 import quopri
 import random
+import re
 import tarfile
 import time
 import zipfile
@@ -71,6 +72,39 @@ def uuencoded(data: bytes) -> bytes:
     return b"begin 644 key.gpg\n" + b"".join(lines) + b"`\nend\n"
 
 
+def yencoded(data: bytes) -> bytes:
+    """As yEnc's draft 1.3 has it: 42 more than each octet, and 64 more behind an equals sign for some."""
+    shifted = [octet + 42 & 255 for octet in data]
+    lines = [
+        b"".join(
+            bytes([61, one + 64]) if one in (0, 10, 13, 61) else bytes([one]) for one in shifted[start : start + 128]
+        )
+        for start in range(0, len(data), 128)
+    ]
+    head = b"=ybegin line=128 size=%d name=key.gpg\r\n" % len(data)
+    return head + b"\r\n".join(lines) + b"\r\n=yend size=%d\r\n" % len(data)
+
+
+def in_rtf(text: bytes) -> bytes:
+    """As word processors write it: lines that end anywhere, control words and escapes in their middle."""
+    lines = [re.sub(rb"([\\{}])", rb"\\\1", line) for line in text.replace(b"\r", b"").split(b"\n")]
+    lines = [line[:7] + b"{\\*\\bkmkstart one}\r\n" + line[7:30].replace(b"/", b"\\'2f") + line[30:] for line in lines]
+    lines = [line[:20] + b"\\b0\\fs20 " + line[20:] if b"\\" not in line[:40] else line for line in lines]
+    return b"{\\rtf1\\ansi{\\fonttbl{\\f0 Arial;}}\\pard " + b"\\par\r\n".join(lines) + b"}"
+
+
+def in_utf_7(text: bytes) -> bytes:
+    """Each third character by its number (RFC 2152)."""
+    decoded = text.decode("latin-1")
+
+    def shifted(one: str) -> str:
+        return "+" + base64.b64encode(one.encode("utf-16-be")).decode().rstrip("=") + "-"
+
+    return "".join(
+        shifted(one) if at % 3 == 0 and one > " " else one.replace("+", "+-") for at, one in enumerate(decoded)
+    ).encode("latin-1")
+
+
 def zipped(data: bytes) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -125,6 +159,8 @@ OF_TEXT: dict[str, Wrap] = {
     "HTML": in_html,
     "JSON": lambda text: json.dumps({"key": text.decode("latin-1")}).encode(),
     "a URL": lambda text: b"data:," + quote(text).encode(),
+    "RTF": in_rtf,
+    "UTF-7": in_utf_7,
     "a quotation": lambda text: b"> " + text.replace(b"\n", b"\n> "),
 }
 OF_ANYTHING: dict[str, Wrap] = {
@@ -135,6 +171,7 @@ OF_ANYTHING: dict[str, Wrap] = {
     "ZIP": zipped,
     "tar": tarred,
     "a compressed packet": lambda data: b"\xa3\x01" + zlib.compress(data, wbits=-15),
+    "yEnc": yencoded,
     "a literal packet": lambda data: packet(11, b"b\x03key\x00\x00\x00\x00" + data),
     "quoted-printable": lambda data: quopri.encodestring(data, quotetabs=True),
     "a message as text": lambda data: part(b"text/plain", data),
@@ -258,6 +295,10 @@ MEGABYTES: dict[str, Callable[[], bytes]] = {
     "entities": lambda: b"&amp;" * 200_000,
     "soft line breaks": lambda: b"=3D%3D\\n<" * 100_000,
     "uuencode": lambda: b"M" + b"=" * 1_000_000,
+    "UTF-7": lambda: b"+AD0+-+\\" * 150_000,
+    "RTF": lambda: b"{\\rtf{\\*" * 120_000,
+    "RTF's braces": lambda: b"{\\rtf" + b"{\\*x" * 250_000,
+    "yEnc": lambda: b"=ybegin \n=" * 100_000,
 }
 
 
