@@ -73,6 +73,9 @@ VENV = $(LIB)/venv-$(STAMP)
 program = sed 's|@MODULE@|$(1)|; s|@MAIN@|$(2)|g; s|@ARGUMENTS@|$(3)|; s|@VENV@|$(VENV)|' dovecot/program.in \
 	> "$(DESTDIR)$(VENV)/$(4)" && chmod 755 "$(DESTDIR)$(VENV)/$(4)"
 
+# What is installed comes before what needs it.
+.NOTPARALLEL:
+
 .PHONY: help
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/:.* ## /\t/' | expand -t 14
@@ -155,22 +158,26 @@ uninstall: ## Take it away again; mail, keys and edited configuration stay
 	$(DEV) pip install --quiet --editable '.[dev]'
 	touch $@
 
+.PHONY: packages
+packages: ## Install the Debian packages that tests need, and have Debian start none of the servers among them
+	@sh lab/packages.sh lab test
+
 .PHONY: venv
 venv: .venv/installed ## Make the development environment, .venv
 
 .PHONY: test
-test: venv ## Run all tests; nothing is installed on the system
+test: packages venv ## Run all tests (installs missing Debian packages)
 	$(DEV) pytest -n auto
 
 .PHONY: faults
-faults: venv ## Cause every fault with many messages, and write docs/developer/faults.md
+faults: packages venv ## Cause every fault with many messages, and write docs/developer/faults.md
 	CRYPTOMAIL_FAULTS_LONG=1 $(DEV) pytest -n 2 tests/faults tests/e2e/test_descriptors.py tests/e2e/test_upgrade.py \
 	    tests/system/test_places.py tests/programs/test_system_users.py
 
 .PHONY: coverage
 coverage: DATA := $(CURDIR)/build/coverage
 coverage: TESTS := --ignore tests/e2e --ignore tests/faults tests
-coverage: venv ## Say how much of the program the tests run, in processes that they start too: TESTS=tests/openpgp
+coverage: packages venv ## Say how much of the program the tests run, in processes that they start too: TESTS=tests/openpgp
 	rm -rf "$(DATA)" && mkdir -p "$(DATA)" && chmod 1777 "$(DATA)"
 # Tests start programs with hardly any environment: Python itself has to tell each that it is measured.
 	site=$$(.venv/bin/python -c "import site; print(site.getsitepackages()[0])"); \
@@ -209,6 +216,7 @@ docs: venv errors ## Build the documents as a site, in build/site; a warning is 
 
 .PHONY: lab
 lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=sealed|executed|filter|users|off
+	@sh lab/packages.sh lab
 	@$(PYTHON) -m lab start --mode $(MODE) $(LAB)
 
 .PHONY: lab-stop
@@ -217,4 +225,5 @@ lab-stop: ## Stop the private Dovecot in LAB=directory
 
 .PHONY: demo
 demo: ## Show it at work on this machine (installs missing Debian packages)
+	@sh lab/packages.sh lab
 	@$(PYTHON) -m lab demo

@@ -59,10 +59,10 @@ def build() -> None:
 
 def _debootstrap() -> None:
     if shutil.which("debootstrap") is None:
-        raise LabError("something is missing: apt-get install --no-install-recommends debootstrap")
+        raise LabError("debootstrap is missing: make packages")
     unfinished = Path(tempfile.mkdtemp(prefix="debian13-", dir=TREE.parent))
     unfinished.chmod(0o755)
-    include = ",".join([*PACKAGES.split(), "python3"])
+    include = PACKAGES.replace(" ", ",")
     command = ["debootstrap", "--variant=minbase", f"--include={include}", "trixie", str(unfinished), _mirror()]
     try:
         subprocess.run(command, check=True)

@@ -1,9 +1,7 @@
 """`make demo`: three deliveries to a private Dovecot; for each what was sent, what is on disk, what its owner reads."""
 
-import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from itertools import zip_longest
@@ -20,7 +18,6 @@ _ARMOR = re.compile(rb"-----BEGIN PGP MESSAGE-----.*?-----END PGP MESSAGE-----",
 
 def main() -> int:
     """Out: the exit code, 0 if each of the three went as it should."""
-    _install_packages()
     directory = Path(tempfile.mkdtemp(prefix="cryptomail-demo-", dir="/tmp"))
     try:
         print("Installing cryptomail into a temporary directory and starting a private Dovecot ...")
@@ -32,17 +29,6 @@ def main() -> int:
             server.stop(directory)
     finally:
         shutil.rmtree(directory)
-
-
-def _install_packages() -> None:
-    try:
-        server.require_packages()
-    except server.LabError:
-        print("Installing what is missing with apt-get ...")
-        sudo = [] if os.getuid() == 0 else ["sudo"]
-        install = ["apt-get", "install", "--yes", "--no-install-recommends", *server.PACKAGES.split()]
-        for command in (["apt-get", "update"], install):
-            subprocess.run([*sudo, *command], check=True, stdout=subprocess.DEVNULL)
 
 
 def _show(lab: client.Lab, alice: keys.Owner) -> int:

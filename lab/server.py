@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -16,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PACKAGES = "dovecot-core dovecot-imapd dovecot-lmtpd dovecot-managesieved dovecot-sieve gnupg make python3-venv"
+# What is in packages.txt for the lab.
+[PACKAGES] = re.findall(r"^lab: (.*)", Path(__file__).with_name("packages.txt").read_text(), re.MULTILINE)
 DOMAIN = "example.org"
 MAIL_USER = "nobody"  # as root; an ordinary user's lab is that user's in all its parts
 

@@ -2,7 +2,6 @@
 
 import base64
 import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 
 from lab.keys import Owner
 from tests.support.filtered import MESSAGE, decrypt, fingerprint_of
+from tests.support.programs import require
 from tests.support.server import ALICE, run
 from tests.support.tls import Authority, authority
 
@@ -39,11 +39,11 @@ def certificate_in(script: bytes) -> bytes:
 
 
 def compile_script(script: bytes, directory: Path) -> None:
-    sievec = shutil.which("sievec", path="/usr/bin:/usr/sbin")
-    assert sievec, "sievec is missing: apt-get install --no-install-recommends dovecot-sieve"
     source = directory / "x.sieve"
     source.write_bytes(script)
-    done = subprocess.run([sievec, "-c", CONFIG, source, directory / "x.svbin"], capture_output=True, text=True)
+    done = subprocess.run(
+        [require("sievec"), "-c", CONFIG, source, directory / "x.svbin"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 

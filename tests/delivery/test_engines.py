@@ -21,6 +21,7 @@ from sieve_filter.openpgp import encrypted as packets
 from sieve_filter.openpgp import pgpmime
 from sieve_filter.openpgp.armor import dearmor
 from tests.support.filtered import MESSAGE, STRANGE_MESSAGES, armor_in, decrypt, fingerprint_of, install_gpg
+from tests.support.programs import require
 from tests.support.server import ALICE, Server
 from tests.support.workers import Worker, running
 
@@ -133,8 +134,7 @@ def gpg_of_debian13(home: Path, *arguments: str, data: bytes) -> bytes:
 
 def program(name: str, *arguments: str, data: bytes = b"") -> bytes:
     """What a program prints that is a Debian package of the same name."""
-    assert shutil.which(name), f"something is missing: apt-get install --no-install-recommends {name}"
-    return subprocess.run([name, *arguments], input=data, check=True, capture_output=True).stdout
+    return subprocess.run([require(name), *arguments], input=data, check=True, capture_output=True).stdout
 
 
 @pytest.fixture(scope="module")

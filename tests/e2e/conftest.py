@@ -158,9 +158,3 @@ def assert_nowhere_in_clear(lab: Lab, canary: str) -> None:
     """No file of the lab holds the canary: no mailbox, no temporary file, no log."""
     files = [file for file in lab.directory.rglob("*") if file.is_file() and not file.is_symlink()]
     assert [file for file in files if canary.encode() in file.read_bytes()] == []
-
-
-def require(program: str, package: str) -> None:
-    """Fail, and say what to do, where a program is missing."""
-    if shutil.which(program) is None:
-        pytest.fail(f"{program} is missing: apt-get install --no-install-recommends {package}")

@@ -14,7 +14,8 @@ import pytest
 
 from lab import managesieve
 from lab.client import Lab
-from tests.e2e.conftest import NewPerson, Person, assert_nowhere_in_clear, deliver, require
+from tests.e2e.conftest import NewPerson, Person, assert_nowhere_in_clear, deliver
+from tests.support.programs import require
 
 HIDING_SUBJECTS = b"""
 require ["vnd.dovecot.filter", "fileinto", "mailbox"];
@@ -108,7 +109,7 @@ def run_in_terminal(command: list[str], environment: dict[str, str]) -> None:
 def test_notmuch_shows_text_and_attachment(
     lab: Lab, new_person: NewPerson, canary: str, tmp_path: Path, sent_as: Callable[[bytes], bytes]
 ) -> None:
-    require("notmuch", "notmuch")
+    require("notmuch")
     person = new_person(lab)
     person.set_up_key()
     assert deliver(person, sent_as(letter("hello", canary))) == 250
@@ -125,7 +126,7 @@ def test_notmuch_shows_text_and_attachment(
 def test_neomutt_shows_text_and_attachment(
     lab: Lab, new_person: NewPerson, canary: str, tmp_path: Path, sent_as: Callable[[bytes], bytes]
 ) -> None:
-    require("neomutt", "neomutt")
+    require("neomutt")
     person = new_person(lab)
     person.set_up_key()
     assert deliver(person, sent_as(letter("hello", canary))) == 250
@@ -146,7 +147,7 @@ def test_neomutt_shows_text_and_attachment(
 def test_notmuch_shows_a_subject_that_nobody_else_can_see(
     lab_off: Lab, new_person: NewPerson, canary: str, tmp_path: Path
 ) -> None:
-    require("notmuch", "notmuch")
+    require("notmuch")
     person = new_person(lab_off)
     person.set_up_key()
     managesieve.upload(lab_off, person.user, HIDING_SUBJECTS)

@@ -2,7 +2,6 @@
 
 import base64
 import re
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -13,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = "bind9-utils nsd unbound"
-_PATH = "/usr/bin:/usr/sbin:/bin:/sbin"
+from tests.support.programs import require
 
 _ZONE = """\
 $TTL 60
@@ -107,13 +105,13 @@ class Zones:
             yield
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [_program(program), *arguments]
+        command = [require(program), *arguments]
         subprocess.run(command, check=True, capture_output=True, cwd=self._directory)
 
     @contextmanager
     def _daemon(self, port: int, program: str, *arguments: str) -> Iterator[None]:
         with (self._directory / f"{program}.log").open("w+") as log:
-            process = subprocess.Popen([_program(program), *arguments], stdout=log, stderr=log, cwd=self._directory)
+            process = subprocess.Popen([require(program), *arguments], stdout=log, stderr=log, cwd=self._directory)
             try:
                 deadline = time.monotonic() + 20
                 while not _answers(port):
@@ -131,16 +129,9 @@ class Zones:
 def zones() -> Iterator[Zones]:
     """No zone yet."""
     for program in ("dnssec-signzone", "nsd", "unbound"):
-        _program(program)
+        require(program)
     with ExitStack() as stack:
         yield Zones(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zones-", dir="/tmp"))))
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name, path=_PATH)
-    if found is None:
-        pytest.fail(f"{name} is missing: apt-get install --no-install-recommends {PACKAGES}")
-    return found
 
 
 def _free_port() -> int:

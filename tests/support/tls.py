@@ -1,6 +1,5 @@
 """A certificate authority, made by openssl, and certificates of its for servers on the loopback interface."""
 
-import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -8,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+
+from tests.support.programs import require
 
 
 class Authority:
@@ -48,8 +49,7 @@ _NEW = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "
 @pytest.fixture(scope="session")
 def authority() -> Iterator[Authority]:
     """An authority that only who names it trusts."""
-    if shutil.which("openssl") is None:
-        pytest.fail("openssl is missing: apt-get install --no-install-recommends openssl")
+    require("openssl")
     with TemporaryDirectory(prefix="authority-") as directory:
         Path(directory).chmod(0o711)  # the certificate is for everybody; openssl keeps its keys to itself
         yield Authority(Path(directory))
