@@ -24,7 +24,7 @@ from sieve_filter.errors import (
     UsageError,
 )
 from sieve_filter.keys import status as keyreport
-from sieve_filter.keys.status import OwnerState
+from sieve_filter.keys.status import Check, OwnerState
 from sieve_filter.notify import post, reminders
 from sieve_filter.notify.post import Post
 from sieve_filter.owners import register
@@ -89,16 +89,14 @@ def check(options: argparse.Namespace, site: Site) -> int:
         _sweep_before_check(options.user, options.folder)
     if options.notify:
         _notify(states, site, post.chosen(options))
-    wired = wiring.look(options.dovecot_conf)
-    if wired.state != keyreport.OK:
-        states.append(OwnerState("(all)", "", wired.state, (wired.note,), ()))
+    done = Check(states, len(rest.passed_over), wiring.look(options.dovecot_conf))
     if options.prometheus:
-        stdio.tell(keyreport.as_prometheus(states, len(rest.passed_over)))
+        stdio.tell(keyreport.as_prometheus(done))
     elif options.json:
-        stdio.tell(keyreport.check_as_json(states, len(rest.passed_over)))
+        stdio.tell(keyreport.check_as_json(done))
     else:
-        stdio.tell("\n".join([keyreport.summary(states, len(rest.passed_over)), *keyreport.lines(states)]))
-    return keyreport.worst(states)
+        stdio.tell("\n".join([keyreport.summary(done), *keyreport.lines(done)]))
+    return keyreport.worst(done)
 
 
 def _sweep_before_check(user: str, folder: str) -> None:
@@ -115,13 +113,13 @@ def guarded_check(work: Callable[[], int]) -> int:
     try:
         return work()
     except Exception as error:
-        failed = [keyreport.unknown("everybody", str(errors.known(error)))]
+        failed = keyreport.failed(str(errors.known(error)))
     if "--prometheus" in sys.argv:
-        text = keyreport.as_prometheus(failed, 0)
+        text = keyreport.as_prometheus(failed)
     elif "--json" in sys.argv:
-        text = keyreport.check_as_json(failed, 0)
+        text = keyreport.check_as_json(failed)
     else:
-        text = keyreport.cannot(failed[0])
+        text = keyreport.summary(failed)
     with suppress(FileError):  # nobody reads it
         stdio.tell(text)
     return keyreport.UNKNOWN

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sieve_filter.dovecot import doveadm
 from sieve_filter.errors import UnknownUserError
-from sieve_filter.keys.status import CRITICAL, OK, WARNING
+from sieve_filter.keys.status import CRITICAL, OK, WARNING, Wiring
 
 _CALL = re.compile(r'\b(?:filter|execute)\b[^;{]*"cryptomail"')
 _COMMENT = re.compile(r"#[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -17,13 +17,6 @@ _FIELD = re.compile(r"^  (\S+) = (.*)$", re.MULTILINE)
 _GUARD = "guard.sieve"
 # Of both versions: each passes over the other one's without a word.
 _SETTINGS = ("mail_plugins", "plugin", "sieve_script", "sieve_plugins", "sieve_filter_bin_dir")
-
-
-class Wiring(NamedTuple):
-    """A state of keyreport's, and what is wrong, in words."""
-
-    state: int
-    note: str
 
 
 class _Deliveries(NamedTuple):

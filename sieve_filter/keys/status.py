@@ -50,6 +50,27 @@ class OwnerState(NamedTuple):
     keys: tuple[KeyState, ...]
 
 
+class Wiring(NamedTuple):
+    """Whether Dovecot's deliveries call the filter: one of the four states, and in words what is wrong.
+
+    It says nothing of any owner, and is none.
+    """
+
+    state: int
+    note: str
+
+
+class Check(NamedTuple):
+    """What `cryptomail keys check` found: the owners that it looked at, the number of accounts that are no owners', and
+    whether deliveries call the filter. `failure` says why it could not look at all, and is empty where it could.
+    """
+
+    owners: Sequence[OwnerState]
+    passed_over: int
+    wiring: Wiring
+    failure: str = ""
+
+
 class Rules(NamedTuple):
     """What counts as wrong; `now` is seconds since 1970."""
 
@@ -105,10 +126,16 @@ def unknown(user: str, error: str) -> OwnerState:
     return OwnerState(user, "", UNKNOWN, (error,), ())
 
 
-def worst(states: Iterable[OwnerState]) -> int:
-    """The worst state; UNKNOWN where there are none."""
-    levels = {one.state for one in states}
-    return max(levels, key=_WORSE.index) if levels else UNKNOWN
+def failed(why: str) -> Check:
+    """A check that could not be done."""
+    return Check((), 0, Wiring(OK, ""), why)
+
+
+def worst(check: Check) -> int:
+    """The worst state of all; UNKNOWN where there are no owners, and nothing worse."""
+    levels = [*(one.state for one in check.owners), check.wiring.state]
+    levels += [UNKNOWN] if check.failure or not check.owners else []
+    return max(levels, key=_WORSE.index)
 
 
 def counted(number: int, what: str) -> str:
@@ -116,33 +143,29 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def cannot(state: OwnerState) -> str:
-    """The one line of a check that could not be done."""
-    return f"KEYS {NAMES[state.state]} - {'; '.join(state.notes)}"
-
-
-def summary(states: Sequence[OwnerState], passed_over: int) -> str:
-    """One line in the manner of Nagios' plugins: state, numbers, and behind a bar the numbers for a machine.
-
-    `passed_over` says how many accounts are no owners'.
-    """
-    counts = {name: sum(one.state == code for one in states) for code, name in enumerate(NAMES)}
-    keyless = sum(not one.keys and one.state == OK for one in states)
+def summary(check: Check) -> str:
+    """One line in the manner of Nagios' plugins: state, numbers, and behind a bar the numbers for a machine."""
+    if check.failure:
+        return f"KEYS {NAMES[worst(check)]} - {check.failure}"
+    counts = _counts(check.owners)
+    keyless = sum(not one.keys and one.state == OK for one in check.owners)
     worse = ", ".join(f"{counts[name]} {name.lower()}" for name in ("CRITICAL", "UNKNOWN", "WARNING") if counts[name])
     numbers = " ".join(f"{name.lower()}={count}" for name, count in counts.items())
     text = (
-        counted(len(states), "user")
+        counted(len(check.owners), "user")
         + (f", {keyless} without a key" if keyless else "")
         + (f": {worse}" if worse else "")
     )
-    text += f" ({counted(passed_over, 'account')} passed over)" if passed_over else ""
-    more = f"without_key={keyless} passed_over={passed_over}"
-    return f"KEYS {NAMES[worst(states)]} - {text} | users={len(states)} {numbers} {more}"
+    text += f" ({counted(check.passed_over, 'account')} passed over)" if check.passed_over else ""
+    text += f"; wiring: {NAMES[check.wiring.state].lower()}" if check.wiring.state != OK else ""
+    more = f"without_key={keyless} passed_over={check.passed_over}"
+    return f"KEYS {NAMES[worst(check)]} - {text} | users={len(check.owners)} {numbers} {more}"
 
 
-def lines(states: Iterable[OwnerState]) -> list[str]:
-    """A line for each owner who is not all right."""
-    return [f"{NAMES[one.state]}: {one.user}: {'; '.join(one.notes)}" for one in states if one.state != OK]
+def lines(check: Check) -> list[str]:
+    """A line for what is wrong with the wiring, and one for each owner who is not all right."""
+    owners = (f"{NAMES[one.state]}: {one.user}: {'; '.join(one.notes)}" for one in check.owners if one.state != OK)
+    return [*([f"{NAMES[check.wiring.state]}: {check.wiring.note}"] if check.wiring.state != OK else []), *owners]
 
 
 def rows(states: Iterable[OwnerState]) -> list[tuple[str, ...]]:
@@ -175,30 +198,39 @@ def as_json(states: Iterable[OwnerState]) -> str:
     return json.dumps(_objects(states), indent=2)
 
 
-def check_as_json(states: Sequence[OwnerState], passed_over: int) -> str:
-    """As `as_json`, in an object that also has the worst state, and how many accounts are no owners'."""
-    whole = {"state": NAMES[worst(states)], "passed_over": passed_over, "owners": _objects(states)}
-    return json.dumps(whole, indent=2)
+def check_as_json(check: Check) -> str:
+    """A check as a JSON object with the names of its attributes, and with the worst state."""
+    whole = {"state": NAMES[worst(check)]} | check._asdict()
+    wiring = check.wiring._asdict() | {"state": NAMES[check.wiring.state]}
+    return json.dumps(whole | {"wiring": wiring, "owners": _objects(check.owners)}, indent=2)
 
 
 def _objects(states: Iterable[OwnerState]) -> list[dict[str, object]]:
     return [one._asdict() | {"state": NAMES[one.state], "keys": [key._asdict() for key in one.keys]} for one in states]
 
 
-def as_prometheus(states: Sequence[OwnerState], passed_over: int) -> str:
-    """The states in Prometheus' text format, for node_exporter's textfile collector."""
+def _counts(states: Sequence[OwnerState]) -> dict[str, int]:
+    return {name: sum(one.state == code for one in states) for code, name in enumerate(NAMES)}
+
+
+def as_prometheus(check: Check) -> str:
+    """A check in Prometheus' text format, for node_exporter's textfile collector."""
+    states = check.owners
     out = [
+        "# HELP cryptomail_check_state The worst of all: 0 OK, 1 warning, 2 critical, 3 unknown.",
+        "# TYPE cryptomail_check_state gauge",
+        f"cryptomail_check_state {worst(check)}",
+        "# HELP cryptomail_wiring_state Whether deliveries call the filter: 0 OK, 1 warning, 2 critical.",
+        "# TYPE cryptomail_wiring_state gauge",
+        f"cryptomail_wiring_state {check.wiring.state}",
         "# HELP cryptomail_key_users Mailbox owners by the state of their keys.",
         "# TYPE cryptomail_key_users gauge",
     ]
-    out += [
-        f'cryptomail_key_users{{state="{name.lower()}"}} {sum(one.state == code for one in states)}'
-        for code, name in enumerate(NAMES)
-    ]
+    out += [f'cryptomail_key_users{{state="{name.lower()}"}} {count}' for name, count in _counts(states).items()]
     out += [
         "# HELP cryptomail_key_accounts_passed_over Accounts that are no mailbox owners'.",
         "# TYPE cryptomail_key_accounts_passed_over gauge",
-        f"cryptomail_key_accounts_passed_over {passed_over}",
+        f"cryptomail_key_accounts_passed_over {check.passed_over}",
     ]
     out += ["# HELP cryptomail_key_state 0 OK, 1 warning, 2 critical, 3 unknown.", "# TYPE cryptomail_key_state gauge"]
     out += [f"cryptomail_key_state{_labels({'user': one.user})} {one.state}" for one in states]

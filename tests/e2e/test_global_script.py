@@ -1,6 +1,7 @@
 """The global script, sealing and without: what it promises to owners and to senders."""
 
 import imaplib
+import json
 import os
 import re
 import subprocess
@@ -218,11 +219,11 @@ def test_without_the_script_that_encrypts_the_sender_is_told_to_try_again_and_no
     assert deliver(person, message(canary)) == 250
 
 
-def keys(lab: Lab, action: str, person: Person) -> tuple[int, str]:
+def keys(lab: Lab, action: str, person: Person, *more: str) -> tuple[int, str]:
     """What the installed program says of somebody's keys: exit code and text."""
     homes = f"{lab.inside(lab.directory)}/home/%n"
     command = lab.command(
-        lab.inside(lab.cryptomail), "keys", action, "--user", person.address, "--home-template", homes
+        lab.inside(lab.cryptomail), "keys", action, "--user", person.address, "--home-template", homes, *more
     )
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout
@@ -244,7 +245,14 @@ def test_with_good_keys_but_nothing_that_calls_the_filter_key_commands_say_so(la
             assert reason in said
             code, said = keys(lab, "check", person)
             assert code == CRITICAL
+            assert said.startswith("KEYS CRITICAL - 1 user; wiring: critical | users=1 ok=1 warning=0 critical=0 ")
+            assert "\nCRITICAL: nothing calls the filter: " in said
             assert reason in said
+            told = json.loads(keys(lab, "check", person, "--json")[1])
+            assert (told["state"], told["wiring"]["state"]) == ("CRITICAL", "CRITICAL")
+            assert [(one["user"], one["state"]) for one in told["owners"]] == [(person.address, "OK")]
+            figures = keys(lab, "check", person, "--prometheus")[1].splitlines()
+            assert {"cryptomail_wiring_state 2", 'cryptomail_key_users{state="critical"} 0'} < set(figures)
 
 
 def test_owners_see_no_mark_of_the_scripts_on_their_mail(lab: Lab, new_person: NewPerson, canary: str) -> None:

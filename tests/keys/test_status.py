@@ -11,13 +11,14 @@ from sieve_filter.gpg.colons import parse
 from sieve_filter.keys import status
 from sieve_filter.keys.decision import Rules, decide
 from sieve_filter.keys.recipients import Found, Holding, Home
-from sieve_filter.keys.status import CRITICAL, OK, UNKNOWN, WARNING, OwnerState
+from sieve_filter.keys.status import CRITICAL, OK, UNKNOWN, WARNING, Check, OwnerState, Wiring
 from sieve_filter.policy.settings import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from tests.support.listings import NEWER, PRIMARY, SUBKEY, listing, sub
 
 NOW = 1_650_000_000
 RULES = Rules(2048, STORE_PLAIN, REFUSE, REFUSE)
 HOME = Home("/home/a/.cryptomail", ())
+WIRED = Wiring(OK, "")
 
 
 def state(colons: bytes, rules: Rules = RULES, notes: tuple[str, ...] = ()) -> OwnerState:
@@ -122,21 +123,42 @@ def test_worst_state_counts_and_is_first_in_the_summary() -> None:
         status.unknown("c", "no home"),
         state(listing(subs=sub(SUBKEY)), notes=("x",)),
     ]
-    assert status.worst(states) == UNKNOWN
-    assert status.summary(states, 0).startswith(
-        "KEYS UNKNOWN - 4 users, 1 without a key: 1 unknown, 1 warning | users=4"
-    )
+    check = Check(states, 0, WIRED)
+    assert status.worst(check) == UNKNOWN
+    assert status.summary(check).startswith("KEYS UNKNOWN - 4 users, 1 without a key: 1 unknown, 1 warning | users=4")
     states.append(status.unreadable("d", "cannot look into /d"))
-    assert status.worst(states) == CRITICAL
-    assert "CRITICAL: d: cannot look into /d" in status.lines(states)
-    assert status.worst([]) == UNKNOWN
+    assert status.worst(check) == CRITICAL
+    assert "CRITICAL: d: cannot look into /d" in status.lines(check)
+    assert status.worst(Check([], 0, WIRED)) == UNKNOWN
+
+
+@pytest.mark.parametrize(("states", "users"), [([], 0), ([state(listing(subs=sub(SUBKEY)))], 1)])
+def test_what_is_wrong_for_all_is_nobody_s_state(states: list[OwnerState], users: int) -> None:
+    check = Check(states, 0, Wiring(CRITICAL, "nothing calls the filter"))
+    assert status.worst(check) == CRITICAL
+    assert status.summary(check).startswith(f"KEYS CRITICAL - {users} user")
+    assert "wiring: critical | " in status.summary(check)
+    assert " critical=0 " in status.summary(check)
+    assert status.lines(check) == ["CRITICAL: nothing calls the filter"]
+    assert f'cryptomail_key_users{{state="ok"}} {users}\n' in status.as_prometheus(check)
+
+
+def test_a_check_that_could_not_be_done_has_no_users() -> None:
+    failed = status.failed("there is no program doveadm")
+    assert status.worst(failed) == UNKNOWN
+    assert status.summary(failed) == "KEYS UNKNOWN - there is no program doveadm"
+    told = json.loads(status.check_as_json(failed))
+    assert (told["state"], told["failure"], told["owners"]) == ("UNKNOWN", "there is no program doveadm", [])
+    figures = status.as_prometheus(failed)
+    assert "cryptomail_check_state 3\n" in figures
+    assert "everybody" not in figures
 
 
 def test_machines_get_the_same() -> None:
     judged = state(listing(subs=sub(SUBKEY, expires=str(NOW + 86400))))
     (read,) = json.loads(status.as_json([judged]))
     assert (read["state"], read["keys"][0]["used"]) == ("WARNING", SUBKEY)
-    text = status.as_prometheus([judged._replace(user='a"b\\c')], 0)
+    text = status.as_prometheus(Check([judged._replace(user='a"b\\c')], 0, WIRED))
     assert f'cryptomail_key_expires_seconds{{user="a\\"b\\\\c",fingerprint="{PRIMARY}"}} {NOW + 86400}\n' in text + "\n"
     assert 'cryptomail_key_users{state="warning"} 1' in text
 
