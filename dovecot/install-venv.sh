@@ -4,32 +4,32 @@
 set -eu
 
 venv=$DESTDIR$VENV
-source=$(mktemp -d)
 done=
-trap 'rm -rf "$source"; test -n "$done" || rm -rf "$venv"' EXIT
+trap 'test -n "$done" || rm -rf "$venv"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# pip builds inside the directory that it is given: a copy, so that the checkout may be read-only and stays clean.
-cp setup.cfg pyproject.toml LICENSE README.md "$source"
-for file in $(find sieve_filter -name "*.py") sieve_filter/py.typed; do install -D -m 644 "$file" "$source/$file"; done
-
-"$PYTHON" -m venv "$venv"
+"$PYTHON" -m venv --without-pip "$venv"
 case $SEQUOIA in
-    yes) package="${source}[sequoia]" ;;
-    *) package=$source ;;
+    yes) "$PYTHON" -I dovecot/dependencies.py "$venv" sequoia ;;
+    *) "$PYTHON" -I dovecot/dependencies.py "$venv" ;;
 esac
-"$venv/bin/python" -m pip install --quiet --no-compile --no-warn-script-location "$package"
+
+# Copied, and not built: all of it is Python, and a build would first have to install what builds it.
+packages=$("$venv/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+for file in $(find sieve_filter -name "*.py") sieve_filter/py.typed; do
+    install -D -m 644 "$file" "$packages/$file"
+done
 
 # Only the interpreter and the packages are used; the rest would carry the path of the staging directory.
 find "$venv/bin" -type f -delete
-"$venv/bin/python" -m pip uninstall --quiet --yes pip setuptools
 sed -i '/^command = /d' "$venv/pyvenv.cfg"
 
-# Compiled now, because the mail user cannot write here, and must not compile anew for every message.
-"$venv/bin/python" -m compileall -q -s "$DESTDIR" -p / "$venv/lib"
+# Compiled now, because the mail user cannot write here, and must not compile anew for every message. Nothing loads what
+# rich takes along to colour source text and Markdown.
+"$venv/bin/python" -m compileall -q -x '/(pygments|markdown_it)/' -s "$DESTDIR" -p / "$venv/lib"
 
 # A trial: every module can be loaded, and a message of somebody without a key comes through as it is.
-trial=$(cd "$source" && printf 'Subject: trial\r\n\r\ntext\r\n' | env -i PATH="$PATH" USER=trial HOME="$source" \
+trial=$(printf 'Subject: trial\r\n\r\ntext\r\n' | env -i PATH="$PATH" USER=trial HOME="$venv" \
     "$venv/bin/python" -I -c '
 import importlib, pkgutil, sys
 import sieve_filter

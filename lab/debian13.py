@@ -1,5 +1,7 @@
 """A lab in a tree of Debian 13, for its Dovecot 2.4: built once with debootstrap, entered with chroot."""
 
+import atexit
+import configparser
 import fcntl
 import os
 import re
@@ -9,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from lab.client import Lab
@@ -29,10 +32,7 @@ def lab(mode: str = "sealed") -> Iterator[Lab]:
         work.chmod(0o755)
         inside = f"/tmp/{work.name}"  # noqa: S108  # the tree's own, which only root enters
         shutil.copytree(REPOSITORY, work / "repository", ignore=_NOT_COPIED)
-        # The tree has no pip configuration and maybe no way out: what `make install` needs is fetched here.
-        pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", f"{work}/wheels"]
-        subprocess.run([*pip, "setuptools", f"{work}/repository"], check=True)
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **pip_environment(inside)}
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **pip_environment()}
         chroot = ["chroot", str(TREE), "env", f"--chdir={inside}/repository", "python3", "-m", "lab"]
         subprocess.run([*chroot, "start", "--mode", mode, f"{inside}/lab"], check=True, env=environment)
         try:
@@ -41,9 +41,22 @@ def lab(mode: str = "sealed") -> Iterator[Lab]:
             subprocess.run([*chroot, "stop", f"{inside}/lab"], check=True, env=environment)
 
 
-def pip_environment(inside: str) -> dict[str, str]:
-    """What has pip find, in the tree, what was fetched for the lab in the directory `inside`."""
-    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"{inside}/wheels"}
+def pip_environment() -> dict[str, str]:
+    """What has pip find, in the tree, what was fetched for `make install`."""
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"/{_wheels().relative_to(TREE)}"}
+
+
+@cache
+def _wheels() -> Path:
+    """What `make install` needs, fetched once: the tree has no pip configuration and maybe no way out."""
+    directory = Path(tempfile.mkdtemp(prefix="wheels-", dir=TREE / "tmp"))
+    atexit.register(shutil.rmtree, directory)
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    needed = setup["options"]["install_requires"].split("\n")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(directory)]
+    subprocess.run([*pip, *filter(None, needed)], check=True)
+    return directory
 
 
 def build() -> None:

@@ -69,6 +69,41 @@ def test_everybody_can_read_what_is_installed(installed: Path) -> None:
     assert closed == []
 
 
+def test_everything_that_the_programs_load_is_compiled_and_pip_is_not_there(installed: Path) -> None:
+    """The mail user cannot write there, and would compile it anew for every message."""
+    [packages] = installed.glob("usr/local/lib/cryptomail/venv-*/lib/python*/site-packages")
+    assert not [file for name in ("pip", "setuptools") for file in packages.glob(f"{name}*")]
+    program = """
+import pkgutil, sys
+import sieve_filter
+from importlib import import_module
+from pathlib import Path
+for module in pkgutil.walk_packages(sieve_filter.__path__, "sieve_filter."):
+    if module.name != "sieve_filter.__main__":
+        import_module(module.name)
+loaded = [Path(module.__cached__) for module in sys.modules.values() if getattr(module, "__cached__", None)]
+print(*(file for file in loaded if file.is_relative_to(sys.argv[1]) and not file.exists()), sep="\\n")
+"""
+    python = packages.parent.parent.parent / "bin/python"
+    command = [str(python), "-B", "-I", "-c", program, str(packages)]
+    assert subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout == b"\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("sysconfig.get_config_var = lambda name: '/nowhere'", "Python has no pip: apt-get install python3-venv"),
+        ("sys.version_info = (3, 10, 9)", "the package needs Python 3.11 or later: say PYTHON=/path for one"),
+    ],
+)
+def test_a_python_that_does_not_do_is_told_in_one_line(tmp_path: Path, change: str, reason: str) -> None:
+    script = str(REPOSITORY / "dovecot/dependencies.py")
+    program = f"import runpy, sys, sysconfig\n{change}\nrunpy.run_path({script!r}, run_name='__main__')"
+    command = ["/usr/bin/python3", "-I", "-c", program, str(tmp_path)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, f"make install: nothing was installed, because {reason}\n")
+
+
 def test_the_filter_s_directory_holds_one_program(installed: Path) -> None:
     assert files_below(installed / "usr/local/lib/cryptomail/filter-bin") == {"cryptomail"}
 
