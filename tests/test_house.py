@@ -22,7 +22,7 @@ MODULES = {
 }
 
 # What an executed filter may load, besides the modules of Python itself that it needs: it is started for each message.
-FILTER_PACKAGES = {"delivery", "detection", "gpg", "keys", "mail", "openpgp", "owners", "policy", "smime", "system"}
+FILTER_PACKAGES = {"delivery", "detection", "gpg", "keys", "mail", "openpgp", "owners", "policy", "system"}
 # What takes longer to load than a message takes to filter.
 SLOW = {"argparse", "email", "gnupg", "json", "mailparser", "pathlib", "rich", "smtplib", "socket", "ssl", "subprocess"}
 
@@ -74,6 +74,8 @@ def test_an_executed_filter_loads_what_it_needs_and_no_more() -> None:
     ours = {name.split(".")[1] for name in loaded if name.startswith("sieve_filter.")}
     assert ours == FILTER_PACKAGES | {"errors", "limits", "programs"}
     assert not loaded & SLOW
+    # Plain mail, encrypted by gpg, has no need of them.
+    assert not loaded & {f"sieve_filter.{name}" for name in ("delivery.sequoia", "mail.structure", "smime.cms")}
 
 
 @pytest.mark.parametrize("entry", ["programs.listeners", "programs.imapsieve"])

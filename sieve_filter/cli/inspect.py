@@ -34,7 +34,7 @@ class Inspection(NamedTuple):
 def inspect(raw: bytes) -> Inspection:
     """Everything that can be said about the message `raw` without a key. Any bytes at all can be inspected."""
     message = split(raw)
-    kind = classify.classify(message, structure.read)
+    kind = classify.classify(message, structure.content_type)
     parts: tuple[Part, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     structure_error = ""

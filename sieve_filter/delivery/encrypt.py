@@ -63,12 +63,12 @@ def encrypt_message(
         return unchanged(incoming, decided.reason)
     recipients = decided.recipients
     protected = pgpmime.protect(incoming.message, policy)
-    frame = pgpmime.frame(protected, boundary)
+    header, before, behind = pgpmime.frame(protected, boundary)
     ciphertext = _Ciphertext(store, protected.eol)
     encrypt(chain([protected.inside], incoming.rest), ciphertext.take, recipients)
     ciphertext.check(recipients.fingerprints)
-    body = chain([frame.before], store, [frame.behind])
-    return Delivery(frame.header, body, True, kind.reason, recipients.fingerprints)
+    body = chain([before], store, [behind])
+    return Delivery(header, body, True, kind.reason, recipients.fingerprints)
 
 
 class _Ciphertext:

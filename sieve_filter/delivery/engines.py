@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from sieve_filter.delivery import sequoia
 from sieve_filter.delivery.encrypt import Engine, Sink
-from sieve_filter.delivery.sequoia import UnsuitableError
 from sieve_filter.errors import ConfigError
 from sieve_filter.gpg import runner
 from sieve_filter.keys.recipients import Recipients
@@ -35,21 +33,29 @@ class Engines:
                 source, sink, recipients.homes, recipients.fingerprints, settings.compression, recipients.expired_after
             )
 
+        if large or not self._wants_sequoia(settings):
+            return by_gnupg
+        from sieve_filter.delivery import sequoia  # an executed filter starts gpg, and need not load it
+
+        if not sequoia.installed():
+            if settings.engine == SEQUOIA:
+                raise ConfigError('engine is "sequoia", but it is not installed: pip install "cryptomail[sequoia]"')
+            return by_gnupg
+
         def by_sequoia(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> None:
             if recipients not in self._unsuitable and recipients.expired_after is None:
                 try:
                     sink(sequoia.encrypt(source, recipients))
                     return
-                except UnsuitableError as error:
+                except sequoia.UnsuitableError as error:
                     self._unsuitable.add(recipients)
                     keys = ", ".join(recipients.fingerprints)
                     self.warn(f"Sequoia cannot encrypt to {keys}: {error}; GnuPG does it")
             by_gnupg(source, sink, recipients)
 
-        return by_sequoia if not large and self._wants_sequoia(settings) else by_gnupg
+        return by_sequoia
 
     def _wants_sequoia(self, settings: Settings) -> bool:
-        if settings.engine == SEQUOIA and not sequoia.installed():
-            raise ConfigError('engine is "sequoia", but it is not installed: pip install "cryptomail[sequoia]"')
-        able = self._lasting and settings.compression == "none" and sequoia.installed()
+        """Whether Sequoia is to encrypt, if it is installed."""
+        able = self._lasting and settings.compression == "none"
         return settings.engine == SEQUOIA or (settings.engine == AUTO and able)

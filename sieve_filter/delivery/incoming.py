@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol
 
 from sieve_filter.detection import classify
 from sieve_filter.detection.classify import Kind, Shape
-from sieve_filter.mail import structure
 from sieve_filter.mail.message import Message, split
+from sieve_filter.mail.mime import ContentType
 
 
 class Store(Protocol):
@@ -55,7 +55,7 @@ def look(incoming: Incoming, hold: Callable[[], Store]) -> tuple[Shape, Incoming
     it has not the usual form is it taken into memory as a whole.
     """
     if incoming.whole:
-        return classify.classify(incoming.message, structure.read), incoming
+        return classify.classify(incoming.message, _content_type), incoming
     if not classify.may_be_encrypted(incoming.message):
         return Shape(Kind.PLAIN, "it is large, and its beginning is not that of an encrypted message"), incoming
     from sieve_filter.detection.stream import Skim  # small messages do without
@@ -66,4 +66,10 @@ def look(incoming: Incoming, hold: Callable[[], Store]) -> tuple[Shape, Incoming
         held.write(piece)
         skim.feed(piece)
     incoming = incoming._replace(rest=held)
-    return skim.finish() or classify.classify(split(b"".join(incoming.pieces)), structure.read), incoming
+    return skim.finish() or classify.classify(split(b"".join(incoming.pieces)), _content_type), incoming
+
+
+def _content_type(header: bytes) -> ContentType | None:
+    from sieve_filter.mail import structure  # it takes long to load, and hardly any message needs it
+
+    return structure.content_type(header)

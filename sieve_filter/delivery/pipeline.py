@@ -23,7 +23,7 @@ from sieve_filter.policy.settings import STORE_PLAIN, Options, Settings
 from sieve_filter.system.spool import MemoryFile, Spool
 
 # What of a Message-ID goes into a log line: what RFC 5322 section 3.6.4 allows, and no more than a line takes.
-_MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,200}>")
+_MESSAGE_ID = rb"<[!-;=?-~]{1,200}>"  # compiled where it is used: where something is logged
 
 
 _BEGINNING = 65536
@@ -135,7 +135,7 @@ def _find_in_script(pieces: Sequence[str]) -> Found:
 
 def message_id(message: Message) -> str:
     """The Message-ID, as far as it may stand in a log."""
-    found = [match for field in message.named(b"message-id") if (match := _MESSAGE_ID.search(field.value))]
+    found = [match for field in message.named(b"message-id") if (match := re.search(_MESSAGE_ID, field.value))]
     return found[0][0].decode("ascii") if found else "without Message-ID"
 
 

@@ -22,10 +22,8 @@ from sieve_filter.mail.mime import (
     transfer_encoding,
 )
 from sieve_filter.mail.randomness import Letters, Randomness
-from sieve_filter.mail.structure import Structure, StructureError
 from sieve_filter.openpgp.armor import header_text
 from sieve_filter.openpgp.encrypted import EncryptedMessage, encrypted_payload
-from sieve_filter.smime import cms
 
 # RFC 2045 section 5.2: what a message or part without a Content-Type is.
 _TEXT = ContentType(b"text/plain")
@@ -34,8 +32,8 @@ _PKCS7 = (b"application/pkcs7-mime", b"application/x-pkcs7-mime")  # RFC 8551 se
 _CONTROL = b"application/pgp-encrypted"  # RFC 3156 section 4
 
 # What mail programs write above the parts of an encrypted message, for readers without MIME. Anything else there is
-# text that somebody wrote.
-_PREAMBLE = re.compile(
+# text that somebody wrote. Compiled where it is first used: plain mail has no need of it.
+_PREAMBLE = (
     rb"(?:This is an OpenPGP/MIME encrypted message \(RFC (?:(?:2440|4880|9580) and )?3156\)\.?"
     rb"|This is a multi-?part message in MIME format\.{0,3}"
     rb"|This is a MIME-encapsulated message\.?"
@@ -48,14 +46,14 @@ _PARAMETERS = frozenset(
     (b"charset", b"creation-date", b"delsp", b"filename", b"format", b"modification-date", b"name", b"size")
 )
 _DATE = rb"[a-z]{3}, [0-9]{1,2} [a-z]{3} [0-9]{4} [0-9:]{8} (?:gmt|[+-][0-9]{4})"
-_USUAL = re.compile(
-    rb"application/(?:pgp-encrypted|octet-stream|pgp)|text/(?:plain|html)"
+# Compiled where it is first used, too.
+_USUAL = (
+    rb"(?i:application/(?:pgp-encrypted|octet-stream|pgp)|text/(?:plain|html)"
     rb"|7bit|8bit|binary|base64|quoted-printable|inline|attachment|1\.0"
     rb"|us-ascii|utf-8|iso-8859-[0-9]{1,2}|windows-125[0-9]|flowed|yes|no|[0-9]{1,12}|" + _DATE + rb"|"
     rb"(?:open)?pgp/mime versions? identification|(?:openpgp|pgp/mime) encrypted message"
     rb"|this is an encrypted message part\.?"
-    rb"|(?:encrypted|message|msg|openpgp-encrypted-message)\.(?:asc|gpg|pgp)|gpgolpgp\.dat|att[0-9]{5}(?:\.[a-z]{3})?",
-    re.IGNORECASE,
+    rb"|(?:encrypted|message|msg|openpgp-encrypted-message)\.(?:asc|gpg|pgp)|gpgolpgp\.dat|att[0-9]{5}(?:\.[a-z]{3})?)"
 )
 _PART_FIELDS = frozenset(
     b"content-" + name for name in (b"type", b"transfer-encoding", b"disposition", b"description", b"id", b"language")
@@ -92,7 +90,7 @@ class Shape(NamedTuple):
         return self.kind in (Kind.PGP_MIME, Kind.INLINE_PGP, Kind.SMIME_ENVELOPED)
 
 
-Reader = Callable[[bytes], Structure]
+Reader = Callable[[bytes], ContentType | None]
 Opener = Callable[[bytes], EncryptedMessage | None]
 
 
@@ -116,9 +114,9 @@ class _Bounded:
 def classify(message: Message, reader: Reader | None = None, opener: Opener = open_payload) -> Shape:
     """What `message` is. Any message at all has a shape; the time it takes is proportional to its size.
 
-    Where the Content-Type cannot be read from its bytes, `reader` (structure.read) is asked for it, and gets the header
-    section. The body is looked at as always, so that no reading of mail-parser's can hide a byte of it. `opener` says
-    what a text that must be OpenPGP is encrypted to.
+    Where the Content-Type cannot be read from its bytes, `reader` (structure.content_type) is asked for it, and gets
+    the header section. The body is looked at as always, so that no reading of mail-parser's can hide a byte of it.
+    `opener` says what a text that must be OpenPGP is encrypted to.
     """
     shape = _classify(message, reader, opener)
     if shape.encrypted and not message.agreed:
@@ -132,13 +130,9 @@ def _classify(message: Message, reader: Reader | None, opener: Opener) -> Shape:
     opener = _Bounded(opener)
     if content is not None:
         return _shape(message, content, opener)
-    unknown = Shape(Kind.PLAIN, "its Content-Type cannot be read", certain=False)
-    if reader is None:
-        return unknown
-    try:
-        return _shape(message, reader(message.raw[: message.body_start]).content, opener)
-    except StructureError:
-        return unknown
+    if reader is not None and (read := reader(message.raw[: message.body_start])) is not None:
+        return _shape(message, read, opener)
+    return Shape(Kind.PLAIN, "its Content-Type cannot be read", certain=False)
 
 
 def may_be_encrypted(beginning: Message) -> bool:
@@ -217,6 +211,8 @@ def _plain(text: bytes) -> Shape:
 
 def _smime(message: Message) -> Shape:
     """S/MIME (RFC 8551): smime-type and file name are claims, the CMS structure is what counts."""
+    from sieve_filter.smime import cms  # other mail does without
+
     data = _decoded(message)
     if data is not None and cms.enveloped(data) and not _is_in_letters(message):
         return Shape(Kind.SMIME_ENVELOPED, "S/MIME with enveloped (encrypted) data")
@@ -284,7 +280,7 @@ def _parts(message: Message, content: ContentType) -> list[Message] | None:
     """The parts of a multipart, or None when there is anything besides: the places where text could stand."""
     boundary = content.parameters.get(b"boundary")
     multipart = split_multipart(message.body, boundary) if boundary else None
-    if multipart is None or multipart.epilogue.strip() or not _PREAMBLE.fullmatch(multipart.preamble.strip()):
+    if multipart is None or multipart.epilogue.strip() or not re.fullmatch(_PREAMBLE, multipart.preamble.strip()):
         return None
     if not boundary or len(boundary) > limits.BOUNDARY_OCTETS:
         return None
@@ -330,7 +326,7 @@ def _free_text(piece: bytes) -> bytes:
     name, equals, value = piece.partition(b"=")
     known = equals and name.strip().rstrip(b"*0123456789").lower() in _PARAMETERS
     text = b" ".join((value if known else piece).split()).strip(b'"')
-    return b"" if _USUAL.fullmatch(text) else text
+    return b"" if re.fullmatch(_USUAL, text) else text
 
 
 def _is_control(part: Message) -> bool:

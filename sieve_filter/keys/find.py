@@ -25,9 +25,10 @@ _OTHER_FILES = (f"{runner.KEYBOXD}/pubring.db-wal", "trustdb.gpg", "common.conf"
 _LISTINGS = 2_000
 
 # A whole fingerprint, v4 or v6. A key ID is not enough: somebody else's key can be made to have the same one.
-_FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
-_GRIP = re.compile(r"[0-9A-F]{40}")
-_ADDRESS = re.compile(r"[^\s<>@:]+@[^\s<>@:]+")
+# This and what follows is compiled where it is used: most deliveries have no need of it.
+_FINGERPRINT = r"[0-9A-F]{40}|[0-9A-F]{64}"
+_GRIP = r"[0-9A-F]{40}"
+_ADDRESS = r"[^\s<>@:]+@[^\s<>@:]+"
 
 
 def parse_wanted(text: str) -> str:
@@ -36,9 +37,9 @@ def parse_wanted(text: str) -> str:
     Raises UsageError for anything else.
     """
     fingerprint = text.replace(" ", "").upper().removeprefix("0X")
-    if _FINGERPRINT.fullmatch(fingerprint):
+    if re.fullmatch(_FINGERPRINT, fingerprint):
         return fingerprint
-    if _ADDRESS.fullmatch(text):
+    if re.fullmatch(_ADDRESS, text):
         return text.lower()
     raise UsageError(f"--key {text!r} is neither a full fingerprint (40 or 64 hexadecimal digits) nor an address")
 
@@ -121,7 +122,7 @@ def unchanged_since(holdings: Sequence[Holding], moment: int) -> bool:
 def _secrets(home: str, grips: Sequence[str]) -> list[str]:
     """Those of the grips whose secret keys GnuPG has there; gpg itself would start an agent to find out."""
     try:
-        files = {grip: _version(f"{home}/private-keys-v1.d/{grip}.key") for grip in grips if _GRIP.fullmatch(grip)}
+        files = {grip: _version(f"{home}/private-keys-v1.d/{grip}.key") for grip in grips if re.fullmatch(_GRIP, grip)}
     except OSError as error:
         raise KeyringError(f"cannot look into {home}/private-keys-v1.d: {error.strerror}") from error
     return [grip for grip, version in files.items() if version is not None and version.is_file and version.size > 0]

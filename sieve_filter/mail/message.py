@@ -16,7 +16,8 @@ LINE_END = re.compile(rb"\r{0,2}\n|\r")
 
 # What mbox files put above the header section; some agents pass it on, and write their own fields above it. All mail
 # clients skip it (Python's email package not with the ">"), but only in its usual form: mutt wants weekday and time.
-_MBOX_LINE = re.compile(
+# Compiled where it is first used: hardly any message has one.
+_MBOX_LINE = (
     rb">?From [^ \r\n]{1,320} +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} +[0-9]{1,2} "
     rb"[0-9: ]{4,9}[^\r\n]{0,20}(?=[\r\n]|\Z)"
 )
@@ -143,7 +144,7 @@ def _in_header(raw: bytes, units: list[tuple[bytes, int]]) -> int:
     """How many of `units` belong to the header section: no stray behind which no field tells what the message is."""
     sure = max((number for number, (name, _) in enumerate(units, 1) if _tells(name)), default=0)
     strays = (number for number in range(sure, len(units)) if not units[number][0])
-    return next((number for number in strays if not _MBOX_LINE.match(raw, units[number][1])), len(units))
+    return next((number for number in strays if not re.compile(_MBOX_LINE).match(raw, units[number][1])), len(units))
 
 
 def _tells(name: bytes) -> bool:
@@ -155,7 +156,7 @@ def _agreed(raw: bytes, name: bytes, start: int) -> bool:
     """Whether all readers go on past the field of that name (or the stray) which begins at `start`."""
     if name:
         return raw.startswith(b":", start + len(name))
-    return raw.startswith(b"F", start) and _MBOX_LINE.match(raw, start) is not None
+    return raw.startswith(b"F", start) and re.compile(_MBOX_LINE).match(raw, start) is not None
 
 
 def _lines(raw: bytes) -> Iterator[tuple[int, int, int]]:

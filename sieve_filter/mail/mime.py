@@ -12,16 +12,17 @@ from sieve_filter import limits
 
 WHITE_SPACE = b" \t\r\n"
 _SPACES = re.compile(rb"[ \t\r\n]*+")
-_COMMENT_TEXT = re.compile(rb"(?:[^()\\]|\\.)*+", re.DOTALL)
 _TOKEN = re.compile(rb"[!#-'*+\-.0-9A-Z^-~]++")  # RFC 2045 section 5.1
 # Unquoted values often hold what RFC 2045 wants quoted, such as the "=" and "/" of a boundary.
 _LOOSE_VALUE = re.compile(rb"[!#-'*-:<-~]++")
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)  # RFC 5322 section 3.2.4
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
-_CONTINUATION = re.compile(rb"([^*]++)\*([0-9]{1,3})\*?|([^*]++)\*")  # RFC 2231 sections 3 and 4
-_PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
-_BASE64 = re.compile(rb"[A-Za-z0-9+/]*+={0,2}")
-_STRAY_EQUALS = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n|\Z)")
+# Compiled where they are used, because most messages have no need of them.
+_COMMENT_TEXT = rb"(?s:(?:[^()\\]|\\.)*+)"
+_PERCENT = rb"%([0-9A-Fa-f]{2})"
+_BASE64 = rb"[A-Za-z0-9+/]*+={0,2}"
+_STRAY_EQUALS = rb"=(?![0-9A-Fa-f]{2}|\r?\n|\Z)"
+_CONTINUATION = rb"([^*]++)\*([0-9]{1,3})\*?|([^*]++)\*"  # RFC 2231 sections 3 and 4
 
 
 class ContentType(NamedTuple):
@@ -112,7 +113,7 @@ def decode_base64(text: bytes) -> bytes | None:
 
 def decode_packed(packed: bytes) -> bytes | None:
     """As decode_base64, of base64 without white space."""
-    if len(packed) % 4 or not _BASE64.fullmatch(packed):
+    if len(packed) % 4 or not re.fullmatch(_BASE64, packed):
         return None
     return binascii.a2b_base64(packed)
 
@@ -145,7 +146,7 @@ def _decode_quoted_printable(text: bytes) -> bytes | None:
 
     binascii drops everything between "=" CR and the next LF, so such text would be readable and yet not decoded.
     """
-    return None if _STRAY_EQUALS.search(text) else binascii.a2b_qp(text)
+    return None if re.search(_STRAY_EQUALS, text) else binascii.a2b_qp(text)
 
 
 class _Tokens:
@@ -198,7 +199,7 @@ class _Tokens:
         """Go past white space and comments, which nest (RFC 5322 section 3.2.2)."""
         depth = 0
         while True:
-            space = _COMMENT_TEXT if depth else _SPACES
+            space = re.compile(_COMMENT_TEXT) if depth else _SPACES
             match = space.match(self._value, self._position)
             self._position = match.end() if match else self._position
             character = self._value[self._position : self._position + 1]
@@ -221,7 +222,7 @@ def _joined(given: dict[bytes, bytes]) -> dict[bytes, bytes]:
     joined: dict[bytes, bytes] = {}
     pieces: dict[bytes, dict[int, bytes]] = {}
     for name, value in given.items():
-        match = _CONTINUATION.fullmatch(name)
+        match = re.fullmatch(_CONTINUATION, name) if b"*" in name else None
         if match is None:
             joined[name] = value
             continue
@@ -229,7 +230,7 @@ def _joined(given: dict[bytes, bytes]) -> dict[bytes, bytes]:
         if name.endswith(b"*"):
             # The first extended piece starts with charset'language' (RFC 2231 section 4).
             encoded = value.split(b"'", 2)[-1] if number == 0 else value
-            value = _PERCENT.sub(lambda octet: binascii.a2b_hex(octet[1]), encoded)
+            value = re.sub(_PERCENT, lambda octet: binascii.a2b_hex(octet[1]), encoded)
         pieces.setdefault(match[1] or match[3], {}).setdefault(number, value)
     for name, numbered in pieces.items():
         joined.setdefault(name, b"".join(numbered[number] for number in sorted(numbered)))

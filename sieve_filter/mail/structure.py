@@ -16,7 +16,7 @@ from sieve_filter.mail.mime import ContentType
 if TYPE_CHECKING:
     from email.message import Message as EmailMessage
 
-_CONTENT_FIELD = re.compile(rb"\ncontent-[^\n]*+(?:\n++[ \t][^\n]*+)*+")
+_CONTENT_FIELD = rb"\ncontent-[^\n]*+(?:\n++[ \t][^\n]*+)*+"  # compiled where it is used, which is seldom
 
 
 class StructureError(Exception):
@@ -70,6 +70,14 @@ def read(raw: bytes) -> Structure:
             raise StructureError("it is too damaged to be taken apart") from error
 
 
+def content_type(raw: bytes) -> ContentType | None:
+    """The Content-Type of the message `raw`; None where it is too damaged to have one."""
+    try:
+        return read(raw).content
+    except StructureError:
+        return None
+
+
 def _without_other_fields(message: Message) -> bytes:
     """The message with no other fields than Content-*: mail-parser would read, and may stumble over, all."""
     fields = [field for field in message.fields if field.name.startswith(b"content-")]
@@ -80,7 +88,7 @@ def _check_limits(raw: bytes) -> None:
     """Raise StructureError when the parsers would need more than a few seconds, or more than Python's stack."""
     text = b"\n" + raw.lower().replace(b"\r", b"\n")  # Python's parser takes CR for a line end too
     containers = 1 + text.count(b"multipart/") + text.count(b"message/")
-    squares = sum((field.end() - field.start()) ** 2 for field in _CONTENT_FIELD.finditer(text))
+    squares = sum((field.end() - field.start()) ** 2 for field in re.finditer(_CONTENT_FIELD, text))
     for what, measured, limit in (
         ("containers", containers, limits.STRUCTURE_CONTAINERS),
         ("octets times containers", len(text) * containers, limits.STRUCTURE_OCTETS),

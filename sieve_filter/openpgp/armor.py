@@ -16,7 +16,7 @@ _ARMOR_HEAD = re.compile(
 )
 _ARMOR_TAIL = b"-----END PGP MESSAGE-----"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*+")
-_ARMOR_CHECKSUM = re.compile(rb"\n=([A-Za-z0-9+/]{4})\Z")
+_ARMOR_CHECKSUM = rb"\n=([A-Za-z0-9+/]{4})\Z"  # compiled where it is used: in mail that is encrypted already
 
 _CRC24_INIT, _CRC24_POLYNOMIAL = 0xB704CE, 0x1864CFB  # RFC 9580 section 6.1.1
 # Octets whose 2**23 bits shift what stands before them by one: x**(2**23) has the remainder x, since the generator is
@@ -82,7 +82,7 @@ class Content:
         if end < 0 or text[end + 1 + len(_ARMOR_TAIL) :].strip():
             return None
         body = text[:end].rstrip()
-        checksum = _ARMOR_CHECKSUM.search(body, max(0, len(body) - 6))
+        checksum = re.compile(_ARMOR_CHECKSUM).search(body, max(0, len(body) - 6))
         if checksum is not None:
             body = body[: checksum.start()]
         packed = self._left + body.translate(None, WHITE_SPACE)

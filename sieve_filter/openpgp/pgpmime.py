@@ -20,7 +20,7 @@ from sieve_filter.mail.mime import is_version_1
 MARK = b"X-Cryptomail"
 MARK_VALUE = b"encrypted-at-delivery"
 
-_MANIFEST = re.compile(rb"X-Cryptomail-Inserted:((?: [0-9]{1,18}\+[0-9]{1,18})*)\r?\n")
+_MANIFEST = rb"X-Cryptomail-Inserted:((?: [0-9]{1,18}\+[0-9]{1,18})*)\r?\n"  # compiled where it is used: in `restore`
 _TOKEN = rb"[!#-'*+\-.0-9A-Z^_`a-z{|}~]+"  # RFC 2045 section 5.1
 _STRAY = b"X-Stray-Line: "
 _MEDIA_TYPE = re.compile(rb"[!-9;-~]+[ \t]*:[ \t\r\n]*" + _TOKEN + b"/" + _TOKEN)
@@ -54,19 +54,10 @@ def protect(message: Message, policy: Policy) -> Protected:
     return Protected(outside, _inside(message, outer, hides_subject), eol)
 
 
-class Frame(NamedTuple):
-    """What is around the armor in a PGP/MIME message: its `header` section, the empty line behind it included; what
-    is `before` the armor in the body, and `behind` it.
-    """
-
-    header: bytes
-    before: bytes
-    behind: bytes
-
-
-def frame(protected: Protected, boundary: bytes) -> Frame:
-    """The frame of a PGP/MIME message with `protected.outside` in its header section, for an armor with
-    `protected.eol` as line ends, the last one too.
+def frame(protected: Protected, boundary: bytes) -> tuple[bytes, bytes, bytes]:
+    """What is around the armor in a PGP/MIME message with `protected.outside` in its header section, for an armor with
+    `protected.eol` as line ends, the last one too: the header section, the empty line behind it included; what is
+    before the armor in the body; and what is behind it.
 
     `boundary` is random, 1 to 70 octets, and holds an underscore: no line of armor has one (RFC 9580 section 6), so
     it cannot occur in the content.
@@ -94,7 +85,7 @@ def frame(protected: Protected, boundary: bytes) -> Frame:
     )
     behind = (b"", b"--" + boundary + b"--", b"")
     eol = protected.eol
-    return Frame(protected.outside + eol.join(header), eol.join(before), eol.join(behind))
+    return protected.outside + eol.join(header), eol.join(before), eol.join(behind)
 
 
 def marked(message: Message) -> bool:
@@ -104,7 +95,7 @@ def marked(message: Message) -> bool:
 
 def restore(inside: bytes) -> bytes | None:
     """The original message from the decrypted `inside`; None where `protect` did not make it."""
-    manifest = _MANIFEST.match(inside)
+    manifest = re.match(_MANIFEST, inside)
     if manifest is None:
         return None
     rest = inside[manifest.end() :]

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from sieve_filter import limits
 from sieve_filter.errors import ConfigError
@@ -67,17 +67,16 @@ def parse(text: str) -> Settings:
         rule = _RULES.get((table, name))
         if rule is None:
             raise ConfigError(f"{_line(text, table, name)}: there is no such setting: {_full(table, name)}")
-        if not rule.holds(value):
-            raise ConfigError(f"{_line(text, table, name)}: {_full(table, name)} must be {rule.must_be}")
+        holds, must_be = rule
+        if not holds(value):
+            raise ConfigError(f"{_line(text, table, name)}: {_full(table, name)} must be {must_be}")
         into = keyrings if table == "keyrings" else settings
         into[name] = tuple(value) if isinstance(value, list) else value
     settings["aliases"] = {user: tuple(addresses) for user, addresses in document.get("aliases", {}).items()}
     return Settings(**settings, keyrings=Settings().keyrings._replace(**keyrings))
 
 
-class _Rule(NamedTuple):
-    holds: Callable[[Any], bool]
-    must_be: str
+_Rule = tuple[Callable[[Any], bool], str]  # whether a value is right, and what it must be
 
 
 def _is_whole_number(least: int) -> Callable[[Any], bool]:
@@ -85,8 +84,9 @@ def _is_whole_number(least: int) -> Callable[[Any], bool]:
 
 
 def _one_of(*names: str) -> _Rule:
-    return _Rule(
-        lambda value: isinstance(value, str) and value in names, "one of " + ", ".join(f'"{name}"' for name in names)
+    return (
+        lambda value: isinstance(value, str) and value in names,
+        "one of " + ", ".join(f'"{name}"' for name in names),
     )
 
 
@@ -106,25 +106,23 @@ def _is_names(value: Any) -> bool:
 
 
 _DECISION = _one_of(STORE_PLAIN, REFUSE)
-_HOMES = _Rule(
-    _is_homes, "a list of GnuPG homes or key files: absolute paths, in which %u, %n, %d, %h and %w are filled in"
-)
-_ALIASES = _Rule(_is_addresses, "a list of addresses")
+_HOMES = (_is_homes, "a list of GnuPG homes or key files: absolute paths, in which %u, %n, %d, %h and %w are filled in")
 
 # Table and name of each setting (the table "" is the top of the file), and what its value has to be.
 _RULES: Mapping[tuple[str, str], _Rule] = {
     ("", "header_policy"): _one_of(*POLICIES),
     ("", "engine"): _one_of(AUTO, GNUPG, SEQUOIA),
     ("", "compression"): _one_of("none", "zlib"),
-    ("", "recipient_delimiter"): _Rule(
-        lambda value: isinstance(value, str) and len(value) <= 1, "one character, or empty for none"
+    ("", "recipient_delimiter"): (
+        lambda value: isinstance(value, str) and len(value) <= 1,
+        "one character, or empty for none",
     ),
-    ("", "size_limit"): _Rule(_is_whole_number(0), "a whole number of octets (0: no limit)"),
-    ("", "time_limit"): _Rule(_is_whole_number(1), "a whole number of seconds, 1 or more"),
-    ("", "not_owners"): _Rule(_is_names, "a list of user names, which may have * and ? in them"),
+    ("", "size_limit"): (_is_whole_number(0), "a whole number of octets (0: no limit)"),
+    ("", "time_limit"): (_is_whole_number(1), "a whole number of seconds, 1 or more"),
+    ("", "not_owners"): (_is_names, "a list of user names, which may have * and ? in them"),
     ("keyrings", "owner"): _HOMES,
     ("keyrings", "shared"): _HOMES,
-    ("keyrings", "minimum_bits"): _Rule(_is_whole_number(0), "a whole number of bits"),
+    ("keyrings", "minimum_bits"): (_is_whole_number(0), "a whole number of bits"),
     ("on", "no_key"): _DECISION,
     ("on", "unusable_key"): _DECISION,
     ("on", "expired_key"): _one_of(ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN),
@@ -150,8 +148,8 @@ def _flatten(document: Mapping[str, Any], text: str) -> list[tuple[str, str, Any
 
 def _check_aliases(aliases: Mapping[str, Any], text: str) -> None:
     for user, addresses in aliases.items():
-        if not _ALIASES.holds(addresses):
-            raise ConfigError(f"{_line(text, 'aliases', user)}: the aliases of {user} must be {_ALIASES.must_be}")
+        if not _is_addresses(addresses):
+            raise ConfigError(f"{_line(text, 'aliases', user)}: the aliases of {user} must be a list of addresses")
 
 
 def _full(table: str, name: str) -> str:

@@ -54,9 +54,9 @@ def _message(data: bytes) -> None:
     for policy in POLICIES.values():
         protected = pgpmime.protect(message, policy)
         assert pgpmime.restore(protected.inside) == data
-        frame = pgpmime.frame(protected, b"_b_")
-        stored = split(frame.header + frame.before + b"-----BEGIN-----\n" + frame.behind)
-        assert stored.body_start == len(frame.header)
+        header, before, behind = pgpmime.frame(protected, b"_b_")
+        stored = split(header + before + b"-----BEGIN-----\n" + behind)
+        assert stored.body_start == len(header)
         assert [field.value[:19] for field in stored.named(b"content-type")] == [b"multipart/encrypted"]
         assert pgpmime.marked(stored)
         assert [field.value[:1] for field in stored.named(b"mime-version")] in ([b"1"], [b"("])

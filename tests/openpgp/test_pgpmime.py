@@ -23,8 +23,8 @@ def protect(raw: bytes, policy: str = "no_confidentiality") -> pgpmime.Protected
 
 def compose(raw: bytes, policy: str = "no_confidentiality") -> bytes:
     protected = protect(raw, policy)
-    frame = pgpmime.frame(protected, b"_b_")
-    return frame.header + frame.before + ARMOR.replace(b"\n", protected.eol) + frame.behind
+    header, before, behind = pgpmime.frame(protected, b"_b_")
+    return header + before + ARMOR.replace(b"\n", protected.eol) + behind
 
 
 @given(any_message, policies)
