@@ -37,7 +37,7 @@ class Site(NamedTuple):
         """The owner who has that account. Raises UsageError, or why there is none."""
         if isinstance(account, CryptomailError):
             raise account
-        return owner.identify({"USER": account.user, "HOME": account.home}, self.settings.aliases, "")
+        return owner.identify({"USER": account.user, "HOME": account.home}, self.settings.aliases)
 
     def owner(self, user: str) -> Owner:
         """The owner `user`. Raises UsageError, UnknownUserError."""

@@ -76,7 +76,7 @@ def encrypt_for_owner(
     if options.key and options.keydata:
         raise UsageError("--key and --keydata exclude each other")
     wanted = [find.parse_wanted(one) for one in options.key]
-    whose = owner.identify(environment, settings.aliases, settings.recipient_delimiter)
+    whose = owner.identify(environment, settings.aliases)
     subject = f"message {message_id(incoming.message)} for {whose.user!r}: "
 
     def decided() -> Encrypt | StoreClear:

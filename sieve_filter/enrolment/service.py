@@ -207,7 +207,7 @@ def _done(wishes: request.KeyMail, whose: Owner, desk: Desk) -> Words:
     stranger = ""
     if wishes.autocrypt is not None:
         # Almost every message has such a field, also one from somebody else that ended here by mistake.
-        if wishes.autocrypt.address in whose.addresses:
+        if whose.has(wishes.autocrypt.address):
             certificates = wishes.autocrypt.certificates
         else:
             stranger = wishes.autocrypt.address

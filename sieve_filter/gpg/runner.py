@@ -74,8 +74,9 @@ def run(home: str, arguments: Sequence[str], source: Iterable[bytes], sink: Sink
 def list_keys(home: str, patterns: Sequence[str] = (), *, signatures: bool = False) -> bytes:
     """The public keys in the GnuPG home `home`, as colon-separated records; those that match `patterns` if given.
 
-    With `signatures`, there is a record for each of these too. A pattern is a fingerprint, or an address in angle
-    brackets, which GnuPG compares as a whole. Raises KeyringError where the keyring cannot be read.
+    With `signatures`, there is a record for each of these too. A pattern is a fingerprint, an address in angle
+    brackets, which GnuPG compares as a whole, or @ and a part of one. Raises KeyringError where the keyring cannot be
+    read.
     """
     listing = bytearray()
     action = "--list-sigs" if signatures else "--list-keys"

@@ -62,7 +62,7 @@ def find(owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = (), *, signat
         refuse_damaged(home.path)
     strangers: list[Holding] = []
     for home in existing(keyrings.shared, owner):
-        holding, others = _own(_list_matching(home, sorted(owner.addresses), signatures))
+        holding, others = _own(_list_owned(home, owner, signatures))
         strangers += [others] if others.keys else []
         if holding.keys:
             return Found(owner.user, (holding,), place, strangers=tuple(strangers))
@@ -137,15 +137,22 @@ def _list(home: Home, patterns: tuple[str, ...] = (), signatures: bool = False) 
         raise KeyringError(f"cannot read gpg's listing of {home.path}: {error}") from error
 
 
-def _list_matching(home: Home, wanted: Sequence[str], signatures: bool = False) -> Holding:
+def _list_matching(home: Home, wanted: Sequence[str]) -> Holding:
     """The keys in `home` with a wanted fingerprint or address. gpg narrows the search; the comparison is ours."""
     if not wanted:
         return Holding(home, ())
-    holding = _list(home, tuple(f"<{one}>" if "@" in one else one for one in wanted), signatures)
+    holding = _list(home, tuple(f"<{one}>" if "@" in one else one for one in wanted))
     named = set(wanted)
     return holding._replace(
         keys=tuple(key for key in holding.keys if key.addresses & named or key.fingerprint in named)
     )
+
+
+def _list_owned(home: Home, owner: Owner, signatures: bool) -> Holding:
+    """The keys in `home` with an address of that owner's. gpg narrows the search here, too."""
+    patterns = [f"<{one}>" for one in sorted(owner.addresses)] + ([f"@{owner.anywhere}@"] if owner.anywhere else [])
+    holding = _list(home, tuple(patterns), signatures)
+    return holding._replace(keys=tuple(key for key in holding.keys if any(map(owner.has, key.addresses))))
 
 
 def existing(templates: Sequence[str], owner: Owner) -> list[Home]:

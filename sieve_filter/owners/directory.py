@@ -91,7 +91,7 @@ def everybody(template: str | None) -> Iterator[str]:
 
 
 def _owner(user: str, home: str) -> Owner:
-    return owner.identify({"USER": user, "HOME": home}, {}, "")
+    return owner.identify({"USER": user, "HOME": home}, {})
 
 
 def _substitute(template: str, values: dict[str, str], quote: Callable[[str], str], once: bool = False) -> str:

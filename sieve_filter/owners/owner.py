@@ -13,19 +13,33 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Owner(NamedTuple):
-    """A mailbox owner: Dovecot's user name, the home directory, and every address that is theirs (lower case)."""
+    """A mailbox owner: Dovecot's user name, the home directory, and the addresses that are known to be theirs (lower
+    case). A user without a domain has that name in any: see `has`.
+    """
 
     user: str
     home: str
     addresses: frozenset[str]
 
+    @property
+    def anywhere(self) -> str:
+        """The local part that is this owner's in every domain; empty for users who have a domain."""
+        return "" if "@" in self.user else self.user.lower()
 
-def identify(environment: Mapping[str, str], aliases: Mapping[str, tuple[str, ...]], recipient_delimiter: str) -> Owner:
-    """The owner named by USER and HOME in `environment`.
+    def has(self, address: str) -> bool:
+        """Whether `address`, in lower case, is this owner's.
 
-    RECIPIENT adds an address only where it belongs to the same USER: under the sieve-filter tool it is copied from
-    the message. `aliases` maps a user name to further addresses. Raises UsageError where a value is missing, or is
-    nothing that Dovecot could have set.
+        Who asks does not matter: a delivery knows a recipient's domain, `keys check` knows of none.
+        """
+        local, at, _ = address.rpartition("@")
+        return address in self.addresses or bool(at and local == self.anywhere)
+
+
+def identify(environment: Mapping[str, str], aliases: Mapping[str, tuple[str, ...]]) -> Owner:
+    """The owner named by USER and HOME in `environment`; not by RECIPIENT, which sieve-filter copies from the message.
+
+    `aliases` maps a user name to further addresses. Raises UsageError where a value is missing, or is nothing that
+    Dovecot could have set.
     """
     values = {name: _checked(name, environment.get(name, "")) for name in _MOST}
     user, home = values["USER"], values["HOME"]
@@ -39,9 +53,6 @@ def identify(environment: Mapping[str, str], aliases: Mapping[str, tuple[str, ..
     addresses = {address.lower() for address in aliases.get(user, ())}
     if "@" in user:
         addresses.add(user.lower())
-    recipient = without_detail(values["RECIPIENT"], recipient_delimiter).lower()
-    if "@" in recipient and user.lower() in (recipient, recipient.rpartition("@")[0]):
-        addresses.add(recipient)
     return Owner(user, home, frozenset(addresses))
 
 

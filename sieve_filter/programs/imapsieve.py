@@ -42,7 +42,7 @@ def run(environment: Mapping[str, str], config_file: str, post: Post, register: 
     deadline.daemon = True
     deadline.start()
     settings = pipeline.settings(None, config_file, None, register)
-    whose = owner.identify(environment, settings.aliases, "")
+    whose = owner.identify(environment, settings.aliases)
     raw = _read()
     stdio.write(service.answer(raw, whose, Desk(settings, post, stdio.warn)))
     deadline.cancel()

@@ -318,13 +318,13 @@ def _end(connection: socket.socket, answer: bytes) -> None:
 
 def _check_own_mailbox(user: int, environment: Mapping[str, str], recipient_delimiter: str) -> None:
     """Raise UsageError unless the mailbox in `environment` is that system user's: anybody can connect and claim it."""
-    whose = owner.identify(environment, {}, recipient_delimiter)
+    whose = owner.identify(environment, {})
     recipient = owner.without_detail(lmtp.envelope(environment).recipient, recipient_delimiter).lower()
     try:
         account = pwd.getpwnam(whose.user.partition("@")[0]).pw_uid
     except KeyError:
         account = None
-    if account != user or recipient not in whose.addresses | {whose.user.lower()}:
+    if account != user or not (whose.has(recipient) or recipient == whose.user.lower()):
         raise UsageError(f"user {user} may not deliver to {recipient!r}; {_WHOSE}")
 
 

@@ -30,6 +30,7 @@ from tests.support.filtered import MESSAGE, decrypt, fingerprint_of, make_rotati
 from tests.support.server import ALICE, Outbox, Server, run
 
 CAROL = "carol@example.org"
+WITHOUT_DOMAIN = ALICE.partition("@")[0]
 
 PLACES = {
     "owner": ("%h/.cryptomail", "%h/second", "%h/keys.pgp"),
@@ -43,7 +44,7 @@ DAMAGED = "damaged"
 class Case(NamedTuple):
     """Which keyrings there are, what is in each of them, and the settings that matter.
 
-    And which GnuPG homes trust their keys ultimately, and whether it is noted that mail is encrypted.
+    And which GnuPG homes trust their keys ultimately, whether it is noted that mail is encrypted, and the user's name.
     """
 
     keyrings: tuple[tuple[str, tuple[str, ...]], ...]
@@ -54,6 +55,7 @@ class Case(NamedTuple):
     minimum_bits: int = 2048
     trusting: frozenset[str] = frozenset(PLACES["shared"])
     noted: bool = False
+    user: str = ALICE
 
     @property
     def toml(self) -> str:
@@ -78,6 +80,7 @@ cases = st.builds(
     st.sampled_from([0, 2048]),
     st.frozensets(st.sampled_from(PLACES["shared"])),
     st.booleans(),
+    st.sampled_from([ALICE, WITHOUT_DOMAIN]),
 )
 TWO_SHARED = Case((("%h/.gnupg", ("carol's",)), ("%h/shared", ("good",))), (PLACES["owner"], PLACES["shared"]))
 
@@ -129,7 +132,7 @@ def make_keyrings(case: Case, home: Path, certificates: Mapping[str, bytes]) -> 
                 (place / "trustdb.gpg").write_bytes(certificates["trust"])
     if case.noted:
         (home / "enrolled" / str(os.geteuid())).mkdir(parents=True)
-        register.note(f"{home}/enrolled", ALICE)
+        register.note(f"{home}/enrolled", case.user)
 
 
 # What becomes of mail, in the words of all who are asked: the subkeys that it is encrypted to, or one of these two.
@@ -137,10 +140,10 @@ CLEAR, WAITS = "clear", "waits"
 Fate = frozenset[str] | str
 
 
-def delivered(home: Path, settings: Settings) -> Fate:
+def delivered(home: Path, user: str, settings: Settings) -> Fate:
     incoming = Incoming(split(MESSAGE), True, ())
     try:
-        environment = {"USER": ALICE, "HOME": str(home)}
+        environment = {"USER": user, "HOME": str(home), "RECIPIENT": ALICE}
         delivery = pipeline.encrypt_for_owner(
             incoming, Options(), environment, settings, Engines(lambda _: None, lasting=True)
         )
@@ -149,10 +152,10 @@ def delivered(home: Path, settings: Settings) -> Fate:
     return frozenset(delivery.fingerprints) if delivery.encrypted else CLEAR
 
 
-def checked(home: Path, settings: Settings) -> Fate:
+def checked(home: Path, user: str, settings: Settings) -> Fate:
     """What `check` and `list` say; they write the same."""
     try:
-        state = inventory.look(owner.identify({"USER": ALICE, "HOME": str(home)}, {}, ""), settings, 30)
+        state = inventory.look(owner.identify({"USER": user, "HOME": str(home)}, {}), settings, 30)
     except CryptomailError:
         return WAITS
     if used := frozenset(key.used for key in state.keys if key.used):
@@ -162,18 +165,18 @@ def checked(home: Path, settings: Settings) -> Fate:
     return WAITS
 
 
-def tried(home: Path, settings: Settings) -> Fate:
+def tried(home: Path, user: str, settings: Settings) -> Fate:
     """What `test` says."""
     try:
-        fingerprints, _ = inventory.try_out(owner.identify({"USER": ALICE, "HOME": str(home)}, {}, ""), settings)
+        fingerprints, _ = inventory.try_out(owner.identify({"USER": user, "HOME": str(home)}, {}), settings)
     except CryptomailError:
         return WAITS
     return frozenset(fingerprints) or CLEAR
 
 
-def told(home: Path, settings: Settings) -> Fate:
+def told(home: Path, user: str, settings: Settings) -> Fate:
     """What notices say, which name whole keys: here by their encryption subkeys, as they are in the owner's state."""
-    whose = owner.identify({"USER": ALICE, "HOME": str(home)}, {}, "")
+    whose = owner.identify({"USER": user, "HOME": str(home)}, {})
     try:
         standing = service.standing(whose, settings)
     except CryptomailError:
@@ -187,6 +190,7 @@ def told(home: Path, settings: Settings) -> Fate:
 @hypothesis_settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases)
 @example(TWO_SHARED)
+@example(TWO_SHARED._replace(user=WITHOUT_DOMAIN))
 @example(TWO_SHARED._replace(keyrings=()))
 @example(TWO_SHARED._replace(keyrings=(), noted=True))
 @example(TWO_SHARED._replace(trusting=frozenset(), noted=True))
@@ -196,26 +200,27 @@ def test_what_is_said_of_an_owner_s_mail_is_what_becomes_of_it(certificates: Map
         home = Path(directory)
         make_keyrings(case, home, certificates)
         settings = config_file.parse(case.toml)._replace(register=f"{home}/enrolled")
-        fate = delivered(home, settings)
-        assert checked(home, settings) == fate
-        assert tried(home, settings) == fate
-        assert told(home, settings) == fate
+        fate = delivered(home, case.user, settings)
+        assert checked(home, case.user, settings) == fate
+        assert tried(home, case.user, settings) == fate
+        assert told(home, case.user, settings) == fate
 
 
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases)
 @example(TWO_SHARED)
+@example(TWO_SHARED._replace(user=WITHOUT_DOMAIN))
 def test_the_programs_say_so_too(certificates: Mapping[str, bytes], case: Case) -> None:
     with TemporaryDirectory(prefix="agreement-", dir="/tmp") as directory:
         home = Path(directory)
         make_keyrings(case._replace(noted=False), home, certificates)
         server = Server(home)
         server.config.write_text(case.toml)
-        filtered = server.filter(MESSAGE)
+        filtered = server.filter(MESSAGE, environment={"USER": case.user, "RECIPIENT": ALICE})
         fate = WAITS if filtered.returncode else CLEAR if filtered.stdout == MESSAGE else "encrypted"
 
         def said(action: str, *more: str) -> "subprocess.CompletedProcess[bytes]":
-            named = ("--user", ALICE, "--home", str(home), *more)
+            named = ("--user", case.user, "--home", str(home), *more)
             return run("keys", action, *named, environment={"PATH": "/usr/bin:/bin"}, config=server.config)
 
         test = said("test", "--json")

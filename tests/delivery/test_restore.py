@@ -41,7 +41,7 @@ def test_any_message_decrypts_to_exactly_what_arrived(
     home: Path, alice: Owner, monkeypatch: pytest.MonkeyPatch, raw: bytes, policy: str
 ) -> None:
     monkeypatch.setenv("GNUPGHOME", str(alice.home))
-    owner = identify({"USER": ALICE, "HOME": str(home)}, {}, "+")
+    owner = identify({"USER": ALICE, "HOME": str(home)}, {})
 
     def decided() -> Encrypt:
         found = find(owner, Keyrings(("%h/.cryptomail",), (), 2048))

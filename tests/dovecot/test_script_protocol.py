@@ -110,7 +110,7 @@ def test_nul_does_not_shorten_a_value_and_names_nobody(nul: bytes) -> None:
     assert request is not None
     assert request[0].environment["USER"] == "alice\0@example.org"
     with pytest.raises(UsageError, match="control character"):
-        identify(request[0].environment, {}, "+")
+        identify(request[0].environment, {})
 
 
 def test_longest_head_is_read_and_a_longer_one_is_not() -> None:

@@ -94,7 +94,7 @@ def _ciphertext(data: bytes) -> None:
 def _environment(data: bytes) -> None:
     text = os.fsdecode(data)
     try:
-        found = owner.identify({"USER": text, "HOME": "/home/" + text, "RECIPIENT": text}, {}, "+")
+        found = owner.identify({"USER": text, "HOME": "/home/" + text, "RECIPIENT": text}, {})
     except UsageError as error:
         assert "\n" not in str(error)
     else:
