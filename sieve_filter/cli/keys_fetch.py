@@ -49,7 +49,7 @@ def _fetch(options: argparse.Namespace, site: Site) -> int:
     resolver = _resolver(options)
     whose = site.owner(options.user)
     address = _address(whose)
-    identity = pool.identity_of(whose.home)
+    identity = pool.identity_of(whose.home, whose.uid)
     (answer,) = _look_up([(identity, address)], resolver).values()
     if answer.error:
         raise ServiceError(answer.error)

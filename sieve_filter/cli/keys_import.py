@@ -248,7 +248,7 @@ def _orders(
         try:
             if places.setdefault(keyring, whose.user) != whose.user:
                 raise RefusedKeyError(f"its keyring would be that of {places[keyring]}: mend keyrings.owner")
-            identity = pool.identity_of(whose.home)
+            identity = pool.identity_of(whose.home, whose.uid)
             register.make(site.settings.register, *identity)
         except CryptomailError as error:
             refused.extend(Outcome(whose.user, keyring, one.fingerprint, REFUSED, str(error)) for one in certificates)

@@ -132,8 +132,8 @@ def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
     for one in states:
         if any(key.used and reminders.due(key.expires, int(time.time()), ()) for key in one.keys):
             try:
-                home = site.owner(one.user).home
-                soon.append((pool.identity_of(home), (one, home)))
+                whose = site.owner(one.user)
+                soon.append((pool.identity_of(whose.home, whose.uid), (one, whose.home)))
             except CryptomailError as error:
                 stdio.warn(f"{one.user} was not told that a key expires: {error}")
     for (owner_state, _), done in pool.each(in_chunks(soon, lambda _: 1), work):

@@ -37,7 +37,8 @@ class Site(NamedTuple):
         """The owner who has that account. Raises UsageError, or why there is none."""
         if isinstance(account, CryptomailError):
             raise account
-        return owner.identify({"USER": account.user, "HOME": account.home}, self.settings.aliases)
+        whose = owner.identify({"USER": account.user, "HOME": account.home}, self.settings.aliases)
+        return whose._replace(uid=account.uid)
 
     def owner(self, user: str) -> Owner:
         """The owner `user`. Raises UsageError, UnknownUserError."""
@@ -98,7 +99,7 @@ def owners(
             continue
         try:
             whose = site.owner_of(account)
-            identity = pool.identity_of(whose.home)
+            identity = pool.identity_of(whose.home, whose.uid)
         except CryptomailError as error:
             rest.failures.append(Failure(user, error))
             advance(1)
@@ -122,4 +123,4 @@ def finish(failures: Sequence[Failure]) -> int:
 
 def as_owner(whose: Owner, work: Callable[[], _T]) -> _T:
     """Do `work` in a process that has that owner's rights and no others."""
-    return pool.alone(pool.identity_of(whose.home), work)
+    return pool.alone(pool.identity_of(whose.home, whose.uid), work)

@@ -15,11 +15,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class Owner(NamedTuple):
     """A mailbox owner: Dovecot's user name, the home directory, and the addresses that are known to be theirs (lower
     case). A user without a domain has that name in any: see `has`.
+
+    `uid` is the system user as whom Dovecot delivers to them; None where it was not asked.
     """
 
     user: str
     home: str
     addresses: frozenset[str]
+    uid: int | None = None
 
     @property
     def anywhere(self) -> str:

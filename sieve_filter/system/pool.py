@@ -33,17 +33,23 @@ class Identity(NamedTuple):
 _LENT = range(61184, 65520)
 
 
-def identity_of(home: str) -> Identity:
+def identity_of(home: str, expected: int | None = None) -> Identity:
     """Whose `home` is; where it does not exist, whose the directory is that it would be in.
 
     Raises PlaceError where that is root's: root's directories are no place for mail, so the path must be wrong; where
-    somebody else could put another directory there; and where it is somebody else's and the caller is not root.
+    somebody else could put another directory there; where it is somebody else's and the caller is not root; and where
+    root would act as another user than `expected`, who is to have it.
     """
     found = places.find(home)
     if not found.exists and found.uid == 0:
         raise PlaceError(f"there is no directory {home}, and {found.place} belongs to root: make it, or mend the path")
     if os.geteuid() not in (0, found.uid):
         raise PlaceError(f"{found.place} belongs to user ID {found.uid}: run this as that user, or as root")
+    if os.geteuid() == 0 and expected is not None and found.uid not in (0, expected):
+        raise PlaceError(
+            f"{found.place} belongs to user ID {found.uid}, and Dovecot delivers as user ID {expected}: "
+            "change its owner, or mend the userdb"
+        )
     return Identity(found.uid, found.gid)
 
 

@@ -16,7 +16,7 @@ from sieve_filter.errors import CryptomailError, UsageError
 from sieve_filter.owners import directory
 from tests.support.filtered import MESSAGE, fingerprint_of
 from tests.support.server import ALICE, run
-from tests.support.site import BOB, NOBODY, Site, expired, revoked, said
+from tests.support.site import BOB, NOBODY, Site, answer, doveadm, expired, revoked, said
 
 
 def put(site: Site, data: bytes, user: str = ALICE) -> None:
@@ -126,6 +126,21 @@ def test_keyring_that_a_delivery_could_not_read_is_critical(site: Site, alice: O
     done = site.keys("check", "--user", ALICE)
     assert done.returncode == 2
     assert "check its owner and mode" in said(done)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("action", ["check", "list", "import", "test", "remove", "export"])
+def test_home_that_is_another_user_s_than_dovecot_delivers_as_is_refused(
+    action: str, site: Site, alice: Owner, tmp_path: Path
+) -> None:
+    """After a mistake in the userdb, say: root would change one user's keys with what is meant for another."""
+    os.chown(site.home(ALICE), NOBODY, NOBODY)
+    environment = doveadm(tmp_path, answer(site, ALICE))  # who says that it delivers as user ID 5000
+    more = {"import": ("-",), "remove": ("A" * 40,)}.get(action, ())
+    done = run("keys", action, "--user", ALICE, *more, data=alice.public(ALICE), environment=environment)
+    assert done.returncode != 0
+    assert f"{site.home(ALICE)} belongs to user ID {NOBODY}, and Dovecot delivers as user ID 5000: " in said(done)
+    assert site.stored() == []
 
 
 def test_keyring_that_others_may_write_to_is_a_warning(site: Site, alice: Owner) -> None:
