@@ -162,15 +162,17 @@ def existing(templates: Sequence[str], owner: Owner) -> list[Home]:
 
 
 def _home(path: str) -> Home | None:
-    """The GnuPG home at `path`, if there is a keyring in it; or the file, if there is something in it.
+    """The GnuPG home at `path`, if there is a keyring in it; or the file.
 
-    One that cannot be looked at is an error, not "no key".
+    One that cannot be looked at is an error, not "no key". Neither is a file without an octet "no key", if no program
+    leaves one where keys are none: a disk was full, or a copy broke off. GnuPG 2.0 did leave such a pubring.gpg.
     """
     try:
         if (alone := _version(path, or_directory=True)) and alone.is_file:
-            return Home(path, (alone,)) if alone.size else None
+            return Home(path, (alone,))
         keyrings = [_version(f"{path}/{name}") for name in _KEYRING_FILES]
-        if not any(version is not None and version.size > 0 for version in keyrings):
+        keybox, *others = keyrings
+        if keybox is None and not any(version is not None and version.size > 0 for version in others):
             return None
         return Home(path, (*keyrings, *(_version(f"{path}/{name}") for name in _OTHER_FILES)))
     except OSError as error:
@@ -194,8 +196,11 @@ def refuse_damaged(home: str) -> None:
 
     for path, content in _contents(home, limits.KEYRING_OCTETS):
         try:
-            # What is left where all keys were removed is a file without certificates.
-            damaged = bool(keybox.split(content).blobs) if path.endswith(".kbx") else bool(content)
+            # What is left where all keys were removed is a keybox with nothing but its header; or an empty pubring.gpg.
+            if path.endswith(".kbx"):
+                damaged = not content or bool(keybox.split(content).blobs)
+            else:
+                damaged = bool(content) or path == home
         except ValueError:
             damaged = True
         if damaged:
@@ -210,6 +215,8 @@ def refuse_not_whole(home: Home) -> None:
 
     for path, content in _contents(home.path, limits.SHARED_KEYRING_OCTETS):
         try:
+            if not content and (path.endswith(".kbx") or path == home.path):
+                raise ValueError("it is empty")
             if path.endswith(".kbx"):
                 keybox.split(content)
             elif content and (problems := certificate.read(content).problems):

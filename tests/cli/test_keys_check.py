@@ -188,6 +188,16 @@ def test_damaged_keyring_is_critical(site: Site) -> None:
     assert "CRITICAL" in said(done)
 
 
+def test_keyring_that_was_emptied_is_critical_until_the_key_is_imported_again(site: Site, alice: Owner) -> None:
+    site.enrol(alice.public(ALICE))
+    (site.home(ALICE) / ".cryptomail/pubring.kbx").write_bytes(b"")
+    done = site.keys("check", "--user", ALICE)
+    assert done.returncode == 2
+    assert "is damaged, because gpg finds no key in it: set the keys up again" in said(done)
+    assert site.enrol(alice.public(ALICE)).returncode == 0
+    assert site.filter() != MESSAGE
+
+
 def test_nothing_known_is_unknown(site: Site, tmp_path: Path) -> None:
     template = ("--home-template", f"{tmp_path}/none/%d/%n")
     done = run("keys", "check", "--all", *template, environment={"PATH": os.environ["PATH"]})

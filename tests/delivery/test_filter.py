@@ -339,7 +339,9 @@ def test_corrupt_keyring_is_a_failure_and_not_a_missing_key(enrolled: Server) ->
     assert (done.returncode, done.stdout) == (75, b"")
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:32] + bytes(100)])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: data[:32] + bytes(100), lambda data: b""]
+)
 def test_keyring_in_which_gpg_finds_nothing_any_more_is_damaged(
     damage: Callable[[bytes], bytes], enrolled: Server
 ) -> None:
@@ -357,8 +359,9 @@ def test_keyring_in_which_gpg_finds_nothing_any_more_is_damaged(
         lambda data: data[:32] + bytes(100),
         lambda data: data[:32] + bytes(len(data) - 32),
         lambda data: data.replace(ALICE.encode(), b"?" * len(ALICE)),
+        lambda data: b"",
     ],
-    ids=["cut short", "cut short, with zeros", "zeros", "another address"],
+    ids=["cut short", "cut short, with zeros", "zeros", "another address", "emptied"],
 )
 def test_shared_keyring_that_is_damaged_is_a_failure_and_not_a_missing_key(
     damage: Callable[[bytes], bytes], server: Server, alice: Owner, mallory: Owner
@@ -374,7 +377,20 @@ def test_shared_keyring_that_is_damaged_is_a_failure_and_not_a_missing_key(
     assert done.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("octets", [40, 200, -40, -200])
+def test_an_empty_keyring_of_gnupg_s_own_making_is_no_key(server: Server, alice: Owner) -> None:
+    """A keybox has a header; GnuPG 2.0 made a file without an octet, and leaves one where it deleted the last key."""
+    server.give(alice.public(ALICE))
+    home = server.home / ".cryptomail"
+    command = ["gpg", "--homedir", str(home), "--batch", "--yes", "--delete-keys", fingerprint_of(alice)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (home / "pubring.kbx").stat().st_size > 0
+    assert server.filter(MESSAGE).stdout == MESSAGE
+    (home / "pubring.kbx").unlink()
+    (home / "pubring.gpg").touch()
+    assert server.filter(MESSAGE).stdout == MESSAGE
+
+
+@pytest.mark.parametrize("octets", [0, 40, 200, -40, -200])
 def test_shared_file_of_certificates_that_is_cut_short_is_a_failure_and_not_a_missing_key(
     octets: int, server: Server, alice: Owner, mallory: Owner
 ) -> None:
@@ -588,7 +604,7 @@ def test_keys_may_be_files_as_in_a_web_key_directory(engine: str, server: Server
 def test_damaged_key_file_is_a_failure_and_not_a_missing_key(server: Server, alice: Owner) -> None:
     file = server.home / "key"
     server.config.write_text(f'[keyrings]\nowner = ["{file}"]\n')
-    for content in (b"garbage", alice.public(ALICE)[:40], b"\n"):
+    for content in (b"garbage", alice.public(ALICE)[:40], b"\n", b""):
         file.write_bytes(content)
         done = server.filter(MESSAGE)
         assert (done.returncode, done.stdout) == (75, b"")
