@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,9 +10,10 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lab import keys
+from sieve_filter.cli.main import main
 from tests.faults.table import pytest_terminal_summary
 from tests.support.register import installed, notes
-from tests.support.server import ALICE, Outbox, Server
+from tests.support.server import ALICE, Command, Outbox, Server
 from tests.support.site import bob, key_file, site
 
 __all__ = ["bob", "installed", "key_file", "notes", "pytest_terminal_summary", "site"]
@@ -70,6 +72,17 @@ def mallory() -> Iterator[keys.Owner]:
 def server(tmp_path: Path) -> Server:
     """A server that knows nobody's key yet: no Dovecot, but the files that a delivery finds."""
     return Server(tmp_path)
+
+
+@pytest.fixture
+def command(capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
+    """The command, run in this process: for what needs no environment, no standard input and nobody's rights."""
+
+    def call(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
+        code = main("/nonexistent", sendmail_path="", argv=arguments)
+        return subprocess.CompletedProcess(arguments, code, *capfdbinary.readouterr())
+
+    return call
 
 
 @pytest.fixture

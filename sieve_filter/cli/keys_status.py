@@ -4,7 +4,6 @@ import argparse
 import functools
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -105,18 +104,18 @@ def _sweep_before_check(user: str, folder: str) -> None:
         stdio.warn(f"the folder {folder} of {user!r} was not looked at: {swept.error}")
 
 
-def guarded_check(work: Callable[[], int]) -> int:
+def guarded_check(work: Callable[[], int], arguments: Sequence[str]) -> int:
     """Do `work`, which is `keys check`: a monitor knows four exit codes only, and reads standard output.
 
-    Where it fails, whatever the reason, it is told that nothing is known, in the form that the command line asks for.
+    Where it fails, whatever the reason, it is told that nothing is known, in the form that `arguments` ask for.
     """
     try:
         return work()
     except Exception as error:
         failed = keyreport.failed(str(errors.known(error)))
-    if "--prometheus" in sys.argv:
+    if "--prometheus" in arguments:
         text = keyreport.as_prometheus(failed)
-    elif "--json" in sys.argv:
+    elif "--json" in arguments:
         text = keyreport.check_as_json(failed)
     else:
         text = keyreport.summary(failed)

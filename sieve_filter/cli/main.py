@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from sieve_filter import __version__
@@ -27,31 +28,31 @@ def main(
     folder: str = FOLDER,
     register: str = "",
     dovecot_conf: str = "",
+    argv: Sequence[str] | None = None,
 ) -> int:
-    """Run the subcommand that `sys.argv` names. `register` is a directory of `register`, the others are post.Post's.
+    """Run the subcommand that `argv` names: by default, what the process was given behind the program's name.
 
-    `dovecot_conf` is the main configuration file of the Dovecot that this is installed into, if it is.
+    `register` is a directory of `register`, the others are post.Post's. `dovecot_conf` is the main configuration file
+    of the Dovecot that this is installed into, if it is.
     Returns an exit code of sysexits(3); of `keys check`, one of Nagios' plugins.
     """
+    arguments = sys.argv[1:] if argv is None else list(argv)
 
     def work() -> int:
-        return _main(config_file, Post(socket_path, sendmail_path, folder), register, dovecot_conf)
+        parser = _parser(arguments, Post(socket_path, sendmail_path, folder))
+        installed = argparse.Namespace(register=register, dovecot_conf=dovecot_conf)
+        options = parser.parse_args(arguments, installed)
+        code: int = options.run(options, config_file)
+        return code
 
-    if sys.argv[1:3] == ["keys", "check"]:
+    if arguments[:2] == ["keys", "check"]:
         from sieve_filter.cli import keys_status  # it loads more than a filter has time for
 
-        return keys_status.guarded_check(work)
+        return keys_status.guarded_check(work, arguments)
     return stdio.guarded(work)
 
 
-def _main(config_file: str, defaults: Post, register: str, dovecot_conf: str) -> int:
-    installed = argparse.Namespace(register=register, dovecot_conf=dovecot_conf)
-    options = _parser(defaults).parse_args(namespace=installed)
-    code: int = options.run(options, config_file)
-    return code
-
-
-def _parser(defaults: Post) -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str], defaults: Post) -> argparse.ArgumentParser:
     parser = sieve_options.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
     parser.add_argument("--version", action="version", version=f"cryptomail {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -93,13 +94,13 @@ def _parser(defaults: Post) -> argparse.ArgumentParser:
     command.set_defaults(run=_decrypt)
 
     command = commands.add_parser("keys", help="set up, show and check owners' keys")
-    if sys.argv[1:2] == ["keys"]:  # it loads more than a filter has time for
+    if arguments[:1] == ["keys"]:  # it loads more than a filter has time for
         from sieve_filter.cli import keys, keys_fetch
 
         keys_fetch.add_to(keys.add_to(command, defaults), defaults)
 
     command = commands.add_parser("sieve-script", help="write your Sieve script with your key in it, and upload it")
-    if sys.argv[1:2] == ["sieve-script"]:
+    if arguments[:1] == ["sieve-script"]:
         from sieve_filter.cli import sieve_script
 
         sieve_script.add_to(command)

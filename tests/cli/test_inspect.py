@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 
 from sieve_filter.cli import inspect
 from tests.support.messages import any_message
-from tests.support.server import Server, run
+from tests.support.server import Command, Server, run
 
 WITH_ATTACHMENT = (
     b"Subject: s\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
@@ -20,13 +21,21 @@ WITH_ATTACHMENT = (
 )
 
 
-def inspect_json(message: bytes) -> Any:
-    done = run("inspect", "--json", "-", data=message)
-    assert (done.returncode, done.stderr) == (0, b"")
-    return json.loads(done.stdout)
+@pytest.fixture
+def inspect_json(command: Command, tmp_path: Path) -> Callable[[bytes], Any]:
+    """What the command says of a message."""
+
+    def call(message: bytes) -> Any:
+        file = tmp_path / "message.eml"
+        file.write_bytes(message)
+        done = command("inspect", "--json", str(file))
+        assert (done.returncode, done.stderr) == (0, b"")
+        return json.loads(done.stdout)
+
+    return call
 
 
-def test_plain_message_and_its_parts_and_attachments() -> None:
+def test_plain_message_and_its_parts_and_attachments(inspect_json: Callable[[bytes], Any]) -> None:
     found = inspect_json(WITH_ATTACHMENT)
     assert (found["kind"], found["encrypted"]) == ("plain", False)
     assert found["verdict"].startswith("encrypt it, if its owner has a key")
@@ -34,31 +43,29 @@ def test_plain_message_and_its_parts_and_attachments() -> None:
     assert [(one["file_name"], one["size"]) for one in found["attachments"]] == [("a.pdf", 3)]
 
 
-def test_what_the_filter_encrypted_and_to_which_key(enrolled: Server) -> None:
+def test_what_the_filter_encrypted_and_to_which_key(inspect_json: Callable[[bytes], Any], enrolled: Server) -> None:
     found = inspect_json(enrolled.filter(WITH_ATTACHMENT).stdout)
     assert (found["kind"], found["encrypted"], found["encrypted_at_delivery"]) == ("PGP/MIME", True, True)
     assert len(found["key_ids"][0]) == 16
     assert found["verdict"].startswith("leave it alone")
 
 
-def test_claim_without_substance_is_called_that() -> None:
+def test_claim_without_substance_is_called_that(inspect_json: Callable[[bytes], Any]) -> None:
     message = b"Content-Type: multipart/encrypted; boundary=b\r\n\r\n--b\r\n\r\nplain text\r\n--b--\r\n"
     found = inspect_json(message)
     assert (found["kind"], found["encrypted"]) == ("claims to be encrypted but is not", False)
 
 
-def test_file_is_read_and_told_about_in_text(tmp_path: Path) -> None:
-    file = tmp_path / "message.eml"
-    file.write_bytes(WITH_ATTACHMENT)
-    done = run("inspect", str(file))
+def test_message_is_read_and_told_about_in_text() -> None:
+    done = run("inspect", "-", data=WITH_ATTACHMENT)
     assert done.returncode == 0
     assert b"kind:         plain\n" in done.stdout
     assert b"attachment: application/pdf 3 octets 'a.pdf'" in done.stdout
     assert b"\x1b" not in done.stdout
 
 
-def test_missing_file_is_one_clear_line() -> None:
-    done = run("inspect", "/nonexistent.eml")
+def test_missing_file_is_one_clear_line(command: Command) -> None:
+    done = command("inspect", "/nonexistent.eml")
     assert (done.returncode, done.stdout) == (74, b"")
     assert done.stderr == b"cryptomail: cannot read /nonexistent.eml: No such file or directory\n"
 

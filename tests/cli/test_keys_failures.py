@@ -10,7 +10,7 @@ import pytest
 
 from lab.keys import Owner
 from tests.support.filtered import fingerprint_of
-from tests.support.server import ALICE, run
+from tests.support.server import ALICE, Command, run
 from tests.support.site import BOB, NOBODY, Site, answer, doveadm, expired, said
 
 FINGERPRINT = "A" * 40
@@ -131,8 +131,10 @@ def test_one_owner_who_cannot_be_looked_at_hides_no_other(site: Site, alice: Own
         ["--user", "../x"],
     ],
 )
-def test_monitor_is_told_unknown_in_one_line_where_check_was_called_wrongly(arguments: list[str], site: Site) -> None:
-    done = site.keys("check", *arguments)
+def test_monitor_is_told_unknown_in_one_line_where_check_was_called_wrongly(
+    arguments: list[str], command: Command
+) -> None:
+    done = command("keys", "check", "--home-template", "/nonexistent/%n", *arguments)
     assert done.returncode == UNKNOWN
     assert done.stderr == b""
     if "--json" not in arguments:

@@ -12,7 +12,7 @@ from lab.keys import Owner
 from sieve_filter import limits
 from sieve_filter.discovery import answer
 from tests.support.filtered import MESSAGE, decrypt, fingerprint_of
-from tests.support.server import ALICE, Outbox
+from tests.support.server import ALICE, Command, Outbox
 from tests.support.site import BOB, NOBODY, Site, said
 from tests.support.tls import Authority, authority
 from tests.support.webkeys import KEY, Page, Web
@@ -27,9 +27,6 @@ def path(address: str = ALICE, host: str = ADVANCED) -> str:
     place = answer.wkd_place(address)
     url = place.direct if host == DIRECT else place.advanced
     return url.partition("?")[0].removeprefix("https://")
-
-
-Command = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from lab.keys import Owner
 from tests.support.filtered import fingerprint_of
-from tests.support.server import ALICE
+from tests.support.server import ALICE, Command
 from tests.support.site import BOB, Site, said
 
 
@@ -58,7 +58,7 @@ def test_key_is_shown_by_the_name_of_its_kind(site: Site, alice: Owner) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "command"),
+    ("arguments", "helps"),
     [
         (["import", "--no-such"], "cryptomail keys import"),
         (["list", "--all", "x"], "cryptomail keys list"),
@@ -68,10 +68,12 @@ def test_key_is_shown_by_the_name_of_its_kind(site: Site, alice: Owner) -> None:
         (["import", "--all"], "cryptomail keys import"),
     ],
 )
-def test_wrong_command_line_points_to_the_help_of_that_action(arguments: list[str], command: str, site: Site) -> None:
-    done = site.keys(*arguments)
+def test_wrong_command_line_points_to_the_help_of_that_action(
+    arguments: list[str], helps: str, command: Command
+) -> None:
+    done = command("keys", *arguments)
     assert done.returncode == 64
-    assert said(done).endswith(f"; see {command} --help\n")
+    assert said(done).endswith(f"; see {helps} --help\n")
 
 
 def test_all_is_a_flag_in_each_action(site: Site, alice: Owner) -> None:

@@ -14,7 +14,7 @@ import pytest
 from lab.keys import Owner
 from tests.support.filtered import MESSAGE, decrypt, fingerprint_of
 from tests.support.programs import require
-from tests.support.server import ALICE, run
+from tests.support.server import ALICE, Command, run
 from tests.support.tls import Authority, authority
 
 __all__ = ["authority"]
@@ -126,15 +126,15 @@ def test_key_that_nobody_could_use_is_refused_with_the_reason(new_owner: Callabl
         (("--remove", "--upload", "host:99999", "--user", "a"), "is not HOST or HOST:PORT"),
     ],
 )
-def test_wrong_command_line_is_one_line(options: tuple[str, ...], line: str) -> None:
-    done = run("sieve-script", *options, environment={"PATH": "/usr/bin:/bin"})
+def test_wrong_command_line_is_one_line(options: tuple[str, ...], line: str, command: Command) -> None:
+    done = command("sieve-script", *options)
     assert (done.returncode, done.stdout) == (64, b"")
     assert done.stderr.count(b"\n") == 1
     assert line in done.stderr.decode()
 
 
-def test_file_that_is_not_there_is_one_line() -> None:
-    done = run("sieve-script", "--key", "/nonexistent", environment={"PATH": "/usr/bin:/bin"})
+def test_file_that_is_not_there_is_one_line(command: Command) -> None:
+    done = command("sieve-script", "--key", "/nonexistent")
     assert done.returncode == 74
     assert b"cannot read /nonexistent" in done.stderr
 

@@ -1,6 +1,5 @@
 """`cryptomail keys fetch --from dane`: OPENPGPKEY records in zones that are signed, are not, or are forged."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,14 +8,12 @@ from lab.keys import Owner
 from sieve_filter.discovery import answer
 from tests.support.dnszones import Zones, zones
 from tests.support.filtered import MESSAGE, decrypt, fingerprint_of
-from tests.support.server import ALICE
+from tests.support.server import ALICE, Command
 from tests.support.site import BOB, Site, said
 
 __all__ = ["zones"]
 
 CAROL, DAVE = "carol@unsigned.example", "dave@forged.example"
-
-Command = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 @pytest.fixture
@@ -86,7 +83,7 @@ def test_resolver_that_does_not_validate_is_not_believed(published_keys: Zones, 
         ((), "--from dane needs --resolver"),
     ],
 )
-def test_resolver_must_be_on_this_machine(resolver: tuple[str, ...], line: str, site: Site) -> None:
-    done = site.keys("fetch", "--from", "dane", *resolver, "--user", ALICE)
+def test_resolver_must_be_on_this_machine(resolver: tuple[str, ...], line: str, command: Command) -> None:
+    done = command("keys", "fetch", "--from", "dane", *resolver, "--user", ALICE)
     assert done.returncode == 64
     assert line in said(done)

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lab import keys
 
 ALICE = "alice@example.org"
+
+# Runs `cryptomail` with those arguments.
+Command = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 class Server:
