@@ -3,7 +3,7 @@
 SYSCONFDIR ?= /etc
 DESTDIR ?=
 
-# What `make install` was told stands in this file, for the next time. A line is taken only as what cannot be anything but
+# This file keeps what `make install` was told, for the next time. A line is taken only as what cannot be anything but
 # NAME=VALUE to make and to a shell.
 REMEMBERED := $(SYSCONFDIR)/cryptomail/install.conf
 SETTINGS := PREFIX LOCALSTATEDIR PYTHON MAIL_USER SEALING KEY_FOLDER SENDMAIL SEQUOIA BASE_DIR TEMP_DIR \

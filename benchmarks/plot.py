@@ -66,7 +66,7 @@ def lines(
     write_x: Callable[[float], str],
     write_y: Callable[[float], str],
 ) -> str:
-    """A line for each name, from x to y, on logarithmic axes; the names stand behind the lines' ends."""
+    """A line for each name, from x to y, on logarithmic axes; the names are at the lines' ends."""
     left, top, width, height = 70, 44, 520, 300
     every_x = sorted({x for points in series.values() for x in points})
     across = _Axis(every_x, left, left + width, whole=False)

@@ -116,7 +116,7 @@ def python(lab: Lab) -> Program:
 
 
 def gpg() -> Program:
-    """One `gpg --encrypt`; without compression, for the filter has none either."""
+    """One `gpg --encrypt`; without compression, because the filter has none either."""
     options = ["--batch", "--quiet", "--trust-model", "always", "--compress-algo", "none", "--armor", "--encrypt"]
     return Program(lambda home: ["gpg", "--homedir", str(home.keyring), *options, "--recipient", _fingerprint(home)])
 
@@ -153,7 +153,7 @@ def peak_of_program(program: Program, message: Path, home: Home) -> Peak:
 
 
 def peak_of_worker(one: Worker, message: Path, home: Home) -> Peak:
-    """As above; the worker is best a new one, for the peak is that of its life."""
+    """As above; the worker had best be a new one, because the peak is that of its life."""
     reader = os.fork()
     if reader == 0:  # another process, so that this one can look on
         try:

@@ -39,7 +39,7 @@ def requirements(*extras: str) -> list[str]:
 
 
 def main(environment: str, *extras: str) -> int:
-    """Out: the exit code."""
+    """Returns the exit code."""
     if reason := problem():
         print(f"make install: nothing was installed, because {reason}", file=sys.stderr)
         return 1

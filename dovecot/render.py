@@ -1,9 +1,9 @@
 """Prints Dovecot's snippet for cryptomail, its @PLACEHOLDERS@ filled in; `make install` runs it.
 
-In: Dovecot's version (2.3 or 2.4) and main configuration file; the directories of programs and scripts, the script that
-checks that ours ran, the directory of temporary files; Dovecot's base_dir, and the directory of our sockets; whether to
-seal (yes or no); the mail user, empty where each mailbox belongs to a system user of its own: a worker runs as root
-then, and becomes whoever asks; the folder in which owners save their keys, empty where they shall not. Out: the text.
+Its arguments: Dovecot's version (2.3 or 2.4) and main configuration file; the directories of programs and scripts, the
+script that checks that ours ran, the directory of temporary files; Dovecot's base_dir, and the directory of our
+sockets; whether to seal (yes or no); the mail user, empty where each mailbox belongs to a system user of its own: a
+worker runs as root then, and becomes whoever asks; the folder in which owners save their keys, empty where they cannot.
 """
 
 import argparse

@@ -92,7 +92,7 @@ class Lab:
 
 
 def lmtp(lab: Lab, message: bytes, recipients: Iterable[str], sender: str = "sender@example.com") -> list[Reply]:
-    """Deliver exactly these bytes. Out: one answer a recipient, in their order.
+    """Deliver exactly these bytes. Returns one answer a recipient, in their order.
 
     smtplib would repair line ends on the way, and give one answer for all recipients.
     """
@@ -120,7 +120,7 @@ def lmtp(lab: Lab, message: bytes, recipients: Iterable[str], sender: str = "sen
 
 
 def lda(lab: Lab, message: bytes, user: str, sender: str = "sender@example.com") -> int:
-    """Deliver with dovecot-lda. Out: its exit code, 75 for "try again later"."""
+    """Deliver with dovecot-lda. Returns its exit code, 75 for "try again later"."""
     arguments = ["/usr/lib/dovecot/dovecot-lda", "-c", lab.inside(lab.directory / "dovecot.conf")]
     command = lab.command(*arguments, "-f", sender, "-d", lab.address(user))
     return subprocess.run(command, input=message, stderr=subprocess.DEVNULL).returncode

@@ -17,7 +17,7 @@ _ARMOR = re.compile(rb"-----BEGIN PGP MESSAGE-----.*?-----END PGP MESSAGE-----",
 
 
 def main() -> int:
-    """Out: the exit code, 0 if each of the three went as it should."""
+    """Returns the exit code, 0 if each of the three went as it should."""
     directory = Path(tempfile.mkdtemp(prefix="cryptomail-demo-", dir="/tmp"))
     try:
         print("Installing cryptomail into a temporary directory and starting a private Dovecot ...")

@@ -20,19 +20,19 @@ class Owner:
         self.home = home
 
     def gpg(self, *arguments: str, data: bytes = b"") -> bytes:
-        """Run gpg with this home. Out: what it printed."""
+        """Run gpg with this home. Returns what it printed."""
         command = ["gpg", "--homedir", str(self.home), "--batch", "--quiet", "--passphrase", "", *arguments]
         return subprocess.run(command, input=data, check=True, capture_output=True).stdout
 
     def make_key(self, address: str, *, made_at: str = "", expires: str = "never") -> str:
-        """A new key for that address; `made_at` sets gpg's clock. Out: its fingerprint."""
+        """A new key for that address; `made_at` sets gpg's clock. Returns its fingerprint."""
         clock = ["--faked-system-time", made_at] if made_at else []
         self.gpg(*clock, "--quick-gen-key", f"<{address}>", "future-default", "default", expires)
         listing = self.gpg("--with-colons", "--list-keys", f"<{address}>").decode()
         return next(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr:"))
 
     def make_another_key(self, address: str) -> str:
-        """One more new key for that address. Out: its fingerprint."""
+        """One more new key for that address. Returns its fingerprint."""
         before = self.gpg("--with-colons", "--list-keys", f"<{address}>")
         self.gpg("--quick-gen-key", f"Another <{address}>", "future-default", "default", "never")
         listing = self.gpg("--with-colons", "--list-keys", f"<{address}>").decode()
@@ -51,7 +51,7 @@ class Owner:
 
 @contextmanager
 def owner() -> Iterator[Owner]:
-    """An owner with an empty GnuPG home, until the block ends; in /tmp, for a gpg-agent's socket has a short path."""
+    """An owner with an empty GnuPG home, until the block ends; in /tmp: gpg-agent's socket needs a short path."""
     home = Path(tempfile.mkdtemp(prefix="owner-", dir="/tmp"))
     try:
         yield Owner(home)

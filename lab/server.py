@@ -107,7 +107,7 @@ class LabError(Exception):
 
 
 def start(directory: Path, mode: str) -> Path:
-    """Start a Dovecot in `directory`, which is made if need be. Out: the path of its lab.json."""
+    """Start a Dovecot in `directory`, which is made if need be. Returns the path of its lab.json."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"  # where Dovecot is, and an ordinary user's shell does not look
     account = pwd.getpwnam(MAIL_USER) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
     require_packages()

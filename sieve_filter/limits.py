@@ -102,7 +102,7 @@ QUARANTINE_SECONDS = 30
 # A message up to this size is in memory as a whole while it is looked at, in some five copies at most.
 SMALL_OCTETS = 2_000_000
 
-# What stands around the lines of ciphertext in a large message, before them and behind: two parts' header sections and
+# What is around the lines of ciphertext in a large message, before them and behind: two parts' header sections and
 # those of an armor have 23,000 octets at most. Where it is more, the message is taken into memory as a whole.
 FRAME_OCTETS = 50_000
 
@@ -112,7 +112,7 @@ KEY_MAIL_DEPTH = 10
 KEY_MAIL_PARTS = 100
 # How deep, and for how many octets in all, the encodings in such a message are undone to find secret keys in it: an
 # archive in base64 of HTML in UTF-16 takes four. A message of 5 MB that is base64 takes 20 MB, and where that
-# stands in HTML as well as in quoted-printable, 60 MB.
+# is in HTML as well as in quoted-printable, 60 MB.
 UNWRAPPED_DEPTH = 6
 UNWRAPPED_OCTETS = 60_000_000
 # The newest messages in an owner's folder for keys that a sweep looks at: most hold an answer each.

@@ -1,6 +1,6 @@
 """The rules of the house: who may import whom, who touches what, and what each entry point loads.
 
-The table of layers, and which packages do no I/O, stand in setup.cfg, where import-linter reads them.
+The table of layers, and which packages do no I/O, are in setup.cfg, where import-linter reads them.
 """
 
 import ast
@@ -61,6 +61,30 @@ def test_one_module_becomes_another_user() -> None:
 def test_octets_from_others_are_never_unpickled() -> None:
     for module, tree in MODULES.items():
         assert not {"pickle", "marshal", "shelve", "multiprocessing.connection"} & set(_imports(tree)), module
+
+
+def test_what_a_comment_refers_to_is_there() -> None:
+    """`module.name` leads a reader on: after a move or a new name, it has to lead to the new place."""
+    known = {
+        f"{module.rpartition('.')[2]}.{name}"
+        for module, tree in MODULES.items()
+        for node in tree.body
+        for name in _defined(node)
+    }
+    for module, tree in MODULES.items():
+        parameters = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        text = (PACKAGE / f"{module.replace('.', '/')}.py").read_text()
+        for name, inside in re.findall(r"`([a-z_]+)\.(\w+)`", text):
+            theirs = name in parameters or name in sys.stdlib_module_names
+            assert theirs or f"{name}.{inside}" in known, f"{module}: {name}.{inside}"
+
+
+def _defined(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
 
 
 def test_no_module_of_tests_imports_another_s_tests() -> None:

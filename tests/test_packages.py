@@ -43,7 +43,7 @@ def run(debian: Path, command: list[str], answer: str = "", fails: int = 0) -> "
 
 
 def run_as_root(debian: Path, fails: int = 0) -> list[str]:
-    """The script with an empty /usr/sbin. Out: lines with what it prints, its exit code, and what is left there."""
+    """The script with an empty /usr/sbin. Returns lines with what it prints, its exit code, and what is left there."""
     inside = f"mount -t tmpfs none /usr/sbin && sh {debian}/packages.sh lab test; echo $?; ls -A /usr/sbin"
     return run(debian, ["unshare", "--mount", "sh", "-c", inside], fails=fails).stdout.splitlines()
 

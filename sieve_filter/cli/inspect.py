@@ -12,7 +12,7 @@ from sieve_filter.system import stdio
 
 
 class Inspection(NamedTuple):
-    """`kind` is a value of `shape.Kind`; `structure_error` says why there are no parts, and is empty else."""
+    """`kind` is a value of `classify.Kind`; `structure_error` says why there are no parts, and is empty else."""
 
     kind: str
     reason: str

@@ -36,7 +36,7 @@ _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
     """Add what may follow `cryptomail keys`; `defaults` are the ways to deliver notices.
 
-    Out: argparse's collection of actions, for others to add theirs.
+    Returns argparse's collection of actions, for others to add theirs.
     """
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 

@@ -257,7 +257,7 @@ def _orders(
 
 
 def _weight(one: tuple[Any, ...]) -> int:
-    """How many certificates an order has, where a large one counts for more; it stands behind its owner."""
+    """How many certificates an order has, where a large one counts for more; it is behind its owner."""
     return sum(1 + len(certificate.packets) // _LARGE for certificate in one[1].certificates)
 
 
@@ -266,7 +266,7 @@ def _part(number: int, outcomes: Sequence[Outcome]) -> str:
 
 
 def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
-    """Write the report. Out: the exit code, where all is well; else raises what says how many are not."""
+    """Write the report. Returns the exit code, where all is well; else raises what says how many are not."""
     if as_json:
         stdio.tell(json.dumps([one._asdict() for one in outcomes], indent=2))
     else:

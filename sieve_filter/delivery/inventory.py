@@ -1,4 +1,4 @@
-"""Looks at the keyrings that deliveries read, as the user whose mail files they stand beside."""
+"""Looks at the keyrings that deliveries read, as the user who owns the mail files beside them."""
 
 import stat
 import time
@@ -57,7 +57,7 @@ def enrolled(owner: Owner, keyrings: Keyrings) -> frozenset[str]:
 def note(owner: Owner, settings: Settings) -> bool:
     """Note outside the home that mail for `owner` is encrypted, or was before keys had to be known for theirs.
 
-    Out: whether it is, or was. Raises CryptomailError.
+    Returns whether it is, or was. Raises CryptomailError.
     """
     with at_most(limits.QUARANTINE_SECONDS):
         found = find.find(owner, settings.keyrings)
@@ -68,7 +68,7 @@ def note(owner: Owner, settings: Settings) -> bool:
 
 
 def try_out(owner: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
-    """Encrypt a message as deliveries do. Out: the fingerprints of the subkeys that it went to; else why it did not.
+    """Encrypt a message as deliveries do. Returns the fingerprints of the subkeys that it went to; else why it did not.
 
     By the engine of the worker, and by that of a program for one message. Raises what a delivery would.
     """

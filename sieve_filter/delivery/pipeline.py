@@ -108,7 +108,7 @@ def encrypt_for_owner(
 
 
 def find_keys(whose: Owner, settings: Settings, wanted: Sequence[str] = (), *, signatures: bool = False) -> Found:
-    """As `keyring.find`; where there is no key, it is known whether there was one. Raises RegisterError too."""
+    """As `find.find`; where there is no key, it is known whether there was one. Raises RegisterError too."""
     found = find.find(whose, settings.keyrings, wanted, signatures=signatures)
     if found.holdings:
         return found
@@ -134,7 +134,7 @@ def _find_in_script(pieces: Sequence[str]) -> Found:
 
 
 def message_id(message: Message) -> str:
-    """The Message-ID, as far as it may stand in a log."""
+    """The Message-ID, as far as it may be in a log."""
     found = [match for field in message.named(b"message-id") if (match := re.search(_MESSAGE_ID, field.value))]
     return found[0][0].decode("ascii") if found else "without Message-ID"
 

@@ -20,7 +20,7 @@ def seal(
     check: Callable[[], None],
     answer_by: float,
 ) -> Iterator[bytes]:
-    """Deliver what was encrypted, with the envelope in `environment`. Out: `sealed`, or `pass` where nothing was.
+    """Deliver what was encrypted, with the envelope in `environment`. Returns `sealed`, or `pass` where nothing was.
 
     `connected` gives a fresh connection; `check`, `answer_by` and what is raised: see `lmtp.send`.
     """

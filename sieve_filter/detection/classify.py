@@ -1,7 +1,7 @@
 """Decides whether a message is encrypted already: by its structure, never by what it claims to be.
 
 Calling plain text encrypted would store it readable; calling ciphertext plain only encrypts it twice. So a message is
-encrypted when every octet of its body is accounted for: ciphertext, or one of the few lines that must stand around it.
+encrypted when every octet of its body is accounted for: ciphertext, or one of the few lines that must be around it.
 What has to be ciphertext must look random, and what the sender is free to write around it is short.
 """
 
@@ -40,7 +40,7 @@ _PREAMBLE = (
     rb"|This message is in MIME format(?: and has been PGP encrypted)?\.)?"
 )
 
-# What mail programs write into the header sections of parts, in pieces between semicolons. What else stands there is
+# What mail programs write into the header sections of parts, in pieces between semicolons. What else is there is
 # text that somebody wrote: names of files, for one.
 _PARAMETERS = frozenset(
     (b"charset", b"creation-date", b"delsp", b"filename", b"format", b"modification-date", b"name", b"size")
@@ -277,7 +277,7 @@ def _text(message: Message, opener: Opener) -> Shape | None:
 
 
 def _parts(message: Message, content: ContentType) -> list[Message] | None:
-    """The parts of a multipart, or None when there is anything besides: the places where text could stand."""
+    """The parts of a multipart, or None when there is anything besides: the places where text could be."""
     boundary = content.parameters.get(b"boundary")
     multipart = split_multipart(message.body, boundary) if boundary else None
     if multipart is None or multipart.epilogue.strip() or not re.fullmatch(_PREAMBLE, multipart.preamble.strip()):

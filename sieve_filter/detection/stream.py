@@ -1,8 +1,8 @@
 """Decides whether a large message is encrypted already, while it goes by. Pure: pieces in, the verdict out.
 
-It is what `shape.classify` says of the message without the lines of base64 that make up most of it: one line stands in
-their place. They divide no parts, so with them the message consists of the same. Their octets are looked
-at as they come.
+It is what `classify.classify` says of the message without the lines of base64 that make up most of it: one line takes
+their place. They divide no parts, so the message consists of the same parts without them. Their octets are looked at as
+they come.
 """
 
 from sieve_filter import limits
@@ -25,7 +25,7 @@ class Skim:
     def __init__(self, beginning: Message) -> None:
         self._content = Content()
         self._walker = Walker(Randomness())
-        self._behind = b""  # what goes with the next piece, from a line end on; then what stands behind the base64
+        self._behind = b""  # what goes with the next piece, from a line end on; then what is behind the base64
         self._ending = False
         start = beginning.body_start
         gone = beginning.raw.rfind(b"\n", start, start + limits.FRAME_OCTETS)
@@ -56,7 +56,7 @@ class Skim:
         return self._classify(self._behind, lambda data: encrypted if _GONE in data else open_payload(data))
 
     def _begin(self) -> bool:
-        """Take the armor off what stands before the lines that go by; False where these are no armor's."""
+        """Take the armor off what is before the lines that go by; False where these are no armor's."""
         before, _ = self._around(b"") or (b"", b"")
         start = content_start(before)
         if start is None:
@@ -76,7 +76,7 @@ class Skim:
         return self._walker.finish()
 
     def _around(self, behind: bytes) -> tuple[bytes, bytes] | None:
-        """What stands before and behind the lines that have gone by, in the text that must be OpenPGP.
+        """What is before and behind the lines that have gone by, in the text that must be OpenPGP.
 
         None where they are in no such text, or its transfer encoding changes them. `behind`: as in `_classify`.
         """

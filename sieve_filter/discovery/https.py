@@ -86,5 +86,5 @@ def _answer(response: http.client.HTTPResponse, url: str) -> bytes | _Elsewhere 
 
 
 def _name(url: str) -> str:
-    """A URL as it may stand in a line."""
+    """A URL as it may be shown in a line."""
     return url[:200]

@@ -72,7 +72,7 @@ def read(raw: bytes) -> KeyMail:
         return KeyMail(secret=True)
     message = split(raw)
     leaves = list(_leaves(message))
-    # HTML mostly repeats the text that stands beside it; some mail programs send nothing else.
+    # HTML mostly repeats the text that is beside it; some mail programs send nothing else.
     plain = [block for kind, data in leaves if kind != _HTML for block in _blocks(kind, data)]
     pieces = plain or [block for kind, data in leaves if kind == _HTML for block in _blocks(kind, _shown(data))]
     found: list[Certificate] = []

@@ -51,7 +51,7 @@ class Standing(NamedTuple):
 
 
 def answer(raw: bytes, whose: Owner, desk: Desk) -> bytes:
-    """Do what the message `raw`, which `whose` owner saved, asks for. Out: the message to keep in its place.
+    """Do what the message `raw`, which `whose` owner saved, asks for. Returns the message to keep in its place.
 
     Whatever happens, no secret key is in that.
     """
@@ -112,7 +112,7 @@ def standing(whose: Owner, settings: Settings) -> Standing:
 
 
 def set_up(vetted: tuple[Owner, Order, Verdicts], desk: Desk) -> list[Outcome]:
-    """Do the order for that owner, and tell the owner of it: see `tell`. Out: what became of all certificates."""
+    """Do the order for that owner, and tell the owner of it: see `tell`. Returns what became of all certificates."""
     whose, wanted, verdicts = vetted
     before: list[Standing] = []
 
@@ -143,7 +143,7 @@ def tell(whose: Owner, before: Standing, outcomes: Sequence[Outcome], desk: Desk
     """Tell `whose` what became of their keys, where it was `before` that.
 
     Where keys are new or renewed, a test message goes the way of all mail; a notice of new ones to the keys that were
-    there; one of a revocation to those that still work, or in clear where there is none. Out: how it is with the keys
+    there; one of a revocation to those that still work, or in clear where there is none. Returns how the keys are
     now, and why there is no test message, empty where there is one. Raises CryptomailError.
     """
     after = standing(whose, desk.settings)
@@ -281,7 +281,7 @@ def _reason(outcome: Outcome, before: Standing, keyring_home: str) -> str:
 def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
     """Take a key of `whose` away, and tell its owner so, encrypted to it if it still works.
 
-    Out: how many keys are left in the keyring. Raises CryptomailError.
+    Returns how many keys are left in the keyring. Raises CryptomailError.
     """
     keyring_home = place(desk.settings, whose)
     keyrings = desk.settings.keyrings
@@ -315,7 +315,7 @@ def _send_trial(keys: Sequence[KeyFacts], used: Sequence[KeyFacts], whose: Owner
 
 
 def _post(words: Words, fingerprints: Sequence[str], whose: Owner, desk: Desk) -> str:
-    """Deliver a notice, encrypted to those keys if there are any. Out: why that could not be, else nothing."""
+    """Deliver a notice, encrypted to those keys if there are any. Returns why that could not be, else nothing."""
     message = notices.message(whose.user, words, post.stamp())
     try:
         if fingerprints:

@@ -41,7 +41,7 @@ def _sweep_one(user: str, folder: str, warn: Callable[[str], object]) -> Swept:
 
 
 def _remove(session: imap.Session, user: str, folder: str) -> int:
-    """Take each message with a secret key out of that folder, and put an answer there. Out: how many there were."""
+    """Take each message with a secret key out of that folder, and put an answer there. Returns how many there were."""
     name = imap.mailbox(session.prefix() + folder)
     if not session.exists(name):
         return 0

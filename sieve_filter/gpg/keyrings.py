@@ -28,7 +28,7 @@ def import_keys(home: str, certificates: bytes) -> Imported:
     to the end of the certificates.
     """
     # GnuPG 2.4 takes user IDs that nobody signed, unless told: anybody could give a key anybody's address, and an
-    # expired key, whose end stands in that signature, a new life.
+    # expired key a new life, because its end is in that signature.
     arguments = ["--no-allow-non-selfsigned-uid", "--import-options", _CLEANING, "--import"]
     ended, _ = _visit(home, arguments, certificates)
     if "IMPORT_RES" not in dict(ended.reports):
@@ -45,7 +45,7 @@ def import_keys(home: str, certificates: bytes) -> Imported:
 
 
 def list_signatures(home: str) -> bytes:
-    """As `gpg.list_keys`, with a record for each signature. Raises KeyringError."""
+    """As `runner.list_keys`, with a record for each signature. Raises KeyringError."""
     ended, data = _visit(home, ["--list-sigs", "--fingerprint", "--fingerprint"])
     if ended.code != 0:
         raise KeyringError(f"cannot list the keys in {home}: {ended.complaint}")
@@ -68,7 +68,7 @@ def delete_key(home: str, fingerprint: str) -> None:
 
 
 def _visit(home: str, arguments: list[str], source: bytes = b"") -> tuple[Ended, bytes]:
-    """Run gpg once with `home`. Out: how it ended, and its standard output. Raises KeyringError."""
+    """Run gpg once with `home`. Returns how it ended, and its standard output. Raises KeyringError."""
     output = bytearray()
     # What keyboxd keeps, it alone can read. Nothing here needs an agent.
     autostart = [] if Path(home, runner.KEYBOXD).is_dir() else ["--no-autostart"]

@@ -61,7 +61,7 @@ class Ended(NamedTuple):
 def run(home: str, arguments: Sequence[str], source: Iterable[bytes], sink: Sink) -> Ended:
     """Run gpg with that GnuPG home; or with a file of binary certificates as its only keyring, and no home.
 
-    `source` goes to its standard input; `sink` takes its standard output, in pieces. Raises as `program.converse` does.
+    `source` goes to its standard input; `sink` takes its standard output, in pieces. Raises as `process.converse` does.
     """
     place = ["--homedir", home]
     if os.path.isfile(home):
@@ -99,7 +99,7 @@ def encrypt(
     compression: str,
     moment: int | None = None,
 ) -> None:
-    """Encrypt `source` to exactly the subkeys `fingerprints`, which stand in the GnuPG homes `homes`.
+    """Encrypt `source` to exactly the subkeys `fingerprints`, which are in the GnuPG homes `homes`.
 
     The armored message goes to `sink`, in pieces. `compression` is an algorithm's name: none, zip or zlib; `moment`,
     in seconds since 1970, the time that gpg takes it to be, for keys that have expired since. Raises EncryptionError

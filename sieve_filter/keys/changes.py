@@ -86,7 +86,7 @@ def put(
 
 
 def remove(keyring: str, fingerprint: str) -> int:
-    """Take a certificate out of a keyring. Out: how many it still has.
+    """Take a certificate out of a keyring. Returns how many it still has.
 
     Raises RefusedKeyError where it is not in there, PlaceError and KeyringError.
     """
@@ -175,7 +175,7 @@ def _strange(key: Key) -> str:
 
 
 def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, str]:
-    """Put certificates into a keyring. Out: for each fingerprint, what became of it."""
+    """Put certificates into a keyring. Returns, for each fingerprint, what became of it."""
     with opened(order.keyring, make=True, as_file=order.as_file) as store:
         blobs = {one.key.fingerprint: one.blob for one in vetted}
         if not store.content and len(blobs) == len(vetted):
@@ -201,7 +201,7 @@ def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, s
 
 
 def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
-    """Take the revocation of a key over into a keyring that has that key. Out: what became of it, and the note."""
+    """Take the revocation of a key over into a keyring that has that key. Returns what became of it, and the note."""
     try:
         with opened(order.keyring) as store:
             if not store.content:
@@ -273,5 +273,5 @@ def _copy(store: Store) -> Iterator[Path]:
 
 
 def _content(store: Store, home: Path) -> bytes:
-    """What gpg made of the copy in `home`, as it stands in the keyring."""
+    """What gpg made of the copy in `home`, as it is in the keyring."""
     return keyrings.export_keys(str(home)) if store.alone else (home / store.copied).read_bytes()

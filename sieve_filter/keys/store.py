@@ -85,7 +85,7 @@ def opened(keyring: str, make: bool = False, as_file: bool = False) -> Iterator[
     path = Path(keyring)
     alone = path.is_file() or (as_file and not path.is_dir())
     if alone and not path.parent.is_dir():
-        raise PlaceError(f"there is no directory {path.parent}: make it, for the user who owns the home directory")
+        raise PlaceError(f"there is no directory {path.parent}: make it, as the user who owns the home directory")
     with _locked(path.parent if alone else path, make) as directory:
         name, content = (path.name, _read(directory, path.name)) if alone else _stored(directory, keyring)
         yield Store(keyring, directory, name, content, alone)

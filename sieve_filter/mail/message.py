@@ -41,18 +41,18 @@ class Field(NamedTuple):
 
     @property
     def sound(self) -> bool:
-        """Whether all mail clients see a field; where white space stands before the colon, not all do."""
+        """Whether all mail clients see a field; where white space is before the colon, not all do."""
         return self.raw.startswith(b":", len(self.name))
 
 
 class Message(NamedTuple):
     """A message as it arrived.
 
-    `raw` is every byte of it; `fields` the header fields in their order; `strays` the offsets of what stands in the
+    `raw` is every byte of it; `fields` the header fields in their order; `strays` the offsets of what is in the
     header section and is no field; `header_end` the offset at which the header section ends; `body_start` that of the
     body's first byte. Between the two is the empty line, if there is one.
 
-    Up to `agreed_end` all readers see the same header section; some take what stands there for the body's first line.
+    Up to `agreed_end` all readers see the same header section; some take what is there for the body's first line.
 
     `ended` is False where the header section might go on behind `raw`.
     """
@@ -71,7 +71,7 @@ class Message(NamedTuple):
 
     @property
     def separated(self) -> bool:
-        """Whether an empty line stands between header section and body (RFC 5322 section 2.1)."""
+        """Whether an empty line is between header section and body (RFC 5322 section 2.1)."""
         return self.body_start > self.header_end
 
     @property

@@ -35,7 +35,7 @@ class ContentType(NamedTuple):
 class Multipart(NamedTuple):
     """A multipart body (RFC 2046 section 5.1.1) taken apart.
 
-    `preamble` and `epilogue` stand before the first delimiter line and after the closing one; `parts` are what the
+    `preamble` and `epilogue` are before the first delimiter line and after the closing one; `parts` are what the
     delimiter lines separate, header section and all; `closed` says whether there is a closing line. Without one the
     last part runs to the end of the body.
     """
@@ -104,7 +104,7 @@ def decode(body: bytes, encoding: bytes | None) -> bytes | None:
 
 
 def decode_base64(text: bytes) -> bytes | None:
-    """The octets of base64 text (RFC 4648 section 4) between which only white space stands, or None.
+    """The octets of base64 text (RFC 4648 section 4) between which only white space is, or None.
 
     RFC 2045 section 6.8 lets a reader skip other characters; here they could be text that somebody is able to read.
     """

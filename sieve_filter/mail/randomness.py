@@ -9,7 +9,7 @@ Three tests, over all octets, each with the odds that it takes random ones for t
 - In each window, the octets below 64, 128, 192 and 256 are counted, and chi-square (three degrees of freedom) tells how
   far they are from a quarter each. Random octets exceed the limit once in 10**12 windows of a KiB. Prose does if it is
   three tenths of a window or, base64 in place of octets and UTF-16 included, if it is all of it.
-- No text stands in one piece: 32 octets of ASCII, or 48 of other alphabets. That is once in 10**13 octets.
+- There is no text in one piece: 32 octets of ASCII, or 48 of other alphabets. That is once in 10**13 octets.
 - In each window of base64, as the message has it, small letters are not above their share by more than seven standard
   deviations, which is once in 10**12. They are where words are a fifth of it.
 """
@@ -29,7 +29,7 @@ def _alphabet(octets: bytes) -> bytes:
     return bytes((_YES if octet in octets else _NO)[0] for octet in range(256))
 
 
-# Alphabets, and how many of their octets stand in a row in text only. NUL is half of UTF-16.
+# Alphabets, and how many of their octets follow each other only in text. NUL is half of UTF-16.
 _PIECES = (
     (_alphabet(bytes(range(32, 127)) + b"\0\t\n\r"), _YES * limits.ASCII_PIECE_OCTETS),
     (_alphabet(bytes(range(128, 256)) + _PUNCTUATION), _YES * limits.OTHER_PIECE_OCTETS),

@@ -109,7 +109,7 @@ def _read(raw: bytes) -> Structure:
 
 
 def _parts(root: "EmailMessage") -> list[tuple[Part, bool]]:
-    """Each part of `root`, in the order in which they stand in the message, and whether it calls itself attached."""
+    """Each part of `root`, in the order of the message, and whether it calls itself attached."""
     parts: list[tuple[Part, bool]] = []
     waiting = [("1", root)]
     while waiting:

@@ -172,7 +172,7 @@ def _without_yenc(data: bytes) -> bytes:
 
 
 def _without_uuencode(text: bytes) -> bytes:
-    """Each line by itself, as POSIX defines them: what stands between makes noise, and nothing is shifted."""
+    """Each line by itself, as POSIX defines them: what is between makes noise, and nothing is shifted."""
     if not _UU_LINE.search(text):
         return b""
     octets = bytearray()
@@ -202,7 +202,7 @@ _UNDO_TEXT: tuple[Callable[[bytes], bytes], ...] = (
 
 
 def _base64(text: bytes) -> Iterator[bytes]:
-    """The octets of all base64 in `text` (RFC 4648 sections 4 and 5), without what stands between."""
+    """The octets of all base64 in `text` (RFC 4648 sections 4 and 5), without what is between."""
     alphabets = [text]
     if _URL_SAFE.search(text):
         alphabets.append(text.translate(_FROM_URL_SAFE))

@@ -20,7 +20,7 @@ from sieve_filter.notify.notices import Stamp
 if TYPE_CHECKING:
     import smtplib
 
-_ORDINARY = "lmtp"  # as Dovecot names the socket of its LMTP service, which stands beside the private one
+_ORDINARY = "lmtp"  # as Dovecot names the socket of its LMTP service, which is beside the private one
 NO_WAY = "there is neither the service lmtp-sealed nor a sendmail program"
 
 
@@ -83,8 +83,8 @@ def ways(post: Post) -> list[Callable[[Post, str, bytes], None]]:
 def as_other_mail(post: Post, user: str, message: bytes) -> bool:
     """Hand `message` in for `user` as other mail is: to Dovecot's ordinary LMTP service, else with sendmail.
 
-    What is encrypted as it arrives, this is too. Out: whether there is such a way. Raises DeliveryError where it does
-    not take the message.
+    What is encrypted as it arrives, this is too. Returns whether there is such a way. Raises DeliveryError where it
+    does not take the message.
     """
     from sieve_filter.dovecot import lmtp  # likewise
 

@@ -1,9 +1,9 @@
 """Tells owners that a key of theirs is about to expire: 30 days, 7 days and one day before, each time once.
 
-Who was told of what stands in a small file beside the keyring, a line for each: user, fingerprint, time at which the
-key expires (seconds since 1970), days before. A renewed key expires at another time, so it is another matter. Beside a
-key file it could be published with it, and would have to be where perhaps nobody may write but root: it is in the
-owner's home then.
+A small file beside the keyring notes who was told of what, a line for each: user, fingerprint, time at which the key
+expires (seconds since 1970), days before. A renewed key expires at another time, so its owner is told again. Beside a
+key file, the note could be published with it, and perhaps nobody but root may write there: it is in the owner's home
+then.
 """
 
 import fcntl
@@ -78,7 +78,7 @@ def _remind(state: OwnerState, home: str, where: Post, now: int) -> Iterator[Rem
 
 
 def _send(user: str, key: KeyState, where: Post, now: int) -> str:
-    """Send one reminder. Out: why that could not be, else nothing."""
+    """Send one reminder. Returns why that could not be, else nothing."""
     facts = KeyFacts(key.fingerprint, tuple(f"<{one}>" for one in key.addresses), key.expires)
     words = notices.expiring(facts, ((key.expires or now) - now) // _DAY, where.folder)
     try:

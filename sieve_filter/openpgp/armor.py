@@ -19,7 +19,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/]*+")
 _ARMOR_CHECKSUM = rb"\n=([A-Za-z0-9+/]{4})\Z"  # compiled where it is used: in mail that is encrypted already
 
 _CRC24_INIT, _CRC24_POLYNOMIAL = 0xB704CE, 0x1864CFB  # RFC 9580 section 6.1.1
-# Octets whose 2**23 bits shift what stands before them by one: x**(2**23) has the remainder x, since the generator is
+# Octets whose 2**23 bits shift what is before them by one: x**(2**23) has the remainder x, since the generator is
 # x + 1 times a primitive polynomial of degree 23.
 _CRC24_BLOCK = 1 << 20
 

@@ -17,7 +17,7 @@ ANONYMOUS = "0" * 16  # RFC 9580 section 5.1.8: the recipient's key ID is withhe
 _PKESK, _SKESK, _SED, _MARKER, _SEIPD, _OCB = 1, 3, 9, 10, 18, 20
 _CONTAINERS = (_SED, _SEIPD, _OCB)
 _TAGS = (*_CONTAINERS, _PKESK, _SKESK, _MARKER)
-_CONTAINER_HEAD = 4  # octets of a container that say what it is; ciphertext stands behind them
+_CONTAINER_HEAD = 4  # octets of a container that say what it is; ciphertext is behind them
 
 # RFC 9580 section 10.3.2.1 says which session key packets go with which container. "AEAD" is GnuPG's OCB packet of
 # draft-ietf-openpgp-rfc4880bis-10 section 5.16, whose passphrase packet has version 5.
@@ -76,7 +76,7 @@ def encrypted_message(data: bytes, randomness: Randomness | None = None) -> Encr
     """What the binary packets `data` are encrypted to; None unless they are one encrypted message.
 
     That is (RFC 9580 section 10.3) at least one session key packet, of a version that fits what follows, then one
-    encrypted data packet, which ends where `data` ends. Marker packets may stand before it. `randomness`: as in
+    encrypted data packet, which ends where `data` ends. Marker packets may be before it. `randomness`: as in
     `Walker`.
     """
     walker = Walker(randomness)
@@ -213,7 +213,7 @@ def _read_packet() -> Generator[int, bytes, tuple[int, bytes, int]]:
         _require(tag in _TAGS)  # before its octets are waited for: a JPEG begins like a packet that nobody defined
         return tag, *(yield from _read_chunks(tag in _CONTAINERS))
     tag, length_type = head >> 2 & 0x0F, head & 0x03
-    # Type 3 is a packet without a length (section 4.2.2): whatever stands behind it, text included, would be its own.
+    # Type 3 is a packet without a length (section 4.2.2): whatever is behind it, text included, would be its own.
     _require(length_type != 3 and tag in _TAGS)
     size = yield from _number(1 << length_type)
     return tag, (yield from _beginning(size, tag in _CONTAINERS)), size

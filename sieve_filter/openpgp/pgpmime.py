@@ -39,7 +39,7 @@ def protect(message: Message, policy: Policy) -> Protected:
 
     Of a message that is not there as a whole, what follows is to be encrypted behind `inside`.
 
-    Outside stand the original's fields in their order, octets untouched, without Content-* (they describe the body),
+    Outside are the original's fields in their order, octets untouched, without Content-* (they describe the body),
     without what `policy` hides, without fields in our own name, and without what some reader takes for the body. Only
     what mail clients disagree about is replaced there: line ends that are neither CRLF nor LF, space before the colon.
     """
@@ -49,7 +49,7 @@ def protect(message: Message, policy: Policy) -> Protected:
     if not any(field.name == b"mime-version" for field, _ in visible):
         outside += b"MIME-Version: 1.0" + eol
     hides_subject = any(field.name == b"subject" and policy(field) is not True for field, _ in visible)
-    # RFC 9788 section 2.2: HP-Outer records each non-structural field as it stands outside.
+    # RFC 9788 section 2.2: HP-Outer records each non-structural field as it is outside.
     outer = b"".join(b"HP-Outer: " + shown for field, shown in visible if field.name != b"mime-version")
     return Protected(outside, _inside(message, outer, hides_subject), eol)
 
@@ -114,7 +114,7 @@ def _presentable(message: Message) -> Iterator[Field]:
     """The fields that no reader takes for the body's text.
 
     And those that some do, where an IMAP server lists them and the header section has no other of that name: Dovecot
-    shows them to everybody who sees the list of messages. Of MIME-Version only one, and only 1.0: what stands outside
+    shows them to everybody who sees the list of messages. Of MIME-Version only one, and only 1.0: what is outside
     is MIME, whatever the original is.
     """
     version = next((field for field in message.named(b"mime-version") if is_version_1(field.value)), None)
@@ -127,7 +127,7 @@ def _presentable(message: Message) -> Iterator[Field]:
 
 
 def _visible(field: Field, policy: Policy, eol: bytes) -> bytes:
-    """The field as it stands outside, line end included; empty where it does not."""
+    """The field as it is outside, line end included; empty where it does not."""
     if field.name.startswith((b"content-", MARK.lower())):
         return b""
     shown = policy(field)
@@ -162,9 +162,9 @@ def _inside(message: Message, outer: bytes, hides_subject: bool) -> bytes:
     # Of insertions at one offset these must be the first.
     insertions = list(_sound_line_ends_inside(message))
     insertions.append((0, added))
-    # HP-Outer inside is our word on what stood outside: the sender's own must not pass for it.
+    # HP-Outer inside is our word on what was outside: the sender's own must not pass for it.
     insertions += [(field.start, b"Original-") for field in message.named(b"hp-outer")]
-    # A field that not all clients see stands there once more, as they do see it. What it was, and what is no field at
+    # A field that not all clients see is there once more, as they do see it. What it was, and what is no field at
     # all, becomes one with a name.
     unsound = (field for field in message.fields if not field.sound)
     insertions += [(field.start, _with_parameters(field, parameters, message.eol) + _STRAY) for field in unsound]

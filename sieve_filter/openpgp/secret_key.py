@@ -85,8 +85,9 @@ class _Reader:
             raise IndexError
 
     def integers(self, count: int, exactly: bool) -> bool:
-        """Go past so many MPIs (section 3.2). Out: whether they can be some; `exactly`: the first bit is where it says.
+        """Go past so many MPIs (section 3.2). Returns whether they can be some.
 
+        `exactly`: the first bit is where it says.
         Those of points and scalars on curves are written in several ways.
         """
         for _ in range(count):

@@ -7,7 +7,7 @@ _BARE = re.compile(r"[^<>\s]+@[^<>\s]+")
 
 
 def address_in(user_id: bytes) -> str | None:
-    """The address of a user ID, lower case: all of it, or what stands in its only angle brackets. Else None."""
+    """The address of a user ID, lower case: all of it, or what is in its only angle brackets. Else None."""
     text = user_id.decode("utf-8", "replace")
     if bracketed := _IN_BRACKETS.fullmatch(text):
         return bracketed[1].lower()

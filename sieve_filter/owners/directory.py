@@ -47,8 +47,10 @@ def find_each(users: Iterable[str], template: str | None) -> Iterator[tuple[str,
 
 
 class Outsiders(NamedTuple):
-    """Which accounts are no mailbox owners': those of these names, in which * and ? may stand, and those that Dovecot
-    would not deliver to: without one of these user IDs, or without a home. None for `uids` where it is not asked.
+    """Which accounts belong to no mailbox owner.
+
+    Those with these names, which may have * and ? in them, and those that Dovecot would not deliver to, because they
+    have none of these user IDs, or no home. None for `uids` where it is not asked.
     """
 
     names: Sequence[str]

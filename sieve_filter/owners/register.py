@@ -41,7 +41,7 @@ def has(directory: str, user: str) -> bool:
 
 
 def forget(directory: str, user: str) -> bool:
-    """Forget `user`, in all directories that the caller may change. Out: whether there was anything.
+    """Forget `user`, in all directories that the caller may change. Returns whether there was anything.
 
     Raises RegisterError.
     """

@@ -43,8 +43,9 @@ class Settings(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What a Sieve script may choose, as `options.add_options` explains it: none of it reaches beyond the caller's own
-    mail and keys.
+    """What a Sieve script may choose, as `arguments.add_options` explains it.
+
+    None of it reaches beyond the caller's own mail and keys.
     """
 
     key: Sequence[str] = ()

@@ -1,6 +1,6 @@
 """What Pigeonhole's extprograms plugin starts, one function for each directory of programs.
 
-Anybody who can upload a Sieve script chooses the filter's arguments. So only the options of `options.add_options` are
+Anybody who can upload a Sieve script chooses the filter's arguments. So only the options of `arguments.add_options` are
 there, and a configuration file must belong to root, or to whoever installed this program.
 """
 

@@ -31,8 +31,9 @@ def run(
 ) -> int:
     """Read a message from standard input, and write what `finish` makes of its delivery to standard output.
 
-    `trusted_owners`: see config.load; `register`: a directory of `register`. Returns an exit code of sysexits(3). Where
-    it is not EX_OK, one line on standard error says why, and what was written, if anything, is not to be used.
+    `trusted_owners`: see `config_file.load`; `register`: a directory of `register`. Returns an exit code of
+    sysexits(3). Where it is not EX_OK, one line on standard error says why, and what was written, if
+    anything, is not to be used.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the message in clear; gpg inherits this
     beginning = pipeline.Beginning()

@@ -235,7 +235,7 @@ class _Supervisor:
                 del self._waiting[user]
 
     def _serve(self, request: _Request) -> bool:
-        """Out: whether there is a process for it now."""
+        """Returns whether there is a process for it now."""
         if self._is_another(request.user):
             if self._has_enough(request.user) or len(self._processes) >= _MOST_PROCESSES or self._rests():
                 return False
@@ -281,7 +281,7 @@ class _Supervisor:
         self._idle.append(child)
 
     def _fork(self, kept: int, work: Callable[[], None], process: _Process) -> int:
-        """Start a process that does `work`, and has no descriptor but `kept`. Out: its ID. Raises OSError."""
+        """Start a process that does `work`, and has no descriptor but `kept`. Returns its ID. Raises OSError."""
         child = os.fork()
         if child:
             self._processes[child] = process

@@ -163,7 +163,7 @@ class _Worker:
     ) -> None:
         """Answer one request; whatever happens, this process goes on, and no answer is "yes" by mistake.
 
-        `prepare` is called before the message is read, with the request if it is to be sealed. Out: how to deliver.
+        `prepare` is called before the message is read, with the request if it is to be sealed. Returns how to deliver.
         """
         progress = _Progress(connection)
         try:

@@ -50,7 +50,7 @@ _TOKEN = re.compile(
 
 
 class Choices(NamedTuple):
-    """What is not to be encrypted, and the filter's options that stand before the key."""
+    """What is not to be encrypted, and the filter's options that come before the key."""
 
     exclude_lists: bool = False
     exclude_spam: bool = False
@@ -137,7 +137,7 @@ def _mark(comment: _Token) -> str:
 
 
 def _behind_requires(script: str) -> int:
-    """Where the first line begins that stands behind all `require` commands (RFC 5228 section 3.2: they come first)."""
+    """Where the first line begins that is behind all `require` commands (RFC 5228 section 3.2: they come first)."""
     place = 0
     requiring = False
     line_ends = True
@@ -146,7 +146,7 @@ def _behind_requires(script: str) -> int:
             requiring = token.kind != "end"
             place, line_ends = token.end, False
         elif not _meaningful(token):
-            # What stands on the rest of the line belongs to the command before it.
+            # What is on the rest of the line belongs to the command before it.
             if not line_ends:
                 newline = token.text.find("\n")
                 place = token.end if newline < 0 else token.start + newline + 1

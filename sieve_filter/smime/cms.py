@@ -17,7 +17,7 @@ _SEQUENCE, _SET = 0x30, 0x31
 _CONTEXT_PRIMITIVE, _CONTEXT = 0x80, 0xA0
 _CONSTRUCTED = 0x20
 
-# All that there is in what stands around the ciphertext: besides these, strings, times, and a few context-specific
+# All that there is in what is around the ciphertext: besides these, strings, times, and a few context-specific
 # ones. Among others could be as many as a text has letters, each the identifier of a value without content.
 _STRINGS = (0x0C, 0x12, 0x13, 0x14, 0x16, 0x1A, 0x1C, 0x1E)
 _IDENTIFIERS = frozenset(

@@ -244,7 +244,7 @@ def _stop_all(processes: Sequence["_Process[_T]"]) -> None:
 
 
 def _wait(processes: Sequence["_Process[_T]"]) -> Sequence["_Process[_T]"]:
-    """Wait for them for STOP_SECONDS at most. Out: those that are still there."""
+    """Wait for them for STOP_SECONDS at most. Returns those that are still there."""
     deadline = time.monotonic() + limits.STOP_SECONDS
     pause = 0.0001
     while (processes := [one for one in processes if not one.has_ended()]) and time.monotonic() < deadline:

@@ -19,8 +19,8 @@ def converse(
 ) -> tuple[int, bytes]:
     """Run `command`: `source` goes to its standard input, and `sink` takes its standard output, in pieces.
 
-    Out: its exit code (negative: the signal that ended it), and what it wrote on standard error. Raises OSError where
-    it cannot be started. Where `source`, `sink` or a signal handler raises, the program is killed.
+    Returns its exit code (negative: the signal that ended it), and what it wrote on standard error. Raises OSError
+    where it cannot be started. Where `source`, `sink` or a signal handler raises, the program is killed.
     """
     descriptors.keep()
     with ExitStack() as pipes:
@@ -48,7 +48,7 @@ def _pipe(pipes: ExitStack) -> tuple[FileIO, FileIO]:
 
 
 def _pump(source: Iterable[bytes], target: FileIO, sink: Sink, output: FileIO, errors: FileIO) -> bytes:
-    """Write the source to the target, and read from the others, until both have ended. Out: what `errors` had."""
+    """Write the source to the target, and read from the others, until both have ended. Returns what `errors` had."""
     said = bytearray()
     os.set_blocking(target.fileno(), False)
     poll = select.poll()

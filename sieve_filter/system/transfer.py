@@ -3,7 +3,7 @@
 Whoever runs that process could send anything at all. So the reader goes by the type that it expects, which the writer
 cannot choose; every length is limited before anything is read; and what does not fit is an error.
 
-A frame is two lengths of 4 octets, JSON, and the octets of all `bytes` in it, one behind the other; in the JSON stand
+A frame is two lengths of 4 octets, JSON, and the octets of all `bytes` in it, one behind the other; in the JSON are
 their lengths. A tuple, list, set or NamedTuple is an array, a dict an array of pairs, and what may be of several types
 an array of a number (which of these) and the value.
 """

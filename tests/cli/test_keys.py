@@ -296,7 +296,7 @@ def revocation(owner: Owner) -> bytes:
 
 
 def with_revocation(public: bytes, made: bytes) -> bytes:
-    """The public key with a packet where revocations stand, behind the primary key."""
+    """The public key with a packet where revocations are, behind the primary key."""
     assert public[0] == 0x98  # so that the next octet is its length
     return public[: 2 + public[1]] + made + public[2 + public[1] :]
 

@@ -61,7 +61,7 @@ class Keys(NamedTuple):
 
 
 def make(owner: Owner, kind: str) -> str:
-    """A key of that kind. Out: its fingerprint."""
+    """A key of that kind. Returns its fingerprint."""
     before = fingerprints(owner)
     if kind == "GnuPG 2.4":
         file = Path(__file__).parents[1] / "support" / "keys" / "gnupg-2.4-aead.asc"

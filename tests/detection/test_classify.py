@@ -1,4 +1,4 @@
-"""A message is encrypted when all of its body is ciphertext. Whatever it claims, and wherever a byte more stands."""
+"""A message is encrypted when all of its body is ciphertext. Whatever it claims, and wherever there is a byte more."""
 
 import base64
 import quopri

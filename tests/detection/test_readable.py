@@ -1,4 +1,4 @@
-"""What a sender wants to have stored readable is not taken for ciphertext, wherever in an encrypted message it stands.
+"""What a sender wants to have stored readable is not taken for ciphertext, wherever in an encrypted message it is.
 
 What real programs encrypt is, however small or large it is.
 """

@@ -83,7 +83,7 @@ class Person:
         return self.lab.address(self.user)
 
     def set_up_key(self, **options: str) -> str:
-        """A new key, its public half on the server. Out: the fingerprint."""
+        """A new key, its public half on the server. Returns the fingerprint."""
         fingerprint = self.gpg.make_key(self.address, **options)
         self.give_key()
         return fingerprint
@@ -137,7 +137,7 @@ def message(canary: str, *fields: str) -> bytes:
 
 
 def deliver(person: Person, sent: bytes, sender: str = "sender@example.com") -> int:
-    """Deliver over LMTP. Out: the code of the answer."""
+    """Deliver over LMTP. Returns the code of the answer."""
     [reply] = client.lmtp(person.lab, sent, [person.address], sender)
     return reply.code
 

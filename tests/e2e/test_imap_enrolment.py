@@ -1,4 +1,4 @@
-"""Owners bring their keys over IMAP: they save a message in the folder OpenPGP, and the answer stands in its place."""
+"""Owners bring their keys over IMAP: they save a message in the folder OpenPGP, and the answer takes its place."""
 
 import base64
 import json

@@ -22,7 +22,7 @@ SETTINGS = "etc/cryptomail/config.toml"
 
 
 def make(target: str, staging: Path, **variables: str) -> str:
-    """Run make. Out: what it printed."""
+    """Run make. Returns what it printed."""
     server.require_packages()
     options = [f"{name}={value}" for name, value in {"DESTDIR": str(staging), **variables}.items()]
     command = ["make", target, *options]

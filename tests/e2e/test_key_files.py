@@ -47,7 +47,7 @@ def person(lab: Lab, new_person: NewPerson) -> Person:
 def publish(person: Person) -> Path:
     """Import the person's key into a GnuPG home, as the administrator does where keys are kept, and export all.
 
-    Out: the person's key file.
+    Returns the person's key file.
     """
     lab, people = person.lab, person.lab.directory / "people"
     (people / lab.domain / person.user).mkdir(parents=True)

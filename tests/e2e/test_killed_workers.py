@@ -29,7 +29,7 @@ def children(process: int) -> list[int]:
 
 
 def kill_one(lab: Lab, dice: random.Random, supervisor_too: bool) -> str:
-    """Kill a worker, or now and then the supervisor. Out: which of them; nothing where there was none."""
+    """Kill a worker, or now and then the supervisor. Returns which of them; nothing where there was none."""
     for supervisor in dovecot.processes(lab, "worker"):
         chosen = "supervisor" if supervisor_too and dice.random() < 0.15 else "worker"
         victims = [supervisor] if chosen == "supervisor" else children(supervisor)

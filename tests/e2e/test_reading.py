@@ -79,7 +79,7 @@ def listed_alike(sent: bytes) -> bool:
 
 
 def below_trace(stored: bytes) -> bytes:
-    """What stands below Dovecot's own fields, the last of which ends with the time."""
+    """What is below Dovecot's own fields, the last of which ends with the time."""
     return stored.partition(b"; ")[2].split(b"\n", 1)[1]
 
 

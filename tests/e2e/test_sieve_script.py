@@ -176,7 +176,7 @@ def test_owner_at_a_terminal_is_asked_for_the_password_and_before_a_script_is_ch
 
 
 def at_terminal(arguments: list[str], dialogue: list[tuple[str, str]]) -> int:
-    """Run the command at a terminal of its own, and answer each question. Out: its exit code."""
+    """Run the command at a terminal of its own, and answer each question. Returns its exit code."""
     master, terminal = os.openpty()
     command = ["setsid", "--ctty", "--wait", sys.executable, "-m", "sieve_filter", *arguments]
     with os.fdopen(master, "r+b", buffering=0) as screen:

@@ -87,7 +87,7 @@ class Connection:
         self.close()
 
     def announce(self, recipient: str) -> Reply:
-        """Everything before the message. Out: 354, or why there is no need to send it."""
+        """Everything before the message. Returns 354, or why there is no need to send it."""
         for command in (f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{recipient}>"):
             answer = self._command(command)
             if answer.code != 250:

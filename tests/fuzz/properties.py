@@ -19,7 +19,7 @@ from sieve_filter.openpgp import encrypted, pgpmime
 from sieve_filter.owners import owner
 from sieve_filter.smime import cms
 
-# More than the names and comments that may stand around ciphertext.
+# More than the names and comments that may be around ciphertext.
 PROSE = b"Meet me at noon, where the old road crosses the river. Bring the papers, and tell nobody. " * 8
 
 

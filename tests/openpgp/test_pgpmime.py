@@ -1,4 +1,4 @@
-"""The format: what stands outside, what inside, and that taking it apart gives back the original."""
+"""The format: what is outside, what inside, and that taking it apart gives back the original."""
 
 import email
 import email.policy

@@ -21,7 +21,7 @@ class Authority:
         self._openssl("req", "-x509", *_NEW, "-keyout", self._key, "-out", self.file, "-subj", "/CN=test authority")
 
     def issue(self, *names: str) -> tuple[Path, Path]:
-        """A certificate for these host names or IP addresses. Out: its file, and that of its key."""
+        """A certificate for these host names or IP addresses. Returns its file, and that of its key."""
         certificate, key, request, extensions = (
             self.directory / f"{names[0]}.{kind}" for kind in ("pem", "key", "csr", "ext")
         )
