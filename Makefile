@@ -166,8 +166,8 @@ packages: ## Install the Debian packages that tests need, and have Debian start 
 venv: .venv/installed ## Make the development environment, .venv
 
 .PHONY: test
-test: packages venv ## Run all tests (installs missing Debian packages)
-	$(DEV) pytest -n auto
+test: packages venv ## Run all tests (installs missing Debian packages); TESTS=tests/openpgp for some
+	$(DEV) pytest -n auto $(TESTS)
 
 .PHONY: faults
 faults: packages venv ## Cause every fault with many messages, and write docs/developer/faults.md
