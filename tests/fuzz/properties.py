@@ -1,6 +1,7 @@
 """What must hold for any bytes at all. `make fuzz` looks for bytes that break it; `make test` checks the corpus."""
 
 import base64
+import itertools
 import os
 
 from sieve_filter.delivery import sealing
@@ -8,19 +9,26 @@ from sieve_filter.detection import classify
 from sieve_filter.detection.stream import Skim
 from sieve_filter.dovecot import script_protocol
 from sieve_filter.enrolment import request as keymail
-from sieve_filter.errors import UsageError
+from sieve_filter.errors import CryptomailError, UsageError
 from sieve_filter.gpg import colons
-from sieve_filter.keys import usable
+from sieve_filter.keys import decision, usable
+from sieve_filter.keys.recipients import Found, Holding, Home
 from sieve_filter.mail import mime
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import split
 from sieve_filter.mail.randomness import Randomness
-from sieve_filter.openpgp import encrypted, pgpmime
+from sieve_filter.openpgp import encrypted, pgpmime, secret_key
 from sieve_filter.owners import owner
+from sieve_filter.policy.settings import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
 from sieve_filter.smime import cms
 
 # More than the names and comments that may be around ciphertext.
 PROSE = b"Meet me at noon, where the old road crosses the river. Bring the papers, and tell nobody. " * 8
+
+# An Ed25519 secret key that no passphrase protects (RFC 9580 section 5.5.3).
+SECRET_KEY = bytes.fromhex("9458045000000016092b06010401da470f01010740" + "5a" * 32 + "000100" + "a5" * 32 + "14a0")
+NOW = 1_800_000_000
+_EXPIRED = (STORE_PLAIN, REFUSE, ENCRYPT_ANYWAY)
 
 
 def check(data: bytes) -> None:
@@ -29,6 +37,7 @@ def check(data: bytes) -> None:
     _ciphertext(data)
     _environment(data)
     _request(data)
+    _secret(data)
 
 
 def _message(data: bytes) -> None:
@@ -105,7 +114,25 @@ def _environment(data: bytes) -> None:
     except (ValueError, IndexError):
         return
     for key in keys:
-        usable.choose(key, 2048, 1_800_000_000)
+        usable.choose(key, 2048, NOW)
+    _decision(tuple(keys))
+
+
+def _decision(keys: tuple[colons.Key, ...]) -> None:
+    found = Found("alice", (Holding(Home("/home/alice/.cryptomail", ()), keys),) if keys else ())
+    for unusable, expired, required in itertools.product((STORE_PLAIN, REFUSE), _EXPIRED, (False, True)):
+        rules = decision.Rules(2048, unusable, unusable, expired, required)
+        match decision.decide(found, rules, NOW):
+            case decision.Encrypt(to):
+                subkeys = {subkey.fingerprint: subkey for key in keys for subkey in key.subkeys}
+                assert to.fingerprints
+                assert all(subkeys[fingerprint].encrypts for fingerprint in to.fingerprints)
+                assert to.expired_after is None or (expired == ENCRYPT_ANYWAY and to.expired_after < NOW)
+            case decision.StoreClear():
+                assert not required
+                assert STORE_PLAIN in (unusable, expired)
+            case decision.Wait(error):
+                assert isinstance(error, CryptomailError)
 
 
 def _request(data: bytes) -> None:
@@ -121,3 +148,11 @@ def _request(data: bytes) -> None:
         assert parts[0] + b"\n\n" + parts[1] == data
         assert request is not None
         assert all(isinstance(value, str) for value in (*request.environment.values(), *request.arguments))
+
+
+def _secret(data: bytes) -> None:
+    """A secret key is found whatever comes before it, and behind it."""
+    secret_key.found(data)
+    for form in (SECRET_KEY, base64.encodebytes(SECRET_KEY), SECRET_KEY.hex().encode()):
+        assert secret_key.found(data + b"\n" + form)
+        assert secret_key.found(form + b"\n" + data)
