@@ -1,8 +1,9 @@
-"""Delivers the server's own notices to mailbox owners: over the private LMTP service, else with sendmail.
+"""Delivers the server's own notices to mailbox owners: over the private LMTP service, else as other mail comes.
 
 LMTP comes first: Dovecot then has the notice in the mailbox, or says why not, before anybody is told that it is there;
 it goes through no queue and no spam filter; and the service runs no script of ours, so that a notice that was encrypted
-to one key stays as it is. Only the user who owns all mail can connect to it. Elsewhere there is sendmail.
+to one key stays as it is. Only the user who owns all mail can connect to it. Elsewhere there is sendmail, else the LMTP
+service for all mail: both encrypt a notice in clear, as they do other mail.
 
 A test message takes another way, the one of all mail: it is to show what becomes of that.
 """
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import smtplib
 
 _ORDINARY = "lmtp"  # as Dovecot names the socket of its LMTP service, which is beside the private one
-NO_WAY = "there is neither the service lmtp-sealed nor a sendmail program"
+NO_WAY = "there is neither an LMTP service nor a sendmail program"
 
 
 class Post(NamedTuple):
@@ -77,6 +78,8 @@ def ways(post: Post) -> list[Callable[[Post, str, bytes], None]]:
         found.append(_over_lmtp)
     if post.sendmail_path and Path(post.sendmail_path).exists():
         found.append(by_sendmail)
+    if post.socket_path and _ordinary(post).is_socket():
+        found.append(_over_ordinary_lmtp)
     return found
 
 
@@ -88,7 +91,7 @@ def as_other_mail(post: Post, user: str, message: bytes) -> bool:
     """
     from sieve_filter.dovecot import lmtp  # likewise
 
-    if post.socket_path and (server := _ordinary(post.socket_path)):
+    if post.socket_path and (server := _connected(_ordinary(post))):
         lmtp.send(server, lmtp.Envelope("", user, user), [message], lambda: None, lmtp.answer_by())
         return True
     if post.sendmail_path and Path(post.sendmail_path).exists():
@@ -97,12 +100,17 @@ def as_other_mail(post: Post, user: str, message: bytes) -> bool:
     return False
 
 
-def _ordinary(socket_path: str) -> "smtplib.LMTP | None":
+def _ordinary(post: Post) -> Path:
+    """The socket of the LMTP service for all mail."""
+    return Path(post.socket_path).with_name(_ORDINARY)
+
+
+def _connected(ordinary: Path) -> "smtplib.LMTP | None":
     """A connection to the LMTP service for all mail; None where there is none, or it is not for this user."""
     from sieve_filter.dovecot import lmtp  # likewise
 
     try:
-        return lmtp.connect(str(Path(socket_path).with_name(_ORDINARY)))
+        return lmtp.connect(str(ordinary))
     except DeliveryError:
         return None
 
@@ -117,9 +125,17 @@ def by_sendmail(post: Post, user: str, message: bytes) -> None:
 
 
 def _over_lmtp(post: Post, user: str, message: bytes) -> None:
+    _send(post.socket_path, user, message)
+
+
+def _over_ordinary_lmtp(post: Post, user: str, message: bytes) -> None:
+    _send(str(_ordinary(post)), user, message)
+
+
+def _send(socket_path: str, user: str, message: bytes) -> None:
     from sieve_filter.dovecot import lmtp  # slow to load, and few commands deliver anything
 
-    lmtp.send(lmtp.connect(post.socket_path), lmtp.Envelope("", user, user), [message], lambda: None, lmtp.answer_by())
+    lmtp.send(lmtp.connect(socket_path), lmtp.Envelope("", user, user), [message], lambda: None, lmtp.answer_by())
 
 
 def stamp() -> Stamp:

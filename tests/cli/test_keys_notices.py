@@ -32,7 +32,7 @@ def test_without_a_key_or_a_way_there_is_no_test_message(site: Site, alice: Owne
     site.enrol(alice.public(ALICE))
     done = site.keys("test", "--user", ALICE, "--send", "--socket", "", "--sendmail", "")
     assert done.returncode == 75
-    assert "there is neither the service lmtp-sealed nor a sendmail program" in said(done)
+    assert "there is neither an LMTP service nor a sendmail program" in said(done)
 
 
 def test_owner_of_a_key_that_is_imported_gets_a_test_message(site: Site, alice: Owner, outbox: Outbox) -> None:
@@ -81,7 +81,7 @@ def test_administrator_is_told_that_owners_cannot_be(site: Site, alice: Owner, b
     more = ("--socket", "", "--sendmail", "")
     done = site.keys("import", "--all", "-", *more, data=both)
     assert done.returncode == 0
-    assert "owners were not told of it, for there is neither the service lmtp-sealed nor a sendmail" in said(done)
+    assert "owners were not told of it, for there is neither an LMTP service nor a sendmail" in said(done)
     assert done.stderr.count(b"\n") == 1
     assert site.keys("import", "--all", "-", *more, data=both).stderr == b""
     failing = site.keys("import", "--user", ALICE, "--foreign", "--sendmail", "/bin/false", "-", data=bob.public(BOB))

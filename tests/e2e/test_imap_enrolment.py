@@ -1,13 +1,17 @@
 """Owners bring their keys over IMAP: they save a message in the folder OpenPGP, and the answer takes its place."""
 
 import base64
+import email
 import json
 import os
 import pwd
 import re
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -103,6 +107,50 @@ def test_an_administrator_sends_a_test_message_on_demand(lab: Lab, new_person: N
     [trial] = client.imap(lab, person.user)
     assert SHOWS not in trial
     assert SHOWS in person.read(trial)
+
+
+@contextmanager
+def only_service(lab: Lab, name: str) -> Iterator[tuple[str, ...]]:
+    """The options with which a key command sees that one LMTP service of Dovecot's, and no sendmail program."""
+    with TemporaryDirectory(dir=lab.directory) as directory:
+        Path(directory).chmod(0o755)
+        Path(directory, name).symlink_to(lab.inside(lab.directory / "run" / name))
+        yield "--socket", f"{lab.inside(Path(directory))}/lmtp-sealed", "--sendmail", ""
+
+
+def test_where_no_message_can_come_in_as_mail_does_the_test_message_says_that_it_shows_the_key_alone(
+    lab_sealed: Lab, new_person: NewPerson
+) -> None:
+    person = new_person(lab_sealed)
+    fingerprint = person.set_up_key()
+    with only_service(lab_sealed, "lmtp-sealed") as options:
+        send_trial(person, *options)
+    [trial] = client.imap(lab_sealed, person.user)
+    assert b"It does not show whether" not in trial
+    opened = person.read(trial)
+    assert b"\r\nSubject: A test message for your OpenPGP key\r\n" in opened
+    assert b"If you can read this, your key works" in opened
+    assert b"It does not show whether other mail is encrypted as it arrives." in opened
+    assert b"  remove " + fingerprint.encode() in opened
+
+
+def test_without_sealing_and_without_sendmail_an_owner_is_told_over_the_service_for_all_mail(
+    lab_sealed: Lab, new_person: NewPerson
+) -> None:
+    person = new_person(lab_sealed)
+    lab_sealed.home(person.user).mkdir()
+    os.chown(lab_sealed.home(person.user), lab_sealed.mail_uid, -1)
+    fingerprint = person.gpg.make_key(person.address)
+    with only_service(lab_sealed, "lmtp") as options:
+        places = ("--user", person.address, "--home", lab_sealed.inside(lab_sealed.home(person.user)), *options)
+        for action, what in (("import", "-"), ("remove", fingerprint)):
+            command = lab_sealed.command(lab_sealed.inside(lab_sealed.cryptomail), "keys", action, *places, what)
+            done = subprocess.run(command, input=person.gpg.public(person.address), check=True, capture_output=True)
+            assert done.stderr == b""
+    stored = client.imap(lab_sealed, person.user)
+    assert [b"BEGIN PGP MESSAGE" in one for one in stored] == [True, True]
+    trial, notice = (email.message_from_bytes(person.read(one))["Subject"] for one in stored)
+    assert (trial, notice) == ("Is your mail encrypted? A test message", "Your OpenPGP key was removed")
 
 
 def test_a_test_message_shows_that_nothing_encrypts(lab_off: Lab, new_person: NewPerson) -> None:
