@@ -120,8 +120,11 @@ endif
 	DESTDIR="$(DESTDIR)" VENV="$(VENV)" PREFIX="$(PREFIX)" LIB="$(LIB)" SHARE="$(SHARE)" GUARD="$(GUARD)" \
 	    SIEVEC="sievec -c dovecot/sievec/$(DOVECOT_VERSION).conf" sh dovecot/swap.sh
 ifneq ($(DESTDIR),)
-	echo "When this is in its place, compile the scripts:" \
-	    "for i in $(SHARE)/sieve $(GUARD); do sievec -c $(SHARE)/sievec.conf \$$i; done"
+	echo "When this is in its place, as root, and before you reload Dovecot:"
+	echo "    for i in $(SHARE)/sieve $(GUARD); do sievec -c $(SHARE)/sievec.conf \$$i; done"
+	owner=$$(cat "$(DESTDIR)$(VENV)/mail-owner"); [ -z "$$owner" ] || \
+	    echo "    place=$(REGISTER)/\$$(id -u $$owner) && mkdir -p -m 700 \$$place && chown $$owner: \$$place"
+	echo "    $(PREFIX)/bin/cryptomail keys note --all   # over a version that had no $(REGISTER)"
 endif
 	$(CONFFILE) install "$(DESTDIR)$(SNIPPET)" "$(DESTDIR)$(INSTALLED)/99-cryptomail.conf" \
 	    < "$(DESTDIR)$(VENV)/snippet.conf"

@@ -134,6 +134,28 @@ def test_installing_says_in_a_few_lines_what_is_next(installation: tuple[Path, s
     assert not any("install -" in line for line in said)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories away")
+def test_what_a_staged_installation_leaves_to_root_can_be_run_as_it_is_said(tmp_path: Path) -> None:
+    """The mail user has to have a place for notes, or mail is stored in clear while a home is not there."""
+    place = tmp_path / "place"
+    places = {"PREFIX": f"{place}/usr", "SYSCONFDIR": f"{place}/etc", "LOCALSTATEDIR": f"{place}/var"}
+    said = make("install", tmp_path / "staging", MAIL_USER="nobody", **places)
+    (tmp_path / "staging" / place.relative_to("/")).rename(place)
+    commands = [line.strip() for line in said.splitlines() if line.startswith("    ")]
+    [compile_scripts, make_place, note] = [line for line in commands if re.match("for |place=|.* keys note", line)]
+    subprocess.run(["sh", "-ec", f"{compile_scripts}\n{make_place}"], check=True)
+    assert (place / "etc/cryptomail/guard.svbin").exists()
+    account = pwd.getpwnam("nobody")
+    notes = (place / f"var/lib/cryptomail/enrolled/{account.pw_uid}").stat()
+    assert (notes.st_uid, notes.st_gid, notes.st_mode & 0o7777) == (account.pw_uid, account.pw_gid, 0o700)
+    program, arguments = note.split("#")[0].split(maxsplit=1)
+    assert (program, arguments.strip()) == (f"{place}/usr/bin/cryptomail", "keys note --all")
+    owner = place / "homes/example.org/alice"
+    owner.mkdir(parents=True)
+    noted = subprocess.run([program, *arguments.split(), "--home-template", f"{place}/homes/%d/%n"], check=True)
+    assert noted.returncode == 0
+
+
 def test_installing_again_replaces_what_nobody_edited(staging: Path) -> None:
     make("install", staging, SYSCONFDIR="/etc", PREFIX="/usr/local")
     assert not (staging / f"{SNIPPET}.new").exists()
