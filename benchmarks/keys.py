@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from sieve_filter import limits
 from sieve_filter.openpgp import certificate
 
 KEYS = 5_000
@@ -43,6 +44,8 @@ def main() -> None:
     with TemporaryDirectory(prefix="keys-") as temporary:
         folder = Path(options.certificates or Path(temporary, "certificates"))
         keys = _keys(folder, min(KEYS, max(options.users)))
+        print("Homes are found by --home-template. Dovecot, where it is asked, is asked")
+        print(f"by doveadm about {limits.USERS_AT_ONCE} users at a time, which takes longer.")
         print("  users   import a second   again a second   check --all s   a second   largest process, MB")
         for count in options.users:
             with TemporaryDirectory(prefix="keys-") as directory:
