@@ -7,10 +7,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-# Dovecot's name of a process, and ours for what it does.
-_KINDS = {"lmtp": "lmtp", "worker": "worker"}
-PROGRAMS, OTHERS = "programs they start", "the rest of Dovecot"
-KINDS = (*_KINDS.values(), PROGRAMS, OTHERS)
+# Dovecot's name of a process, and ours for what it does. The supervisor forks the workers, which keep its name.
+_KINDS = {"lmtp": "lmtp", "worker": "supervisor"}
+WORKER, PROGRAMS, OTHERS = "worker", "programs they start", "the rest of Dovecot"
+KINDS = (*_KINDS.values(), WORKER, PROGRAMS, OTHERS)
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -37,15 +37,30 @@ def measured(directory: Path) -> Iterator[dict[str, float]]:
 
 def _processes(directory: Path) -> dict[int, _Used]:
     master = int((directory / "master.pid").read_text())
+    processes = dict(running())
+    supervisors = {process for process, one in processes.items() if one.parent == master and one.name == "worker"}
     found: dict[int, _Used] = {}
+    for process, one in processes.items():
+        if process == master:
+            found[process] = _Used(OTHERS, one.own, 0)  # its children are here themselves
+        elif one.parent == master:
+            found[process] = _Used(_KINDS.get(one.name, OTHERS), one.own, one.started)
+        elif one.parent in supervisors:
+            found[process] = _Used(WORKER, one.own, one.started)
+    return found
+
+
+class Running(NamedTuple):
+    name: str
+    parent: int
+    own: float
+    started: float
+
+
+def running() -> Iterator[tuple[int, Running]]:
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended
             name, _, rest = entry.read_text().partition(" (")[2].rpartition(") ")
             fields = rest.split()
             own, started = (sum(int(ticks) for ticks in fields[at : at + 2]) / _TICKS for at in (11, 13))
-            process = int(entry.parent.name)
-            if process == master:
-                found[process] = _Used(OTHERS, own, 0)  # its children are here themselves
-            elif int(fields[1]) == master:
-                found[process] = _Used(_KINDS.get(name, OTHERS), own, started)
-    return found
+            yield int(entry.parent.name), Running(name, int(fields[1]), own, started)

@@ -1,8 +1,13 @@
 """The benchmarks' arithmetic, and that what they send has the size that they say."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from benchmarks import messages
+from benchmarks import cpu, messages
 from benchmarks.report import Goal, percentile
 
 
@@ -25,3 +30,24 @@ def test_a_message_has_its_size(size: int) -> None:
     message = messages.incompressible(size)
     assert abs(len(message) - size) < 80
     assert message.endswith(b"\r\n")
+
+
+def test_the_time_of_workers_is_theirs_and_not_lost_behind_the_supervisor(tmp_path: Path) -> None:
+    """The supervisor is Dovecot's child, and the workers are the supervisor's."""
+    (tmp_path / "master.pid").write_text(str(os.getpid()))
+    supervisor = tmp_path / "worker"
+    supervisor.write_text(
+        f"#!{sys.executable}\nimport os, sys, time\n"
+        "if not os.fork():\n"
+        "    while time.process_time() < 0.5: pass\n"
+        "    print('done', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    supervisor.chmod(0o755)
+    with cpu.measured(tmp_path) as used:
+        process = subprocess.Popen([supervisor], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"done\n"
+    process.communicate()
+    assert used["worker"] > 0.4
+    assert used["supervisor"] < 0.4
