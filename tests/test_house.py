@@ -99,7 +99,7 @@ def test_an_executed_filter_loads_what_it_needs_and_no_more() -> None:
     assert ours == FILTER_PACKAGES | {"errors", "limits", "programs"}
     assert not loaded & SLOW
     # Plain mail, encrypted by gpg, has no need of them.
-    assert not loaded & {f"sieve_filter.{name}" for name in ("delivery.sequoia", "mail.structure", "smime.cms")}
+    assert not loaded & {f"sieve_filter.{name}" for name in ("delivery.sequoia", "mail.lenient", "smime.cms")}
 
 
 @pytest.mark.parametrize("entry", ["programs.listeners", "programs.imapsieve"])

@@ -4,9 +4,10 @@ import json
 from typing import NamedTuple
 
 from sieve_filter.detection import classify
-from sieve_filter.mail import structure
+from sieve_filter.mail import lenient, structure
+from sieve_filter.mail.lenient import StructureError
 from sieve_filter.mail.message import split
-from sieve_filter.mail.structure import Attachment, Part, StructureError
+from sieve_filter.mail.structure import Attachment, Part
 from sieve_filter.openpgp import pgpmime
 from sieve_filter.system import stdio
 
@@ -34,12 +35,12 @@ class Inspection(NamedTuple):
 def inspect(raw: bytes) -> Inspection:
     """Everything that can be said about the message `raw` without a key. Any bytes at all can be inspected."""
     message = split(raw)
-    kind = classify.classify(message, structure.content_type)
+    kind = classify.classify(message, lenient.content_type)
     parts: tuple[Part, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     structure_error = ""
     try:
-        _, parts, attachments = structure.read(raw)
+        parts, attachments = structure.read(raw)
     except StructureError as error:
         structure_error = str(error)
     return Inspection(

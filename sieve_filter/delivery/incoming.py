@@ -70,6 +70,6 @@ def look(incoming: Incoming, hold: Callable[[], Store]) -> tuple[Shape, Incoming
 
 
 def _content_type(header: bytes) -> ContentType | None:
-    from sieve_filter.mail import structure  # it takes long to load, and hardly any message needs it
+    from sieve_filter.mail import lenient  # it takes long to load, and hardly any message needs it
 
-    return structure.content_type(header)
+    return lenient.content_type(header)

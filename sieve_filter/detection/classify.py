@@ -114,8 +114,8 @@ class _Bounded:
 def classify(message: Message, reader: Reader | None = None, opener: Opener = open_payload) -> Shape:
     """What `message` is. Any message at all has a shape; the time it takes is proportional to its size.
 
-    Where the Content-Type cannot be read from its bytes, `reader` (structure.content_type) is asked for it, and gets
-    the header section. The body is looked at as always, so that no reading of mail-parser's can hide a byte of it.
+    Where the Content-Type cannot be read from its bytes, `reader` (lenient.content_type) is asked for it, and gets
+    the header section. The body is looked at as always, so that no reading of its can hide a byte of it.
     `opener` says what a text that must be OpenPGP is encrypted to.
     """
     shape = _classify(message, reader, opener)

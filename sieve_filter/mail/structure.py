@@ -1,26 +1,19 @@
-"""Reads the structure of a message with Python's email package and mail-parser, which forgive more than mime.py does.
+"""Reads the structure of a message with mail-parser, for people who want to see inside one. No delivery does."""
 
-It is slow to import, and Python's email parser below it needs more than linear time for some inputs; so it is for
-messages about which the bytes say too little, and for people who want to see inside one.
-"""
-
-import re
+import logging
 from binascii import a2b_base64
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sieve_filter import limits
-from sieve_filter.mail.message import Message, split
-from sieve_filter.mail.mime import ContentType
+from mailparser import MailParser
+from mailparser.utils import decode_header_part
+
+from sieve_filter.mail import lenient
 
 if TYPE_CHECKING:
     from email.message import Message as EmailMessage
 
-_CONTENT_FIELD = rb"\ncontent-[^\n]*+(?:\n++[ \t][^\n]*+)*+"  # compiled where it is used, which is seldom
-
-
-class StructureError(Exception):
-    """The message is too damaged to be taken apart, or it would take too long."""
+logging.getLogger("mailparser").setLevel(logging.CRITICAL + 1)  # its log lines quote the message
 
 
 class Part(NamedTuple):
@@ -49,63 +42,17 @@ class Attachment(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """The Content-Type of a message, its parts from the outside to the inside, and its attachments."""
+    """The parts of a message from the outside to the inside, and its attachments."""
 
-    content: ContentType
     parts: tuple[Part, ...]
     attachments: tuple[Attachment, ...]
 
 
 def read(raw: bytes) -> Structure:
     """The structure of the message `raw`. Raises StructureError, and nothing else, for any bytes at all."""
-    content = _without_other_fields(split(raw))
-    _check_limits(content)
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return _read(content)
-        except Exception as error:  # the parsers below raise whatever a sender can provoke
-            raise StructureError("it is too damaged to be taken apart") from error
-
-
-def content_type(raw: bytes) -> ContentType | None:
-    """The Content-Type of the message `raw`; None where it is too damaged to have one."""
-    try:
-        return read(raw).content
-    except StructureError:
-        return None
-
-
-def _without_other_fields(message: Message) -> bytes:
-    """The message with no other fields than Content-*: mail-parser would read, and may stumble over, all."""
-    fields = [field for field in message.fields if field.name.startswith(b"content-")]
-    return b"".join(b"%s: %s\r\n" % (field.name, field.value) for field in fields) + b"\r\n" + message.body
-
-
-def _check_limits(raw: bytes) -> None:
-    """Raise StructureError when the parsers would need more than a few seconds, or more than Python's stack."""
-    text = b"\n" + raw.lower().replace(b"\r", b"\n")  # Python's parser takes CR for a line end too
-    containers = 1 + text.count(b"multipart/") + text.count(b"message/")
-    squares = sum((field.end() - field.start()) ** 2 for field in re.finditer(_CONTENT_FIELD, text))
-    for what, measured, limit in (
-        ("containers", containers, limits.STRUCTURE_CONTAINERS),
-        ("octets times containers", len(text) * containers, limits.STRUCTURE_OCTETS),
-        ("lines times containers", text.count(b"\n") * (containers + 10), limits.STRUCTURE_LINES),
-        ("lines that may divide parts", text.count(b"\n--"), limits.STRUCTURE_DASHED_LINES),
-        ("squared octets of Content fields", squares, limits.STRUCTURE_FIELD_SQUARES),
-    ):
-        if measured > limit:
-            raise StructureError(f"{measured} {what}; the limit is {limit}")
-
-
-def _read(raw: bytes) -> Structure:
-    from email import message_from_bytes
-
-    root = message_from_bytes(raw)
-    parts = _parts(root)
-    return Structure(_content_type(root), tuple(part for part, _ in parts), _attachments(root, parts))
+    with lenient.parsed(raw) as root:
+        parts = _parts(root)
+        return Structure(tuple(part for part, _ in parts), _attachments(root, parts))
 
 
 def _parts(root: "EmailMessage") -> list[tuple[Part, bool]]:
@@ -122,8 +69,6 @@ def _parts(root: "EmailMessage") -> list[tuple[Part, bool]]:
 
 
 def _part(path: str, part: "EmailMessage") -> Part:
-    from mailparser.utils import decode_header_part
-
     return Part(
         path,
         part.get_content_type(),
@@ -134,12 +79,6 @@ def _part(path: str, part: "EmailMessage") -> Part:
 
 
 def _attachments(root: "EmailMessage", parts: list[tuple[Part, bool]]) -> tuple[Attachment, ...]:
-    import logging
-
-    from mailparser import MailParser
-
-    # Its log lines quote the message.
-    logging.getLogger("mailparser").setLevel(logging.CRITICAL + 1)
     try:
         attachments = MailParser(root).parse().attachments
     except Exception:  # it decodes all texts too, and stumbles over an unknown charset or a multipart without an end
@@ -163,13 +102,3 @@ def _decoded_size(base64: str) -> int:
         with suppress(ValueError):
             return len(a2b_base64(padded))
     return len(text)
-
-
-def _content_type(root: "EmailMessage") -> ContentType:
-    from email.utils import collapse_rfc2231_value
-
-    parameters: dict[bytes, bytes] = {}
-    for name, value in (root.get_params() or [])[1:]:
-        octets = collapse_rfc2231_value(value).encode("utf-8", "surrogateescape")
-        parameters.setdefault(name.lower().encode("utf-8", "surrogateescape"), octets)
-    return ContentType(root.get_content_type().encode("utf-8", "surrogateescape"), parameters)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sieve_filter import limits
 from sieve_filter.detection.classify import Kind, Reader, Shape, classify, may_be_encrypted
-from sieve_filter.mail import structure
+from sieve_filter.mail import lenient
 from sieve_filter.mail.message import split
 from sieve_filter.mail.mime import ContentType
 from tests.support.samples import (
@@ -327,44 +327,44 @@ def test_what_gnupg_does_not_encrypt_is_not(home: Home, options: list[str]) -> N
 UNCLEAR = pgp_mime().replace(b"multipart/encrypted;", b"multipart/encrypted; ;")
 
 
-def test_an_unclear_content_type_is_not_encrypted_unless_mail_parser_can_read_it() -> None:
+def test_an_unclear_content_type_is_not_encrypted_unless_a_lenient_parser_can_read_it() -> None:
     assert shape(UNCLEAR) == Shape(Kind.PLAIN, "its Content-Type cannot be read", certain=False)
-    understood = classify(split(UNCLEAR), structure.content_type)
+    understood = classify(split(UNCLEAR), lenient.content_type)
     assert understood.kind is Kind.PGP_MIME
     assert understood.certain
 
 
-def test_what_mail_parser_reads_does_not_hide_a_byte() -> None:
+def test_what_a_lenient_parser_reads_does_not_hide_a_byte() -> None:
     for raw in (UNCLEAR + TEXT, UNCLEAR.replace(b"\n--frontier\n", TEXT + b"\n--frontier\n", 1)):
-        assert classify(split(raw), structure.content_type).kind is Kind.CLAIMS_ENCRYPTED
+        assert classify(split(raw), lenient.content_type).kind is Kind.CLAIMS_ENCRYPTED
 
 
-def test_mail_parser_gets_nothing_but_the_header_section() -> None:
+def test_the_lenient_parser_gets_nothing_but_the_header_section() -> None:
     """Of a large message, it would make many copies."""
     given: list[bytes] = []
 
     def reader(raw: bytes) -> ContentType | None:
         given.append(raw)
-        return structure.content_type(raw)
+        return lenient.content_type(raw)
 
     assert classify(split(UNCLEAR), reader).encrypted
     assert given == [UNCLEAR[: split(UNCLEAR).body_start]]
 
 
-def test_a_clear_content_type_needs_no_mail_parser() -> None:
+def test_a_clear_content_type_needs_no_lenient_parser() -> None:
     def unexpected(raw: bytes) -> ContentType:
         raise AssertionError
 
     assert classify(split(pgp_mime()), unexpected).encrypted
 
 
-def test_a_message_that_mail_parser_cannot_read_is_not_encrypted() -> None:
+def test_a_message_that_no_parser_can_read_is_not_encrypted() -> None:
     assert not classify(split(UNCLEAR), lambda raw: None).certain
 
 
 def test_a_reason_never_quotes_the_message() -> None:
     raw = multipart(b"multipart/encrypted; protocol=SECRET", part(b"SECRET/SECRET", b"SECRET"))
-    assert "SECRET" not in classify(split(raw), structure.content_type).reason
+    assert "SECRET" not in classify(split(raw), lenient.content_type).reason
 
 
 MESSAGES = st.sampled_from([pgp_mime(), pgp_mime(CIPHERTEXT), part(b"text/plain", ARMORED), PLAIN_PART, UNCLEAR])
@@ -419,7 +419,7 @@ def nested(boundary: bytes) -> bytes:
     return part(b"multipart/mixed; boundary=" + boundary.replace(b"%d", b"0"), b"".join(levels))
 
 
-@pytest.mark.parametrize("reader", [None, structure.content_type])
+@pytest.mark.parametrize("reader", [None, lenient.content_type])
 @pytest.mark.parametrize(
     "media_type", [b"multipart/mixed", ENCRYPTED_TYPE, b"text/plain", b"application/pkcs7-mime", b";"]
 )
