@@ -48,6 +48,11 @@ def judge(listing: str, read: Callable[[str], str | None]) -> Wiring:
     missing = [script for script, text in texts.items() if text is None]
     if not calls and missing:
         return Wiring(CRITICAL, f"nothing calls the filter: there is no {', no '.join(missing)}: run make install")
+    guards = [script for script, text in texts.items() if script.endswith(_GUARD) and text is not None]
+    if not calls and guards:
+        return Wiring(
+            CRITICAL, f"all mail waits: {guards[0]} refuses it, as no script calls the filter: turn that off too"
+        )
     if not calls and "cryptomail" in told.programs:
         return Wiring(
             WARNING, "no global script calls the filter: only mail of owners whose own script does is encrypted"
@@ -60,7 +65,7 @@ def judge(listing: str, read: Callable[[str], str | None]) -> Wiring:
         return Wiring(CRITICAL, "nothing calls the filter: the plugin sieve_extprograms is not in sieve_plugins")
     if missing:
         return Wiring(WARNING, f"there is no {', no '.join(missing)}, which Dovecot is to run: run make install")
-    if not any(script.endswith(_GUARD) for script in told.scripts):
+    if not guards:
         return Wiring(WARNING, f"if {calls[0]} vanishes, mail is stored in clear: run make install for {_GUARD}")
     return Wiring(OK, "")
 

@@ -68,9 +68,14 @@ class TestJudge:
         assert "sieve_extprograms" in note
 
     def test_only_owners_own_scripts_call_it(self, listing: Callable[..., str]) -> None:
-        state, note = judge(listing(GUARD), {GUARD: SCRIPTS[GUARD]}.get)
+        state, note = judge(listing("/other.sieve"), SCRIPTS.get)
         assert state == WARNING
         assert note.startswith("no global script calls the filter")
+
+    def test_the_script_that_encrypts_is_turned_off_and_the_guard_is_not(self, listing: Callable[..., str]) -> None:
+        state, note = judge(listing(GUARD), SCRIPTS.get)
+        assert state == CRITICAL
+        assert note.startswith(f"all mail waits: {GUARD} refuses it")
 
     def test_an_administrator_s_own_script_calls_it(self, listing: Callable[..., str]) -> None:
         assert judge(listing("/theirs.sieve", GUARD), SCRIPTS.get) == (OK, "")
