@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs import errors as table
+from sieve_filter.mail.header_policy import POLICIES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "sieve_filter"
@@ -100,6 +101,12 @@ def test_the_manual_has_the_settings_and_defaults_of_the_example() -> None:
     described = {f"{name}={value}" for name, value in re.findall(r'^\.BR ([a-z_]+) " = (.+)"$', manual, re.MULTILINE)}
     assert len(shown) > 10
     assert described == shown
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_manual_and_the_example_have_each_header_policy(policy: str) -> None:
+    for name in ("man/cryptomail.toml.5", "config.toml.example"):
+        assert f'"{policy}"' in (ROOT / name).read_text().replace(r"\(dq", '"'), name
 
 
 def test_owners_can_look_up_each_answer_and_notice() -> None:

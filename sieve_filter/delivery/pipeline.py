@@ -77,7 +77,7 @@ def encrypt_for_owner(
         raise UsageError("--key and --keydata exclude each other")
     wanted = [find.parse_wanted(one) for one in options.key]
     whose = owner.identify(environment, settings.aliases)
-    subject = f"message {message_id(incoming.message)} for {whose.user!r}: "
+    subject = log_subject(message_id(incoming.message), whose.user)
 
     def decided() -> Encrypt | StoreClear:
         found = _find_in_script(options.keydata) if options.keydata else find_keys(whose, settings, wanted)
@@ -131,6 +131,11 @@ def _find_in_script(pieces: Sequence[str]) -> Found:
     from sieve_filter.keys import script_key  # others do not pay for its imports
 
     return find.find_in_file(script_key.keyring(pieces))
+
+
+def log_subject(message_id: str, user: str) -> str:
+    """What each line in a log begins with that is about a message."""
+    return f"message {message_id} for {user!r}: "
 
 
 def message_id(message: Message) -> str:

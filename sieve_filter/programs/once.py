@@ -53,7 +53,8 @@ def run(
         signal.alarm(0)
     except CryptomailError as error:
         _read_out(chain(pieces, beginning.passing(stdio.read())))  # the first may have been broken off
-        stdio.warn(errors.line(error, f"message {beginning.message_id} for {environment.get('USER', 'nobody')!r}: "))
+        subject = pipeline.log_subject(beginning.message_id, environment.get("USER", "nobody"))
+        stdio.warn(errors.line(error, subject))
         return error.code
     return os.EX_OK
 

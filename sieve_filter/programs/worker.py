@@ -243,7 +243,7 @@ class _Progress:
 
     @property
     def subject(self) -> str:
-        return f"message {self.message_id or self._beginning.message_id} for {self._user!r}: "
+        return pipeline.log_subject(self.message_id or self._beginning.message_id, self._user)
 
     def head_was_read(self, request: Request, beginning: bytes) -> None:
         self._user = request.environment.get("USER", "nobody")

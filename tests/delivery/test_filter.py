@@ -15,6 +15,7 @@ import pytest
 
 from lab import keys
 from lab.keys import Owner
+from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import split
 from sieve_filter.openpgp import encrypted as packets
 from sieve_filter.openpgp.armor import dearmor
@@ -33,7 +34,7 @@ ARMOR = re.compile(rb"-----BEGIN.*-----END PGP MESSAGE-----", re.DOTALL)
 
 
 @pytest.mark.parametrize("name", STRANGE_MESSAGES)
-@pytest.mark.parametrize("policy", ["no_confidentiality", "baseline", "shy"])
+@pytest.mark.parametrize("policy", POLICIES)
 def test_owner_gets_back_exactly_what_arrived(name: str, policy: str, enrolled: Server, alice: Owner) -> None:
     message = STRANGE_MESSAGES[name]
     done = enrolled.filter(message, "--header-policy", policy)

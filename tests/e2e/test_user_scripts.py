@@ -25,6 +25,10 @@ ENCRYPTED_BY = {
 }
 
 
+def test_each_script_is_tried() -> None:
+    assert {path.name for path in SCRIPTS.glob("*.sieve")} == {*ENCRYPTED_BY, "encrypt-and-forward.sieve"}
+
+
 def upload(person: Person, script: str) -> None:
     managesieve.upload(person.lab, person.user, (SCRIPTS / script).read_bytes())
 
