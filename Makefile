@@ -96,7 +96,7 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	$(call program,programs.extprograms,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),filter-bin/cryptomail)
 	$(call program,programs.extprograms,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)"$(comma) $(KNOWN),execute-bin/cryptomail)
 	$(call program,programs.extprograms,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),imap-bin/cryptomail)
-	$(call program,programs.imapsieve,enroll_main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN),imap-bin/cryptomail-enroll)
+	$(call program,programs.imapsieve,enroll_main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT),imap-bin/cryptomail-enroll)
 	$(call program,programs.listeners,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail"$(comma) $(KNOWN),worker)
 	"$(DESTDIR)$(VENV)/bin/python" -I "$(DESTDIR)$(VENV)/bin/cryptomail" --version > /dev/null
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(DOVECOT_CONF)" \

@@ -117,6 +117,10 @@ UNWRAPPED_DEPTH = 6
 UNWRAPPED_OCTETS = 60_000_000
 # The newest messages in an owner's folder for keys that a sweep looks at: most hold an answer each.
 SWEPT_MESSAGES = 500
+# A check of everybody looks into the folders in which something was saved in so many days, for so many seconds in all:
+# monitors wait for 60 or so. doveadm takes some 5 ms to find out about each user.
+CHECKED_DAYS = 8
+CHECKED_SECONDS = 30
 # Keys in one such message, and seconds that may go by: less than Dovecot's sieve_filter_exec_timeout.
 KEY_MAIL_KEYS = 10
 KEY_MAIL_SECONDS = 50

@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from sieve_filter import errors
@@ -31,14 +31,21 @@ from sieve_filter.system import pool, stdio
 from sieve_filter.system.pool import Identity
 
 
-def _states(options: argparse.Namespace, site: Site, rest: Rest, warn_days: int = 30) -> list[OwnerState]:
-    """The states of the owners that are asked for, by name. Who cannot be looked at is added to `rest` too."""
+def _states(
+    options: argparse.Namespace, site: Site, rest: Rest, warn_days: int = 30, homes: dict[str, str] | None = None
+) -> list[OwnerState]:
+    """The states of the owners that are asked for, by name. Who cannot be looked at is added to `rest` too.
+
+    `homes` gets the homes of those who can.
+    """
     states: list[OwnerState] = []
     work = functools.partial(inventory.look, settings=site.settings, warn_days=warn_days)
     asked = names(options, site)
     with progress(2 * len(asked), bool(options.json or options.user)) as advance:
         for whose, state in pool.each(in_chunks(owners(asked, options, site, rest, advance), lambda _: 1), work):
             advance(1)
+            if homes is not None:
+                homes[whose.user] = whose.home
             if isinstance(state, CryptomailError):
                 states.append(keyreport.unreadable(whose.user, str(state)))
                 rest.failures.append(Failure(whose.user, state))
@@ -83,9 +90,10 @@ def check(options: argparse.Namespace, site: Site) -> int:
     if options.json and options.prometheus:
         raise UsageError("--json or --prometheus, not both")
     rest = Rest()
-    states = _states(options, site, rest, options.warn_days)
-    if options.user and options.folder and site.home is None and site.template is None:
-        _sweep_before_check(options.user, options.folder)
+    homes: dict[str, str] = {}
+    states = _states(options, site, rest, options.warn_days, homes)
+    if options.folder and site.home is None and site.template is None:
+        states = _swept(states, homes, options)
     if options.notify:
         _notify(states, site, post.chosen(options))
     done = Check(states, len(rest.passed_over), wiring.look(options.dovecot_conf))
@@ -98,10 +106,20 @@ def check(options: argparse.Namespace, site: Site) -> int:
     return keyreport.worst(done)
 
 
-def _sweep_before_check(user: str, folder: str) -> None:
-    (swept,) = sweep.sweep([user], folder, stdio.warn)
-    if swept.error is not None:
-        stdio.warn(f"the folder {folder} of {user!r} was not looked at: {swept.error}")
+def _swept(states: Sequence[OwnerState], homes: Mapping[str, str], options: argparse.Namespace) -> list[OwnerState]:
+    """The states, with what was found in owners' folders for keys, secret keys in which are taken away."""
+    folder = options.folder
+    # Dovecot would make a home that is not there; it may only not be mounted.
+    users = [user for user, home in homes.items() if os.path.isdir(home)]  # noqa: PTH112  # pathlib is slow
+    swept = sweep.lately(users, folder, stdio.warn) if options.all else sweep.sweep(users, folder, stdio.warn)
+    for one in swept:
+        if one.error is not None:
+            stdio.warn(f"the folder {folder} of {one.user!r} was not looked at: {one.error}")
+    found = {one.user for one in swept if one.removed}
+    note = f"saved a SECRET key in the folder {folder}: it was taken away, and must be replaced by a new key"
+    return [
+        one._replace(state=keyreport.CRITICAL, notes=(*one.notes, note)) if one.user in found else one for one in states
+    ]
 
 
 def guarded_check(work: Callable[[], int], arguments: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ doveadm is asked about many users at a time: one process for each would take lon
 import grp
 import pwd
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, NamedTuple, cast
@@ -15,6 +16,8 @@ from sieve_filter.errors import UnknownUserError
 _SECONDS = 60
 _SECONDS_TO_END = 5
 _NO_SUCH_USER = 67  # EX_NOUSER: what doveadm ends with then
+# For a process that Dovecot has started: what Dovecot says to it in its environment would lead doveadm astray.
+_OUTSIDE = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _NO_UID = 0xFFFFFFFF  # -1, which no user can have
 
 
@@ -43,14 +46,19 @@ def users() -> list[str]:
 
 
 @contextmanager
-def imap_session(user: str, seconds: int) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def imap_session(user: str, seconds: float, configuration: str = "") -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """What an IMAP session of `user` says, and what it is told: with that user's rights, and without a password.
 
     Raises UnknownUserError where it cannot be started. After so many seconds it is over, whatever state it is in.
+    `configuration` is the file of Dovecot's; it is named where Dovecot has started this process.
     """
-    command = ["timeout", f"--kill-after={_SECONDS_TO_END}", str(seconds), "doveadm", "exec", "imap", "-u", user]
+    command = ["timeout", f"--kill-after={_SECONDS_TO_END}", str(seconds), "doveadm"]
+    command += [*(["-c", configuration] if configuration else []), "exec", "imap", "-u", user]
+    environment = _OUTSIDE if configuration else None
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        )
     except OSError as error:
         raise UnknownUserError(f"cannot start doveadm: {error.strerror}") from error
     responses, commands = cast(IO[bytes], process.stdout), cast(IO[bytes], process.stdin)
@@ -65,6 +73,21 @@ def imap_session(user: str, seconds: int) -> Iterator[tuple[IO[bytes], IO[bytes]
             process.terminate()
             process.wait()
         responses.close()
+
+
+def saved_lately(names: Sequence[str], folder: str, days: int, seconds: float) -> tuple[list[str], str]:
+    """Those of the users in whose folder of that name, whatever its prefix, something was saved in so many days.
+
+    Out: also why others are not known, if that is so. Raises UnknownUserError where none are.
+    """
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write("".join(f"{name}\n" for name in names))
+        file.flush()
+        query = ["mailbox", f"*{folder}", "savedsince", f"{days}days"]
+        done = _run(["doveadm", "search", "-F", file.name, *query], f"{len(names)} users", seconds)
+    found = {line.rsplit(" ", 2)[0] for line in _lines(done.stdout)}
+    said = _lines(done.stderr) or ["it did not say why"]
+    return [name for name in names if name in found], said[-1] if done.returncode else ""
 
 
 def valid_uids() -> range:
@@ -134,10 +157,10 @@ def _homeless(name: str) -> UnknownUserError:
     return UnknownUserError(f"Dovecot knows no home of {name}: mend its userdb, or use --home-template")
 
 
-def _run(command: Sequence[str], whom: str) -> "subprocess.CompletedProcess[bytes]":
+def _run(command: Sequence[str], whom: str, seconds: float = _SECONDS) -> "subprocess.CompletedProcess[bytes]":
     name = command[0]
     try:
-        return subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+        return subprocess.run(command, capture_output=True, timeout=seconds, check=False)
     except FileNotFoundError:
         raise UnknownUserError(f"there is no program {name}: say where homes are with --home-template") from None
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -5,7 +5,9 @@ and a message that an owner's script files there is not looked at either. Nothin
 may be among these, and its public key must not be set up.
 """
 
-from collections.abc import Callable, Iterable
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from sieve_filter import limits
@@ -26,12 +28,45 @@ class Swept(NamedTuple):
 
 def sweep(users: Iterable[str], folder: str, warn: Callable[[str], object]) -> list[Swept]:
     """Look at the folder `folder` of each user, one after the other; one that takes too long is left for next time."""
-    return [_sweep_one(user, folder, warn) for user in users]
+    return [_sweep_one(user, folder, warn, limits.OWNER_SECONDS) for user in users]
 
 
-def _sweep_one(user: str, folder: str, warn: Callable[[str], object]) -> Swept:
+def lately(users: Sequence[str], folder: str, warn: Callable[[str], object]) -> list[Swept]:
+    """Look at the folders in which something was saved lately, as long as a check may take; say who was left out."""
+    deadline = time.monotonic() + limits.CHECKED_SECONDS
+    waiting = random.sample(users, len(users))  # so that at large sites it is not the same ones who are left out
+    swept: list[Swept] = []
+    while waiting and (seconds := deadline - time.monotonic()) > 0:
+        try:
+            found, problem = doveadm.saved_lately(waiting[: limits.USERS_AT_ONCE], folder, limits.CHECKED_DAYS, seconds)
+        except CryptomailError as error:
+            warn(f"the folders {folder} were not looked at: {error}")
+            return swept
+        if problem:
+            warn(f"not every folder {folder} was looked at: {problem}")
+        swept += [_sweep_one(user, folder, warn, max(1, deadline - time.monotonic())) for user in found]
+        del waiting[: limits.USERS_AT_ONCE]
+    if waiting:
+        warn(f"the folders {folder} of {len(waiting)} users were not looked at: for that there is keys sweep --all")
+    return swept
+
+
+def after_save(user: str, folder: str, warn: Callable[[str], object], configuration: str) -> None:
+    """Look at that user's folder, in which the user has just saved something; see `imap_session`."""
+    swept = _sweep_one(user, folder, warn, limits.OWNER_SECONDS, configuration)
+    if swept.error is not None:
+        warn(f"what else is in the folder {folder} of {user!r} was not looked at: {swept.error}")
+
+
+def _sweep_one(
+    user: str,
+    folder: str,
+    warn: Callable[[str], object],
+    seconds: float,
+    configuration: str = "",
+) -> Swept:
     try:
-        with doveadm.imap_session(user, limits.OWNER_SECONDS) as (responses, commands):
+        with doveadm.imap_session(user, seconds, configuration) as (responses, commands):
             removed = _remove(imap.Session(responses, commands, limits.KEY_MAIL_OCTETS), user, folder)
     except CryptomailError as error:
         return Swept(user, 0, error)
@@ -45,10 +80,12 @@ def _remove(session: imap.Session, user: str, folder: str) -> int:
     name = imap.mailbox(session.prefix() + folder)
     if not session.exists(name):
         return 0
-    session.run(b"SELECT " + name)
+    session.run(b"EXAMINE " + name)  # messages stay new for the owner's mail programs
     sizes = session.sizes()
     newest = sorted(sizes, reverse=True)[: limits.SWEPT_MESSAGES]
     secret = [uid for uid in newest if sizes[uid] <= limits.KEY_MAIL_OCTETS and _is_secret(session.message(uid))]
+    if secret:
+        session.run(b"SELECT " + name)
     for uid in secret:
         session.expunge(uid)  # before anything that can fail, such as an answer that the quota has no room for
         answer = notices.message(user, notices.refused_secret(), post.stamp(), None, notices.CONFIRMATION)

@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from sieve_filter import limits
 from sieve_filter.errors import CryptomailError, PlaceError, StoppedError, TimedOutError, known
-from sieve_filter.system import places, privileges, transfer
+from sieve_filter.system import descriptors, places, privileges, transfer
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -274,7 +274,7 @@ def _pass_over(_number: int, _frame: FrameType | None) -> None:
 def _run(identity: Identity, items: Iterable[_T], work: Callable[[_T], Any], kind: Any, pipe: int) -> None:
     """What a process does: to be `identity`, and to do `work` for each item."""
     stop_on_signals()
-    _let_go(pipe)
+    descriptors.let_go(pipe)
     _become(identity)
     for item in items:
         try:
@@ -290,19 +290,6 @@ def _run(identity: Identity, items: Iterable[_T], work: Callable[[_T], Any], kin
             rest = rest[os.write(pipe, rest) :]
         if isinstance(result, StoppedError):
             break
-
-
-def _let_go(pipe: int) -> None:
-    """Keep nothing of the parent's but the pipe to it and standard error.
-
-    What the owner gets hold of must not type into root's terminal, or read what others have said.
-    """
-    os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1):
-        os.dup2(null, number)
-    os.closerange(3, pipe)
-    os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def _become(identity: Identity) -> None:

@@ -1,5 +1,7 @@
 """Secret keys that came into the folder for keys without being looked at do not stay there."""
 
+import fcntl
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -13,6 +15,8 @@ from sieve_filter.enrolment import sweep as sweeps
 from tests.e2e.conftest import NewPerson, Person, deliver
 from tests.support.imap_keys import FOLDER, answers, armored, save, session, text, with_attachment, with_text
 
+CRITICAL = 2  # as Nagios' plugins end
+
 
 @pytest.fixture(scope="session")
 def path(lab_sealed: Lab) -> str:
@@ -20,15 +24,30 @@ def path(lab_sealed: Lab) -> str:
     directory = lab_sealed.directory / "bin-of-the-lab"
     directory.mkdir()
     configuration = lab_sealed.inside(lab_sealed.directory / "dovecot.conf")
-    (directory / "doveadm").write_text(f'#!/bin/sh\nexec /usr/bin/doveadm -c {configuration} "$@"\n')
+    # Any name is a user's there, so Dovecot cannot list them.
+    (directory / "doveadm").write_text(
+        f"""#!/bin/sh
+if [ "$1 $2" = "user *" ]; then exec cat {lab_sealed.inside(directory)}/users; fi
+exec /usr/bin/doveadm -c {configuration} "$@"
+"""
+    )
     (directory / "doveadm").chmod(0o755)
     return f"{lab_sealed.inside(directory)}:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+@pytest.fixture
+def users(lab_sealed: Lab) -> Path:
+    """A file of all users, one a line."""
+    return lab_sealed.directory / "bin-of-the-lab" / "users"
+
+
 def sweep(person: Person, path: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    program = person.lab.inside(person.lab.cryptomail)
-    command = person.lab.command("env", f"PATH={path}", program, "keys", *(arguments or ("sweep",)))
-    return subprocess.run([*command, "--user", person.address], capture_output=True, text=True, timeout=120)
+    return keys(person.lab, path, *(arguments or ("sweep",)), "--user", person.address)
+
+
+def keys(lab: Lab, path: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = lab.command("env", f"PATH={path}", lab.inside(lab.cryptomail), "keys", *arguments)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def secret_key(person: Person) -> bytes:
@@ -43,6 +62,13 @@ def file_in_folder(person: Person, message: bytes) -> None:
     assert deliver(person, message) == 250
 
 
+def wait_for_what_saving_started(person: Person) -> None:
+    """A process looks at the folder after each save; it holds a lock on the home."""
+    home = os.open(person.lab.home(person.user), os.O_RDONLY)
+    fcntl.flock(home, fcntl.LOCK_EX)
+    os.close(home)
+
+
 def assert_on_no_disk(lab: Lab, secret: bytes) -> None:
     files = [file for file in lab.directory.rglob("*") if file.is_file() and not file.is_symlink()]
     assert [file for file in files if secret[20:60] in file.read_bytes()] == []
@@ -53,6 +79,7 @@ def test_a_secret_key_that_replace_saved_is_taken_away(lab_sealed: Lab, new_pers
     secret = secret_key(person)
     save(person, with_text(b"a draft"), "Notes")
     save(person, with_text(b"a letter"))
+    wait_for_what_saving_started(person)
     with session(person) as connection:
         if "REPLACE" not in connection.capability()[1][0].decode().split():
             pytest.skip("this Dovecot has no REPLACE")
@@ -94,6 +121,37 @@ def test_a_secret_key_that_nobody_looked_at_is_taken_away_and_all_else_stays(
     assert not (lab_sealed.home(person.user) / ".cryptomail").exists()
     sweep(person, path, command)
     assert client.imap(lab_sealed, person.user, FOLDER) == after
+
+
+def test_when_an_owner_saves_there_what_else_lies_there_is_looked_at(lab_sealed: Lab, new_person: NewPerson) -> None:
+    person = new_person(lab_sealed)
+    file_in_folder(person, with_attachment(secret_key(person), "application/octet-stream", "note.bin"))
+    save(person, with_text(b"a letter"))
+    deadline = time.monotonic() + 30
+    while len(answers(person)) < 2 or "WARNING" not in str(answers(person)[1]["Subject"]):
+        assert time.monotonic() < deadline, [one["Subject"] for one in answers(person)]
+        time.sleep(0.5)
+    assert [one["Subject"] for one in answers(person)] == [
+        "No OpenPGP key found",
+        "WARNING: you sent your SECRET key",
+    ]
+
+
+def test_a_check_of_everybody_takes_away_what_was_saved_lately(
+    lab_sealed: Lab, new_person: NewPerson, path: str, users: Path
+) -> None:
+    person, other, absent = new_person(lab_sealed), new_person(lab_sealed), new_person(lab_sealed)
+    file_in_folder(person, with_attachment(secret_key(person), "application/octet-stream", "note.bin"))
+    assert deliver(other, with_text(b"a letter")) == 250
+    users.write_text("".join(f"{one.address}\n" for one in (person, other, absent)))
+    done = keys(lab_sealed, path, "check", "--all")
+    assert done.returncode == CRITICAL
+    assert f"CRITICAL: {person.address}: has no key; saved a SECRET key in the folder {FOLDER}: it was" in done.stdout
+    assert other.address not in done.stdout
+    assert not lab_sealed.home(absent.user).exists()
+    assert [one["Subject"] for one in answers(person)] == ["WARNING: you sent your SECRET key"]
+    done = keys(lab_sealed, path, "check", "--all")
+    assert person.address not in done.stdout + done.stderr
 
 
 def test_a_message_that_is_only_marked_as_deleted_stays(lab_sealed: Lab, new_person: NewPerson, path: str) -> None:
