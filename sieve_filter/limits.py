@@ -121,6 +121,11 @@ SWEPT_MESSAGES = 500
 # monitors wait for 60 or so. doveadm takes some 5 ms to find out about each user.
 CHECKED_DAYS = 8
 CHECKED_SECONDS = 30
+# Notes of messages that may have been stored, octets of one (some 120 for each attempt), and octets of a message to
+# compare with it.
+AGAIN_NOTES = 1_000
+AGAIN_NOTE_OCTETS = 10_000
+AGAIN_OCTETS = 60_000_000
 # Keys in one such message, and seconds that may go by: less than Dovecot's sieve_filter_exec_timeout.
 KEY_MAIL_KEYS = 10
 KEY_MAIL_SECONDS = 50

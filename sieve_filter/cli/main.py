@@ -131,8 +131,8 @@ def _filter(options: argparse.Namespace, config_file: str) -> int:
 
 def _seal(options: argparse.Namespace, config_file: str) -> int:
     chosen, environment = sieve_options.chosen(options), _environment(options)
-    finish = once.seal(options.socket, environment)
-    return once.run(chosen, environment, config_file, finish, register=options.register)
+    finish, watch = once.seal(options.socket, environment)
+    return once.run(chosen, environment, config_file, finish, register=options.register, watch=watch)
 
 
 def _worker(options: argparse.Namespace, config_file: str) -> int:

@@ -6,9 +6,10 @@ import smtplib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
+from sieve_filter.delivery.again import Attempt
 from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.dovecot import lmtp
-from sieve_filter.errors import DeliveryError
+from sieve_filter.errors import DeliveryError, UncertainError
 
 GONE = "Dovecot's delivery process has gone"
 
@@ -19,14 +20,22 @@ def seal(
     environment: Mapping[str, str],
     check: Callable[[], None],
     answer_by: float,
+    attempt: Attempt,
 ) -> Iterator[bytes]:
     """Deliver what was encrypted, with the envelope in `environment`. Returns `sealed`, or `pass` where nothing was.
 
-    `connected` gives a fresh connection; `check`, `answer_by` and what is raised: see `lmtp.send`.
+    Not delivered is what an earlier `attempt` is seen to have stored. `connected` gives a fresh connection; `check`,
+    `answer_by` and what is raised: see `lmtp.send`.
     """
     if delivery.encrypted:
-        pieces = chain([without_trace(delivery.header)], delivery.body)
-        lmtp.send(connected(), lmtp.envelope(environment), pieces, check, answer_by)
+        if not attempt.is_stored(answer_by):
+            delivery = attempt.handing_over(delivery)
+            pieces = chain([without_trace(delivery.header)], delivery.body)
+            try:
+                lmtp.send(connected(), lmtp.envelope(environment), pieces, check, answer_by)
+            except UncertainError:
+                attempt.note()
+                raise
         yield b"sealed"
     else:
         for _ in delivery.body:  # Dovecot wants to be rid of the whole message

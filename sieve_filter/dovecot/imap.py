@@ -13,6 +13,7 @@ from sieve_filter.errors import ServiceError
 _LITERAL = re.compile(rb"\{([0-9]{1,10})\}\r?\n\Z")
 _LINE_OCTETS = 100_000  # what Dovecot takes from a client, too
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]+")
+_LISTED = re.compile(rb'\* LIST \(([^)]*)\) (?:NIL|"(?:[^"\\]|\\.)*") (.+)\Z', re.DOTALL)
 _PREFIX = re.compile(rb'\* NAMESPACE \(\("((?:[^"\\]|\\.)*)"')
 
 
@@ -75,6 +76,20 @@ class Session:
             if b" FETCH (" in response.text and response.literals:
                 return response.literals[0]
         return b""
+
+    def mailboxes(self) -> list[bytes]:
+        """The names of all folders that can be selected, as a command has them."""
+        found = [(match, one) for one in self.run(b'LIST "" "*"') if (match := _LISTED.match(one.text))]
+        return [
+            quoted(one.literals[-1]) if one.literals else match[2]
+            for match, one in found
+            if b"\\Noselect" not in match[1] and b"\\NonExistent" not in match[1]
+        ]
+
+    def search(self, criteria: bytes) -> list[int]:
+        """The UIDs of the messages in the selected folder that match."""
+        said = [one.text for one in self.run(b"UID SEARCH " + criteria) if one.text.startswith(b"* SEARCH")]
+        return [int(uid) for text in said for uid in text.split()[2:] if uid.isdigit()]
 
     def exists(self, name: bytes) -> bool:
         """Whether there is a folder of that name, quoted, that can be selected."""

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from sieve_filter.delivery.encrypt import Delivery
+from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.errors import UsageError
 from sieve_filter.policy.settings import Options
 from sieve_filter.programs import once
@@ -21,27 +22,32 @@ def filter_main(config_file: str, register: str = "") -> int:
     return stdio.guarded(lambda: _run(sys.argv[1:], config_file, once.pass_on, register))
 
 
-def execute_main(config_file: str, socket_path: str, register: str = "") -> int:
+def execute_main(config_file: str, socket_path: str, register: str = "", dovecot_conf: str = "") -> int:
     """`execute :pipe :output "verdict" "cryptomail" ["seal", OPTION...]`: the message in, a verdict out.
 
-    `socket_path` is the LMTP service that takes encrypted messages. Returns an exit code.
+    `socket_path` is the LMTP service that takes encrypted messages; `dovecot_conf`: see `again`. Returns an exit code.
     """
-    return stdio.guarded(lambda: _seal(config_file, socket_path, register))
+    return stdio.guarded(lambda: _seal(config_file, socket_path, register, dovecot_conf))
 
 
-def _seal(config_file: str, socket_path: str, register: str) -> int:
+def _seal(config_file: str, socket_path: str, register: str, dovecot_conf: str) -> int:
     if sys.argv[1:2] != ["seal"]:
         raise UsageError("the only command here is: seal")
-    return _run(sys.argv[2:], config_file, once.seal(socket_path, os.environ), register)
+    finish, watch = once.seal(socket_path, os.environ, dovecot_conf)
+    return _run(sys.argv[2:], config_file, finish, register, watch)
 
 
 def _run(
-    arguments: Sequence[str], config_file: str, finish: Callable[[Delivery], Iterable[bytes]], register: str
+    arguments: Sequence[str],
+    config_file: str,
+    finish: Callable[[Delivery], Iterable[bytes]],
+    register: str,
+    watch: Callable[[Incoming], Incoming] = lambda incoming: incoming,
 ) -> int:
     privileges.drop()
     gc.disable()  # the process ends with its one message
     trusted_owners = frozenset({0, os.stat(__file__).st_uid})
-    return once.run(_options(arguments), os.environ, config_file, finish, trusted_owners, register)
+    return once.run(_options(arguments), os.environ, config_file, finish, trusted_owners, register, watch)
 
 
 def _options(arguments: Sequence[str]) -> Options:

@@ -25,12 +25,13 @@ def under_dovecot(
     execute_socket: str,
     register: str = "",
     answer_seconds: float = lmtp.ANSWER_SECONDS,
+    dovecot_conf: str = "",
 ) -> int:
     """What the `service` block in Dovecot's configuration starts. Returns an exit code.
 
     As root it starts a process for each message, and keeps none.
     """
-    service = Service(config_file, lmtp_socket, frozenset({execute_socket}), register, answer_seconds)
+    service = Service(config_file, lmtp_socket, frozenset({execute_socket}), register, answer_seconds, dovecot_conf)
     supervisor.serve(inherited(), service, master(os.environ), _READY if os.geteuid() else 0)
     return os.EX_OK
 

@@ -13,6 +13,7 @@ from sieve_filter import errors
 from sieve_filter.delivery import pipeline
 from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.delivery.engines import Engines
+from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.errors import CryptomailError, TimedOutError
 from sieve_filter.policy.settings import Options, Settings
 from sieve_filter.system import stdio
@@ -28,12 +29,13 @@ def run(
     finish: Callable[[Delivery], Iterable[bytes]],
     trusted_owners: frozenset[int] | None = None,
     register: str = "",
+    watch: Callable[[Incoming], Incoming] = lambda incoming: incoming,
 ) -> int:
     """Read a message from standard input, and write what `finish` makes of its delivery to standard output.
 
-    `trusted_owners`: see `config_file.load`; `register`: a directory of `register`. Returns an exit code of
-    sysexits(3). Where it is not EX_OK, one line on standard error says why, and what was written, if
-    anything, is not to be used.
+    `trusted_owners`: see `config_file.load`; `register`: a directory of `register`; `watch` sees the message before all
+    else. Returns an exit code of sysexits(3). Where it is not EX_OK, one line on standard error says why, and what was
+    written, if anything, is not to be used.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the message in clear; gpg inherits this
     beginning = pipeline.Beginning()
@@ -44,7 +46,7 @@ def run(
         signal.alarm(Settings().time_limit)
         settings = pipeline.settings(options.config, config_file, trusted_owners, register)
         signal.alarm(settings.time_limit)
-        incoming = pipeline.receive_message(pieces, settings)
+        incoming = watch(pipeline.receive_message(pieces, settings))
         delivery = pipeline.encrypt_for_owner(
             incoming, options, environment, settings, Engines(stdio.warn, lasting=False)
         )
@@ -71,11 +73,18 @@ def pass_on(delivery: Delivery) -> Iterable[bytes]:
     return delivery.pieces
 
 
-def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery], Iterable[bytes]]:
-    """What `seal` writes: `sealed` once it has delivered the encrypted message, `pass` where there is nothing to do."""
+def seal(
+    socket_path: str, environment: Mapping[str, str], dovecot_conf: str = ""
+) -> tuple[Callable[[Delivery], Iterable[bytes]], Callable[[Incoming], Incoming]]:
+    """What `seal` writes: `sealed` once it has delivered the encrypted message, `pass` where there is nothing to do.
+
+    Out: also what has to see the message before. `dovecot_conf`: see `again`.
+    """
     from sieve_filter.delivery import sealing  # filter has no use for them, and pays at each delivery
+    from sieve_filter.delivery.again import Attempt
     from sieve_filter.dovecot import lmtp
 
+    attempt = Attempt(environment.get("USER", ""), lmtp.envelope(environment).recipient, dovecot_conf, stdio.warn)
     answer_by = lmtp.answer_by()
 
     def check() -> None:
@@ -83,9 +92,9 @@ def seal(socket_path: str, environment: Mapping[str, str]) -> Callable[[Delivery
         signal.alarm(0)  # from here on, Dovecot may store the message: there is no giving up
 
     def finish(delivery: Delivery) -> Iterable[bytes]:
-        return sealing.seal(delivery, lambda: lmtp.connect(socket_path), environment, check, answer_by)
+        return sealing.seal(delivery, lambda: lmtp.connect(socket_path), environment, check, answer_by, attempt)
 
-    return finish
+    return finish, attempt.watching
 
 
 def _give_up(number: int, _frame: FrameType | None) -> NoReturn:

@@ -24,6 +24,7 @@ from typing import NamedTuple, NoReturn, cast
 
 from sieve_filter import errors
 from sieve_filter.delivery import pipeline, sealing
+from sieve_filter.delivery.again import Attempt
 from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.dovecot import lmtp, script_protocol
@@ -56,7 +57,7 @@ Log = Callable[[str, str], object]
 
 class Service(NamedTuple):
     """What is served: on `execute_sockets` it delivers over `lmtp_socket`, on others it filters; `register` is a
-    directory of `register`. A client has its answer after `answer_seconds` at the latest.
+    directory of `register`. A client has its answer after `answer_seconds` at the latest. `dovecot_conf`: see `again`.
     """
 
     config_file: str
@@ -64,6 +65,7 @@ class Service(NamedTuple):
     execute_sockets: frozenset[str]
     register: str = ""
     answer_seconds: float = lmtp.ANSWER_SECONDS
+    dovecot_conf: str = ""
 
 
 def work(channel: socket.socket, service: Service, log: Log) -> None:
@@ -155,8 +157,11 @@ class _Worker:
     def __init__(self, service: Service, log: Log) -> None:
         self._service = service
         self._log = log
-        self._engines = Engines(lambda text: self._log("warning", stdio.for_log(text)), lasting=True)
+        self._engines = Engines(self._warn, lasting=True)
         self._trusted_owners = frozenset({0, Path(__file__).stat().st_uid})
+
+    def _warn(self, text: str) -> None:
+        self._log("warning", stdio.for_log(text))
 
     def answer(
         self, connection: socket.socket, deadline: float, prepare: Callable[[Request | None], Connected]
@@ -182,6 +187,11 @@ class _Worker:
         _check_own_mailbox(user, request.environment, settings.recipient_delimiter)
         return lmtp.connect(self._service.lmtp_socket)
 
+    def _attempt(self, request: Request) -> Attempt:
+        to = lmtp.envelope(request.environment)
+        user = request.environment.get("USER", "")
+        return Attempt(user, to.recipient, self._service.dovecot_conf, self._warn)
+
     def _answer(
         self,
         connection: socket.socket,
@@ -203,6 +213,9 @@ class _Worker:
         )
         signal.alarm(max(1, min(settings.time_limit, int(deadline - time.monotonic()))))
         incoming = pipeline.receive_message(progress.received(), settings)
+        if seals:
+            attempt = self._attempt(request)
+            incoming = attempt.watching(incoming)
         progress.message_id = pipeline.message_id(incoming.message)
         delivery = pipeline.encrypt_for_owner(incoming, chosen, request.environment, settings, self._engines)
         delivery = progress.counting(delivery)
@@ -213,7 +226,8 @@ class _Worker:
                 sealing.check_caller(connection.fileno())
                 signal.alarm(0)  # from here on, Dovecot may store the message: there is no giving up
 
-            output = sealing.seal(delivery, connected, request.environment, check, deadline)
+            progress.attempt = attempt
+            output = sealing.seal(delivery, connected, request.environment, check, deadline, attempt)
         answer = bytearray()  # each piece that is sent wakes the client up
         for piece in output:
             if len(answer) + len(piece) > _PIECE:
@@ -234,6 +248,7 @@ class _Progress:
 
     def __init__(self, connection: socket.socket) -> None:
         self.sealed = False
+        self.attempt: Attempt | None = None
         self.message_id = ""
         self._user = "nobody"
         self._connection = connection
@@ -260,6 +275,8 @@ class _Progress:
     def gone(self) -> CryptomailError:
         """What to say where the client has gone."""
         if self.sealed:
+            if self.attempt is not None:
+                self.attempt.note()
             return UncertainError(f"{sealing.GONE} before it was told that the message is stored: it may come again")
         return DeliveryError(sealing.GONE)
 

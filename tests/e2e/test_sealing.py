@@ -20,6 +20,8 @@ from tests.e2e.conftest import (
     deliver,
     message,
 )
+from tests.faults import dovecot
+from tests.faults.faults import hasty_worker
 
 TEMPORARY_FAILURE = 451
 
@@ -119,6 +121,33 @@ def test_only_the_mail_user_can_deliver_to_the_inner_service(lab_sealed: Lab) ->
     status = (lab_sealed.directory / "run/lmtp-sealed").stat()
     assert stat.S_IMODE(status.st_mode) == 0o600
     assert pwd.getpwuid(status.st_uid).pw_uid == lab_sealed.mail_uid
+
+
+@pytest.mark.parametrize("lines", [0, 250_000], ids=["small", "large"])
+def test_a_message_that_comes_again_because_dovecot_did_not_answer_in_time_is_there_once(
+    person: Person, canary: str, lines: int
+) -> None:
+    sent = message(canary, "Message-ID: <one@example.com>") + b"0123456789\r\n" * lines
+    with hasty_worker(person), dovecot.slowed(person.lab, dovecot.private_service(person.lab), 8):
+        assert deliver(person, sent) == TEMPORARY_FAILURE
+        deadline = time.monotonic() + 30
+        while not person.received():
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    try:
+        again = deliver(person, sent)
+    except OSError:  # who took the connection was told to end: Dovecot starts anew
+        again = deliver(person, sent)
+    assert again == 250
+    [stored] = person.received()
+    assert_encrypted_to(person, stored, sent, canary)
+    assert deliver(person, message(canary + "-other", "Message-ID: <one@example.com>")) == 250
+    assert len(person.received()) == 2
+    for file in person.lab.home(person.user).glob("Maildir/new/*"):
+        file.unlink()
+    assert deliver(person, sent) == 250
+    assert len(person.received()) == 1
+    assert_nowhere_in_clear(person.lab, canary)
 
 
 def test_bounce_is_sealed_with_its_empty_sender(person: Person, canary: str) -> None:
