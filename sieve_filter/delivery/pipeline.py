@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
-from sieve_filter.delivery.encrypt import Delivery, encrypt_message, unchanged
+from sieve_filter.delivery.encrypt import Decide, Delivery, encrypt_message, unchanged
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming, receive
 from sieve_filter.errors import ConfigError, TooLargeError, UsageError
@@ -101,10 +101,22 @@ def encrypt_for_owner(
                 return unchanged(incoming, "it is larger than size_limit")
             raise _too_large(settings.size_limit)
         incoming = incoming._replace(rest=_limited(incoming, settings.size_limit))
-    policy = POLICIES[options.header_policy or settings.header_policy]
+    return _encrypt(incoming, options.header_policy or settings.header_policy, decided, settings, engines)
+
+
+def encrypt_to(message: bytes, found: Found, settings: Settings, engines: Engines) -> Delivery:
+    """Encrypt a message of the server's own to the keys `found`, which are named. Raises CryptomailError."""
+    decision = decide(found, rules(settings, Options()), int(time.time()))
+    if isinstance(decision, Wait):
+        raise decision.error
+    incoming = Incoming(split(message), True, ())
+    return _encrypt(incoming, settings.header_policy, lambda: decision, settings, engines)
+
+
+def _encrypt(incoming: Incoming, policy: str, decided: Decide, settings: Settings, engines: Engines) -> Delivery:
     boundary = b"_cryptomail_" + os.urandom(16).hex().encode("ascii")
     encrypt = engines.choose(settings, large=not incoming.whole)
-    return encrypt_message(incoming, policy, decided, encrypt, boundary, Spool(), MemoryFile)
+    return encrypt_message(incoming, POLICIES[policy], decided, encrypt, boundary, Spool(), MemoryFile)
 
 
 def find_keys(whose: Owner, settings: Settings, wanted: Sequence[str] = (), *, signatures: bool = False) -> Found:

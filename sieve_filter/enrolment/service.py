@@ -11,13 +11,13 @@ from typing import NamedTuple
 from sieve_filter import errors, limits
 from sieve_filter.delivery import inventory, pipeline
 from sieve_filter.delivery.engines import Engines
-from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.enrolment import request
 from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
 from sieve_filter.gpg import colons, runner, temporary_home
 from sieve_filter.keys import changes, find, status
 from sieve_filter.keys.changes import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome, Verdicts
 from sieve_filter.keys.decision import Wait
+from sieve_filter.keys.recipients import Found
 from sieve_filter.keys.status import OwnerState
 from sieve_filter.mail.message import split
 from sieve_filter.notify import notices, post
@@ -27,7 +27,7 @@ from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.owners import owner, register
 from sieve_filter.owners.owner import Owner
-from sieve_filter.policy.settings import Options, Settings
+from sieve_filter.policy.settings import Settings
 
 _WARN_DAYS = 30
 
@@ -41,11 +41,12 @@ class Desk(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What a delivery finds of an owner's keys: their state, and those that mail is encrypted to.
+    """What a delivery finds of an owner's keys, their state, and those that mail is encrypted to.
 
     `used` is None where mail waits, because there is no key that it may be encrypted to.
     """
 
+    found: Found
     state: OwnerState
     used: tuple[KeyFacts, ...] | None
 
@@ -93,10 +94,11 @@ def standing(whose: Owner, settings: Settings) -> Standing:
     """How it is with the keys of `whose`. Raises CryptomailError where they cannot be read."""
     found, decision, state = inventory.survey(whose, settings, _WARN_DAYS)
     if isinstance(decision, Wait):
-        return Standing(state, None)
+        return Standing(found, state, None)
     now = int(time.time())
     names = {name: ids for holding in found.holdings for name, ids in colons.user_ids(holding.listing).items()}
     return Standing(
+        found,
         state,
         tuple(
             KeyFacts(
@@ -152,7 +154,8 @@ def tell(whose: Owner, before: Standing, outcomes: Sequence[Outcome], desk: Desk
     there = before.used or ()
     gone = [one.fingerprint for one in there if statuses.get(one.fingerprint) == REVOKED]
     if gone:
-        _post(notices.revocation_notice(gone, after.used), [one.fingerprint for one in after.used or ()], whose, desk)
+        working = [one.fingerprint for one in after.used or ()]
+        _post(notices.revocation_notice(gone, after.used), after.found.naming(working), whose, desk)
     keys = [
         one._replace(note=notes[one.fingerprint])
         for one in after.used or ()
@@ -162,11 +165,11 @@ def tell(whose: Owner, before: Standing, outcomes: Sequence[Outcome], desk: Desk
     old = [one.fingerprint for one in there if statuses.get(one.fingerprint) in (None, REFUSED)]
     if new and old:
         instead = not any(one.fingerprint in old for one in after.used or ())
-        _post(notices.addition_notice(new, instead), old, whose, desk)
+        _post(notices.addition_notice(new, instead), before.found.naming(old), whose, desk)
     posted = ""
     if any(statuses[one.fingerprint] != UNCHANGED for one in keys):
         try:
-            _send_trial(keys, after.used or (), whose, desk)
+            _send_trial(keys, after, whose, desk)
         except CryptomailError as error:
             desk.warn(f"a notice to {whose.user!r} was not sent: {error}")
             posted = str(error)
@@ -177,26 +180,21 @@ def _before(whose: Owner, settings: Settings) -> Standing:
     try:
         return standing(whose, settings)
     except CryptomailError as error:  # what was used cannot be told then
-        return Standing(status.unreadable(whose.user, str(error)), ())
+        return Standing(Found(whose.user, ()), status.unreadable(whose.user, str(error)), ())
 
 
-def encrypted(message: bytes, whose: Owner, fingerprints: Sequence[str], settings: Settings) -> bytes:
-    """`message`, encrypted to exactly those keys in the keyrings of `whose`. Raises CryptomailError."""
-    options = Options(key=fingerprints)
-    incoming = Incoming(split(message), True, ())
-    environment = {"USER": whose.user, "HOME": whose.home}
+def encrypted(message: bytes, found: Found, settings: Settings) -> bytes:
+    """`message`, encrypted to exactly those keys. Raises CryptomailError."""
     engines = Engines(lambda _: None, lasting=False)
-    delivery = pipeline.encrypt_for_owner(incoming, options, environment, settings._replace(size_limit=0), engines)
-    return b"".join(delivery.pieces)
+    return b"".join(pipeline.encrypt_to(message, found, settings, engines).pieces)
 
 
-def _encrypted_to(packets: bytes, message: bytes, whose: Owner, settings: Settings) -> bytes:
+def _encrypted_to(packets: bytes, message: bytes, settings: Settings) -> bytes:
     """`message`, encrypted to one certificate that is in no keyring any more. Raises CryptomailError."""
-    (fingerprint,) = (one.fingerprint for one in certificate.read(packets).certificates)
     with temporary_home.made() as home:
-        (home / "pubring.gpg").write_bytes(packets)
-        alone = settings.keyrings._replace(owner=(str(home),), shared=())
-        return encrypted(message, whose, [fingerprint], settings._replace(keyrings=alone))
+        keyring = home / "pubring.gpg"
+        keyring.write_bytes(packets)
+        return encrypted(message, find.find_in_file(str(keyring)), settings)
 
 
 def _done(wishes: request.KeyMail, whose: Owner, desk: Desk) -> Words:
@@ -283,43 +281,41 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
 
     Returns how many keys are left in the keyring. Raises CryptomailError.
     """
-    keyring_home = place(desk.settings, whose)
-    keyrings = desk.settings.keyrings
-    held = inventory.export(whose, keyrings._replace(owner=keyrings.owner[:1]))
-    left = changes.remove(keyring_home, fingerprint)
-    if not find.find(whose, keyrings).holdings:
+    removed = changes.remove(place(desk.settings, whose), fingerprint)
+    if not find.find(whose, desk.settings.keyrings, signatures=True).holdings:  # which `standing` will find again
         register.forget(desk.settings.register, whose.user)
     words = notices.removal_notice(fingerprint, standing(whose, desk.settings).used)
     message = notices.message(whose.user, words, post.stamp())
     with suppress(CryptomailError):  # it was revoked, say; then in clear, because there is no secret in it
-        message = _encrypted_to(held[fingerprint], message, whose, desk.settings)
+        message = _encrypted_to(removed.packets, message, desk.settings)
     _deliver(message, whose, desk)
-    return left
+    return removed.left
 
 
 def send_trial(whose: Owner, desk: Desk) -> None:
     """Send `whose` a message that shows whether their mail is encrypted. Raises CryptomailError."""
-    used = standing(whose, desk.settings).used or ()
-    _send_trial(used, used, whose, desk)
+    now = standing(whose, desk.settings)
+    _send_trial(now.used or (), now, whose, desk)
 
 
-def _send_trial(keys: Sequence[KeyFacts], used: Sequence[KeyFacts], whose: Owner, desk: Desk) -> None:
-    """Hand a message to `whose` in where all mail comes in, so that it is encrypted to all keys `used`, if mail is.
+def _send_trial(keys: Sequence[KeyFacts], now: Standing, whose: Owner, desk: Desk) -> None:
+    """Hand a message to `whose` in where all mail comes in, so that it is encrypted to all keys used `now`, if mail is.
 
     Where there is no such way, one goes encrypted to `keys`. Raises CryptomailError.
     """
-    words = notices.trial(used, desk.post.folder)
+    words = notices.trial(now.used or (), desk.post.folder)
     if not post.as_other_mail(desk.post, whose.user, notices.message(whose.user, words, post.stamp())):
         message = notices.message(whose.user, notices.key_trial(keys, desk.post.folder), post.stamp())
-        deliver(desk.post, whose.user, encrypted(message, whose, [one.fingerprint for one in keys], desk.settings))
+        found = now.found.naming([one.fingerprint for one in keys])
+        deliver(desk.post, whose.user, encrypted(message, found, desk.settings))
 
 
-def _post(words: Words, fingerprints: Sequence[str], whose: Owner, desk: Desk) -> str:
+def _post(words: Words, found: Found, whose: Owner, desk: Desk) -> str:
     """Deliver a notice, encrypted to those keys if there are any. Returns why that could not be, else nothing."""
     message = notices.message(whose.user, words, post.stamp())
     try:
-        if fingerprints:
-            message = encrypted(message, whose, fingerprints, desk.settings)
+        if found.holdings:
+            message = encrypted(message, found, desk.settings)
     except CryptomailError as error:
         desk.warn(f"a notice to {whose.user!r} was not sent: {error}")
         return str(error)

@@ -1,7 +1,7 @@
 """Takes the keyring file of GnuPG 2.1 and later (pubring.kbx) apart, and puts one together. Pure.
 
 The format is that of GnuPG's kbx/keybox-blob.c: blobs, each with its length in front. A keyring for one owner is made
-of the blobs that GnuPG itself wrote into a quarantine, which spares a run of gpg for each owner.
+of the blobs that GnuPG itself wrote into a quarantine, which spares runs of gpg for each owner.
 """
 
 import hashlib

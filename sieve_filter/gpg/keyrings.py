@@ -14,23 +14,30 @@ _CLEANING = "import-minimal,import-clean,self-sigs-only"
 
 
 class Imported(NamedTuple):
-    """What gpg did with certificates: each fingerprint, and whether that key was new; and its last complaint."""
+    """What gpg did with certificates: each fingerprint, and whether that key was new; and its last complaint.
+
+    `listing` is as that of `runner.list_keys`, of these certificates alone, where it was asked for.
+    """
 
     new: dict[str, bool]
     changed: frozenset[str]
     complaint: str
+    listing: bytes
 
 
-def import_keys(home: str, certificates: bytes) -> Imported:
+def import_keys(home: str, certificates: bytes, *, listed: bool = False) -> Imported:
     """Import binary certificates into the GnuPG home `home`, with the owners' own signatures only.
 
-    What gpg does not take is missing in the result. Raises KeyringError where gpg cannot be run, or does not get
-    to the end of the certificates.
+    What gpg does not take is missing in the result. `listed` is for a home without keys: for others, gpg then does not
+    say what it did. Raises KeyringError where gpg cannot be run, or does not get to the end of the certificates.
     """
     # GnuPG 2.4 takes user IDs that nobody signed, unless told: anybody could give a key anybody's address, and an
     # expired key a new life, because its end is in that signature.
-    arguments = ["--no-allow-non-selfsigned-uid", "--import-options", _CLEANING, "--import"]
-    ended, _ = _visit(home, arguments, certificates)
+    arguments = ["--no-allow-non-selfsigned-uid", "--import-options", _CLEANING]
+    if listed:
+        # GnuPG 2.2 that trusts always cannot show an expired key in a home without a trust database.
+        arguments += ["--import-options", "import-show", *runner.FINGERPRINTS, "--trust-model", "direct"]
+    ended, listing = _visit(home, [*arguments, "--import"], certificates)
     if "IMPORT_RES" not in dict(ended.reports):
         raise KeyringError(f"gpg cannot import keys: {ended.complaint}")
     result = gnupg.ImportResult(None)
@@ -41,15 +48,8 @@ def import_keys(home: str, certificates: bytes) -> Imported:
         {fingerprint: bool(code & 1) for fingerprint, code in codes.items()},
         frozenset(fingerprint for fingerprint, code in codes.items() if code),
         ended.complaint,
+        listing,
     )
-
-
-def list_signatures(home: str) -> bytes:
-    """As `runner.list_keys`, with a record for each signature. Raises KeyringError."""
-    ended, data = _visit(home, ["--list-sigs", "--fingerprint", "--fingerprint"])
-    if ended.code != 0:
-        raise KeyringError(f"cannot list the keys in {home}: {ended.complaint}")
-    return data
 
 
 def export_keys(home: str) -> bytes:
@@ -58,13 +58,6 @@ def export_keys(home: str) -> bytes:
     if ended.code != 0:
         raise KeyringError(f"cannot export the keys in {home}: {ended.complaint}")
     return data
-
-
-def delete_key(home: str, fingerprint: str) -> None:
-    """Take one certificate out of the GnuPG home `home`. Raises KeyringError."""
-    ended, _ = _visit(home, ["--yes", "--delete-keys", fingerprint])
-    if ended.code != 0:
-        raise KeyringError(f"cannot remove a key from {home}: {ended.complaint}")
 
 
 def _visit(home: str, arguments: list[str], source: bytes = b"") -> tuple[Ended, bytes]:

@@ -28,6 +28,9 @@ _OPTIONS = (
 # The cipher is named because a key without preferences would get the one that was mandatory then, 3DES.
 _PACKETS = ("--rfc4880", "--cipher-algo", "AES256")
 
+# What has a listing show fingerprints: of keys, and of subkeys too.
+FINGERPRINTS = ("--fingerprint", "--fingerprint")
+
 # Where GnuPG 2.3 and later has an owner's keys in a database, if somebody asked for it.
 KEYBOXD = "public-keys.d"
 
@@ -80,7 +83,7 @@ def list_keys(home: str, patterns: Sequence[str] = (), *, signatures: bool = Fal
     """
     listing = bytearray()
     action = "--list-sigs" if signatures else "--list-keys"
-    arguments = ["--with-keygrip", action, "--fingerprint", "--fingerprint", *patterns]  # of keys, and of subkeys too
+    arguments = ["--with-keygrip", action, *FINGERPRINTS, *patterns]
     try:
         ended = run(home, arguments, (), listing.extend)
     except (OSError, ValueError) as error:

@@ -1,6 +1,6 @@
 """Puts keys into an owner's keyring, and takes them out, so that a delivery sees the old one or the new one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -85,24 +85,24 @@ def put(
     return [outcome for order, verdicts in vetted for outcome in _put_one(order, verdicts, rules)]
 
 
-def remove(keyring: str, fingerprint: str) -> int:
-    """Take a certificate out of a keyring. Returns how many it still has.
+class Removed(NamedTuple):
+    """A certificate that was taken out of a keyring, in packets, and how many that still has."""
 
-    Raises RefusedKeyError where it is not in there, PlaceError and KeyringError.
-    """
-    with opened(keyring) as store, _copy(store) as home:
-        before = vetting.read_listing(home)
-        if fingerprint not in [key.fingerprint for key in before]:
+    packets: bytes
+    left: int
+
+
+def remove(keyring: str, fingerprint: str) -> Removed:
+    """Take a certificate out of a keyring. Raises RefusedKeyError where it is not in there, and PlaceError."""
+    with opened(keyring) as store:
+        there = store.certificates
+        if fingerprint not in there:
             raise RefusedKeyError(f"there is no key {fingerprint} in {keyring}")
-        keyrings.delete_key(str(home), fingerprint)
-        left = [key.fingerprint for key in vetting.read_listing(home)]
-        if left != [key.fingerprint for key in before if key.fingerprint != fingerprint]:
-            raise PlaceError(f"gpg took another key than {fingerprint} out of a copy of {keyring}; nothing is done")
-        if left:
-            store.replace(_content(store, home))
+        if content := store.without(fingerprint):
+            store.replace(content)
         else:
             store.remove()
-        return len(left)
+        return Removed(there[fingerprint], len(there) - 1)
 
 
 def clashing(stored: Sequence[str], fingerprint: str) -> str | None:
@@ -177,23 +177,27 @@ def _strange(key: Key) -> str:
 def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, str]:
     """Put certificates into a keyring. Returns, for each fingerprint, what became of it."""
     with opened(order.keyring, make=True, as_file=order.as_file) as store:
-        blobs = {one.key.fingerprint: one.blob for one in vetted}
-        if not store.content and len(blobs) == len(vetted):
-            _refuse_clashes([], vetted)
-            if store.alone:
-                content = b"".join(map(keybox.packets, blobs.values()))
-            else:
-                content = keybox.join(vetted[0].header, blobs.values())
-            rules.before_change(order)
-            store.replace(content)
-            return dict.fromkeys(blobs, IMPORTED)
-        if store.name == keybox.NAME and store.content and not store.alone:
-            stored = keybox.split(store.content).blobs
-            if all(one in stored and keybox.packets(stored[one]) == keybox.packets(blobs[one]) for one in blobs):
-                return dict.fromkeys(blobs, UNCHANGED)
-        with _copy(store) as home:
-            statuses = _merge(home, vetted, rules.minimum_bits)
-            content = _content(store, home)
+        there = store.certificates
+        added: dict[str, bytes] = {}
+        merged: list[Vetted] = []  # other versions of what is there, which it takes GnuPG to put together
+        for one in vetted:
+            fingerprint, packets = one.key.fingerprint, keybox.packets(one.blob)
+            if fingerprint not in there:
+                there[fingerprint], added[fingerprint] = packets, one.blob
+            elif there[fingerprint] != packets:
+                merged.append(one)
+        statuses = {one.key.fingerprint: UNCHANGED for one in vetted} | dict.fromkeys(added, IMPORTED)
+        if not added and not merged:
+            return statuses
+        _refuse_clashes(store.keys, vetted)
+        content = store.with_added(vetted[0].header, added)
+        if store.content or merged:
+            with _copy(store, content) as home:
+                statuses |= dict.fromkeys(_merge(home, merged) - added.keys(), RENEWED)
+                _try_out(home, statuses, merged, rules.minimum_bits)
+                content = _content(store, home) if merged else content
+            if not there.keys() <= store._replace(content=content).certificates.keys():
+                raise RefusedKeyError("gpg lost a key that was there")
         if set(statuses.values()) != {UNCHANGED}:
             rules.before_change(order)
             store.replace(content)
@@ -204,14 +208,14 @@ def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
     """Take the revocation of a key over into a keyring that has that key. Returns what became of it, and the note."""
     try:
         with opened(order.keyring) as store:
-            if not store.content:
+            if revoked.key.fingerprint not in store.certificates:
                 return REFUSED, revoked.reason
-            with _copy(store) as home:
+            with _copy(store, store.content) as home:
                 before = {key.fingerprint: key for key in vetting.read_listing(home)}
                 old = before.get(revoked.key.fingerprint)
                 if old is None:
                     return REFUSED, revoked.reason
-                keyrings.import_keys(str(home), keybox.packets(revoked.blob))
+                keyrings.import_keys(str(home), revoked.packets)
                 after = {key.fingerprint: key for key in vetting.read_listing(home)}
                 if after.keys() != before.keys():
                     raise PlaceError(f"gpg lost a key of {order.keyring} in a copy of it; nothing is done")
@@ -233,28 +237,32 @@ def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
     return (RENEWED if newly else UNCHANGED), ""
 
 
-def _merge(home: Path, vetted: Sequence[Vetted], minimum_bits: int) -> dict[str, str]:
-    """Have gpg import certificates into a copy of a keyring, and see that mail could be encrypted to them there."""
-    before = vetting.read_listing(home)
-    _refuse_clashes([subkey.fingerprint for key in before for subkey in key.subkeys], vetted)
-    statuses: dict[str, str] = {}
-    for one in vetted:
+def _merge(home: Path, versions: Sequence[Vetted]) -> set[str]:
+    """Have gpg import other versions of certificates into a copy of a keyring. Returns those that it changes."""
+    changed: set[str] = set()
+    for one in versions:
         done = keyrings.import_keys(str(home), keybox.packets(one.blob))
-        new = done.new.get(one.key.fingerprint)
-        if new is None:
+        if one.key.fingerprint not in done.new:
             raise RefusedKeyError(f"gpg does not put it beside the keys that are there: {done.complaint}")
-        if new or one.key.fingerprint not in statuses:
-            changed = RENEWED if one.key.fingerprint in done.changed else UNCHANGED
-            statuses[one.key.fingerprint] = IMPORTED if new else changed
-    after = {key.fingerprint: key for key in vetting.read_listing(home)}
-    if not {key.fingerprint for key in before} <= after.keys():
-        raise RefusedKeyError("gpg lost a key that was there")
-    # What is stored already counts too: a key that was revoked once does not come back with an older copy of it.
-    vetting.try_out(home, [vetting.judge(after[fingerprint], minimum_bits) for fingerprint in statuses])
-    return statuses
+        changed |= done.changed
+    return changed
 
 
-def _refuse_clashes(stored: Sequence[str], vetted: Sequence[Vetted]) -> None:
+def _try_out(home: Path, fingerprints: Iterable[str], merged: Sequence[Vetted], minimum_bits: int) -> None:
+    """See that mail can be encrypted to those certificates in a copy of the keyring, as it is to be.
+
+    What is stored already counts too: a key that was revoked once does not come back with an older copy of it. Those
+    that GnuPG did not merge with another version were tried out as they are.
+    """
+    listed = {key.fingerprint: key for key in vetting.read_listing(home)}
+    if not listed.keys() >= set(fingerprints):
+        raise RefusedKeyError("gpg does not find it beside the keys that are there")
+    chosen = {one: vetting.judge(listed[one], minimum_bits) for one in fingerprints}
+    if merged:
+        vetting.try_out(home, [chosen[one] for one in dict.fromkeys(one.key.fingerprint for one in merged)])
+
+
+def _refuse_clashes(stored: Iterable[str], vetted: Sequence[Vetted]) -> None:
     known = list(stored)
     for one in vetted:
         for subkey in one.key.subkeys:
@@ -264,11 +272,13 @@ def _refuse_clashes(stored: Sequence[str], vetted: Sequence[Vetted]) -> None:
 
 
 @contextmanager
-def _copy(store: Store) -> Iterator[Path]:
-    """A GnuPG home with a copy of the keyring, until the block ends, and for no longer than a quarantine may take."""
+def _copy(store: Store, content: bytes) -> Iterator[Path]:
+    """A GnuPG home with a copy of the keyring, which has that content, until the block ends.
+
+    That is no longer than a quarantine may take.
+    """
     with temporary_home.made() as home, at_most(limits.QUARANTINE_SECONDS):
-        if store.content:
-            (home / store.copied).write_bytes(store.content)
+        (home / store.copied).write_bytes(content)
         yield home
 
 

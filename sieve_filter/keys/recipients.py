@@ -1,5 +1,6 @@
 """What a search for an owner's keys finds, and what mail is encrypted to. Pure: only the shapes of it."""
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from sieve_filter.gpg.colons import Key
@@ -58,6 +59,13 @@ class Found(NamedTuple):
             for holding in self.strangers
             for key in holding.keys
         )
+
+    def naming(self, fingerprints: Container[str]) -> "Found":
+        """The same where a message's own options name those of these keys."""
+        named = (
+            one._replace(keys=(key,)) for one in self.holdings for key in one.keys if key.fingerprint in fingerprints
+        )
+        return self._replace(holdings=tuple(named), named=True)
 
 
 class Recipients(NamedTuple):

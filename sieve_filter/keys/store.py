@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,8 @@ from typing import NamedTuple
 from sieve_filter import limits
 from sieve_filter.errors import PlaceError, RefusedKeyError, TimedOutError
 from sieve_filter.gpg import keybox, runner
+from sieve_filter.gpg.keybox import Keybox
+from sieve_filter.openpgp import certificate
 from sieve_filter.system import places
 from sieve_filter.system.signals import at_most
 
@@ -37,6 +39,49 @@ class Store(NamedTuple):
     def copied(self) -> str:
         """The name under which gpg reads and writes it: certificates one behind the other are GnuPG 2.0's format."""
         return _LEGACY if self.alone else self.name
+
+    @property
+    def certificates(self) -> dict[str, bytes]:
+        """The certificates in it, by their fingerprints. Raises PlaceError where they cannot be told apart."""
+        if self._boxed:
+            return {name: keybox.packets(blob) for name, blob in self._box.blobs.items()}
+        return self._parts
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The fingerprints of all keys and subkeys in it. Raises PlaceError as `certificates`."""
+        try:
+            return frozenset(one for packets in self.certificates.values() for one in certificate.keys(packets))
+        except ValueError as error:
+            raise PlaceError(f"cannot read {self.keyring}: {error}") from error
+
+    def with_added(self, header: bytes, blobs: Mapping[str, bytes]) -> bytes:
+        """The content with these certificates besides; `header` and `blobs` are as in `keybox`."""
+        if self._boxed:
+            return keybox.join(self._box.header or header, [*self._box.blobs.values(), *blobs.values()])
+        return self.content + b"".join(map(keybox.packets, blobs.values()))
+
+    def without(self, fingerprint: str) -> bytes:
+        """The content without that certificate; empty where it was the last. Raises PlaceError as `certificates`."""
+        if self._boxed:
+            left = [blob for name, blob in self._box.blobs.items() if name != fingerprint]
+            return keybox.join(self._box.header, left) if left else b""
+        return b"".join(raw for name, raw in self._parts.items() if name != fingerprint)
+
+    @property
+    def _boxed(self) -> bool:
+        return self.name == keybox.NAME and not self.alone
+
+    @property
+    def _box(self) -> Keybox:
+        return keybox.split(self.content)  # as it was when it was read
+
+    @property
+    def _parts(self) -> dict[str, bytes]:
+        try:
+            return certificate.apart(self.content)
+        except ValueError as error:
+            raise PlaceError(f"cannot read {self.keyring}: {error}") from error
 
     def replace(self, content: bytes) -> None:
         """Write the keyring file beside the old one, and give it its name: a reader sees the one or the other."""

@@ -35,11 +35,11 @@ class Vetted(NamedTuple):
 class Revoked(NamedTuple):
     """A certificate that mail cannot be encrypted to, with a revocation that GnuPG found to be its own key's.
 
-    `blob` is as in Vetted; `reason` says in words why nothing can be encrypted to it.
+    `packets` are what GnuPG made of it; `reason` says in words why nothing can be encrypted to it.
     """
 
     key: Key
-    blob: bytes
+    packets: bytes
     reason: str
 
 
@@ -104,31 +104,31 @@ def _vet_together(batch: Mapping[str, Certificate], minimum_bits: int) -> dict[C
 
 
 def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> dict[Certificate, Verdict]:
-    imported = keyrings.import_keys(str(home), b"".join(one.packets for one in batch.values()))
-    stored: dict[str, Key] = {}
+    imported = keyrings.import_keys(str(home), b"".join(one.packets for one in batch.values()), listed=True)
+    listed = {key.fingerprint: key for key in _parsed(imported.listing, home)}
     box = Keybox(b"", {})
     if imported.new:
-        stored = {key.fingerprint: key for key in read_listing(home)}
         try:
             box = keybox.split((home / keybox.NAME).read_bytes())
         except (OSError, ValueError) as error:
             raise KeyringError(f"gpg does not keep keys in {keybox.NAME} here: {error}") from error
     verdicts: dict[Certificate, Verdict] = {}
     for fingerprint, one in batch.items():
-        key = stored.get(fingerprint)
+        key = listed.get(fingerprint)
         if key is None or fingerprint not in box.blobs:
             why = imported.complaint if len(batch) == 1 else "is there a user ID with its own key's signature?"
             verdicts[one] = f"gpg does not take it: {why}"
             continue
         blob = box.blobs[fingerprint]
-        if not certificate.keys(keybox.packets(blob)) <= certificate.keys(one.packets):
+        stored = keybox.packets(blob)
+        if not certificate.keys(stored) <= certificate.keys(one.packets):
             # gpg has others' certificates here, too: none of them may get a key into this one.
             verdicts[one] = "gpg added a key to it"
             continue
         try:
             verdicts[one] = Vetted(key, judge(key, minimum_bits), box.header, blob)
         except RefusedKeyError as error:
-            verdicts[one] = Revoked(key, blob, str(error)) if usable.revoked(key) else str(error)
+            verdicts[one] = Revoked(key, stored, str(error)) if usable.revoked(key) else str(error)
     chosen = [verdict.subkey for verdict in verdicts.values() if isinstance(verdict, Vetted)]
     if chosen:
         try_out(home, chosen)
@@ -137,7 +137,11 @@ def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> 
 
 def read_listing(home: Path) -> list[Key]:
     """The keys in the GnuPG home `home`. Raises KeyringError."""
+    return _parsed(runner.list_keys(str(home)), home)
+
+
+def _parsed(listing: bytes, home: Path) -> list[Key]:
     try:
-        return colons.parse(keyrings.list_signatures(str(home)))
+        return colons.parse(listing)
     except (ValueError, IndexError) as error:
         raise KeyringError(f"cannot read gpg's listing of {home}: {error}") from error

@@ -94,6 +94,19 @@ def keys(packets: bytes) -> frozenset[str]:
     return frozenset(_fingerprint(one.body) for one in _split(packets) if one.tag in (_PUBLIC_KEY, _PUBLIC_SUBKEY))
 
 
+def apart(packets: bytes) -> dict[str, bytes]:
+    """The certificates in a file of them, by their fingerprints, each as it stands there. Raises ValueError."""
+    found: dict[str, list[bytes]] = {}
+    name = ""
+    for packet in _split(packets):
+        if packet.tag == _PUBLIC_KEY:
+            name = _fingerprint(packet.body)
+        elif not name:
+            raise _MalformedError("it does not begin with a public key")
+        found.setdefault(name, []).append(packet.raw)
+    return {name: b"".join(raw) for name, raw in found.items()}
+
+
 def reduce(packets: bytes, subkeys: Container[str], address: str | None) -> bytes:
     """A cleaned certificate with one user ID and with those subkeys only, by their fingerprints.
 

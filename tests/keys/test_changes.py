@@ -125,7 +125,7 @@ def test_power_failure_after_a_change_loses_nothing(alice: Owner, monkeypatch: p
         changes.enrol([order], 2048)
         assert steps == ["fsync", "rename", "fsync of the directory"]
         steps.clear()
-        assert changes.remove(f"{directory}/k", fingerprint_of(alice)) == 0
+        assert changes.remove(f"{directory}/k", fingerprint_of(alice)).left == 0
         assert steps == ["unlink", "fsync of the directory"]
 
 

@@ -40,10 +40,10 @@ def test_one_certificate_that_gpg_cannot_stand_does_not_take_others_with_it(
 ) -> None:
     really = keyrings.import_keys
 
-    def hang(home: str, packets: bytes) -> keyrings.Imported:
+    def hang(home: str, packets: bytes, *, listed: bool) -> keyrings.Imported:
         if certificates[3].packets in packets:
             time.sleep(60)
-        return really(home, packets)
+        return really(home, packets, listed=listed)
 
     monkeypatch.setattr(keyrings, "import_keys", hang)
     monkeypatch.setattr(limits, "QUARANTINE_SECONDS", 1)
