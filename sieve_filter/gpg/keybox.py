@@ -15,6 +15,8 @@ NAME = "pubring.kbx"
 _EMPTY, _HEADER, _OPENPGP = 0, 1, 2
 _HEAD = 20  # octets of a blob's fixed fields up to the number of keys
 _CHECKSUM = 20  # octets at the end of a certificate's blob: SHA-1, against accidents
+_PLAIN = b"\x01\x00\x00"  # octets 5 to 7: the version for keys of version 4, and no flag, such as "pass over it"
+_FINGERPRINT = 20  # octets at the beginning of each entry in the table of keys, which follows the fixed fields
 
 
 class Keybox(NamedTuple):
@@ -55,3 +57,20 @@ def packets(blob: bytes) -> bytes:
     """The certificate in a blob: the fields at octets 8 and 12 are its offset and its length."""
     start = int.from_bytes(blob[8:12])
     return blob[start : start + int.from_bytes(blob[12:16])]
+
+
+def only(header: bytes, blob: bytes) -> bytes:
+    """The certificate in a keyring file of that header and that blob. Raises ValueError where there is more in it.
+
+    So it does where gpg would not find the certificate's keys: it looks them up in a table in the blob.
+    """
+    found = packets(blob)
+    alone = Keybox(header, {certificate.fingerprint(found): blob})
+    if split(header) != Keybox(header, {}) or split(header + blob) != alone:
+        raise ValueError("there is more than one certificate")
+    count, size = int.from_bytes(blob[16:18]), int.from_bytes(blob[18:20])
+    entries = (_HEAD + number * size for number in range(count))
+    table = [blob[start : start + _FINGERPRINT].hex().upper() for start in entries]
+    if blob[5:8] != _PLAIN or len(set(table)) != count or set(table) != certificate.keys(found):
+        raise ValueError("its table is not of the keys in it")
+    return found

@@ -120,7 +120,8 @@ def _put_one(order: Order, verdicts: Verdicts, rules: _Rules) -> Iterator[Outcom
 
     fine: list[Vetted] = []
     refused = False
-    for one, verdict in zip(order.certificates, verdicts, strict=True):
+    for one, told in zip(order.certificates, verdicts, strict=True):
+        verdict = vetting.believed(one, told)
         if isinstance(verdict, Vetted) and (order.foreign or _is_theirs(verdict.key, order)):
             fine.append(verdict)
             continue

@@ -58,6 +58,32 @@ def vet(certificates: Sequence[Certificate], minimum_bits: int) -> dict[Certific
     return verdicts
 
 
+def believed(one: Certificate, verdict: Verdict) -> Verdict:
+    """`verdict`, if it can be one on `one`; else in words that it is not.
+
+    Who vets looks at octets of anybody's, so the process may have fallen to them. Where it answers with anything that
+    is not in the certificate that was given, nothing of the answer counts. That signatures are good is its word alone.
+    """
+    if isinstance(verdict, str) or _fits(one, verdict):
+        return verdict
+    return "what looked at it answered with something that is not in it"
+
+
+def _fits(one: Certificate, verdict: Vetted | Revoked) -> bool:
+    subkeys = verdict.key.subkeys
+    try:
+        packets = keybox.only(verdict.header, verdict.blob) if isinstance(verdict, Vetted) else verdict.packets
+        return (
+            certificate.is_of(packets, one.packets)
+            and {subkey.fingerprint for subkey in subkeys} == certificate.keys(packets)
+            and subkeys[0].fingerprint == one.fingerprint
+            and verdict.key.addresses <= one.addresses
+            and (isinstance(verdict, Revoked) or verdict.subkey in subkeys)
+        )
+    except ValueError:
+        return False
+
+
 def judge(key: Key, minimum_bits: int) -> Subkey:
     """The subkey of `key` to encrypt to. Raises RefusedKeyError, which says why there is none."""
     if weakness := weak_primary(key, minimum_bits):

@@ -5,6 +5,7 @@ the owner's own is left out here, by its packet alone, before GnuPG sees it. No 
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
@@ -105,6 +106,14 @@ def apart(packets: bytes) -> dict[str, bytes]:
             raise _MalformedError("it does not begin with a public key")
         found.setdefault(name, []).append(packet.raw)
     return {name: b"".join(raw) for name, raw in found.items()}
+
+
+def is_of(packets: bytes, given: bytes) -> bool:
+    """Whether `packets` are the certificate `given`, of which some packets may be missing, and nothing else.
+
+    What GnuPG notes for itself in trust packets does not count. Raises ValueError where one of them is malformed.
+    """
+    return fingerprint(packets) == fingerprint(given) and _said(packets) <= _said(given)
 
 
 def reduce(packets: bytes, subkeys: Container[str], address: str | None) -> bytes:
@@ -219,6 +228,25 @@ def _fingerprint(body: bytes) -> str:
             (b"\x9a" if body[:1] == b"\x05" else b"\x9b") + len(body).to_bytes(4) + body
         ).hexdigest()
     return digest.upper()
+
+
+def _said(packets: bytes) -> Counter[tuple[int, bytes]]:
+    """What the packets of a certificate say, without how they are written."""
+    return Counter((one.tag, _without_numbers(one)) for one in _split(packets) if one.tag != _TRUST)
+
+
+def _without_numbers(packet: _Packet) -> bytes:
+    """The body of `packet`; of a signature, up to its numbers (RFC 9580 section 5.2.3), which GnuPG writes anew."""
+    body = packet.body
+    if packet.tag != _SIGNATURE:
+        return body
+    if body[:1] == b"\x03":
+        return body[:19]
+    wide = 4 if body[:1] == b"\x06" else 2
+    position = 4
+    for _ in ("hashed", "not hashed"):
+        position += wide + int.from_bytes(body[position : position + wide])
+    return body[: position + 2]
 
 
 def _issued_by(signature: bytes, key_id: bytes) -> bool:

@@ -1,6 +1,7 @@
 """The quarantine and what comes behind it, where something goes wrong inside."""
 
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +14,13 @@ from lab import keys
 from lab.keys import Owner
 from sieve_filter import limits
 from sieve_filter.errors import EncryptionError, TimedOutError
-from sieve_filter.gpg import keyrings, runner
+from sieve_filter.gpg import keybox, keyrings, runner
 from sieve_filter.keys import changes, vetting
-from sieve_filter.keys.vetting import Vetted
+from sieve_filter.keys.vetting import Revoked, Vetted
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.system import pool, signals
+from tests.support.samples import packet
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +154,104 @@ def test_lock_that_another_import_holds_is_waited_for_but_not_for_ever(
 def test_time_limit_is_kept() -> None:
     with pytest.raises(TimedOutError), signals.at_most(1):
         time.sleep(5)
+
+
+def vetted(one: Certificate) -> Vetted:
+    verdict = vetting.vet([one], 2048)[one]
+    assert isinstance(verdict, Vetted)
+    return verdict
+
+
+def with_table(verdict: Vetted, other: Vetted) -> Vetted:
+    """That certificate, under which gpg would find another's fingerprints."""
+    table = slice(20, 20 + 2 * 28)
+    blob = verdict.blob[: table.start] + other.blob[table] + verdict.blob[table.stop : -20]
+    return verdict._replace(blob=blob + hashlib.sha1(blob, usedforsecurity=False).digest())
+
+
+def with_another_subkey(verdict: Vetted, other: Vetted) -> Vetted:
+    primary, *_ = verdict.key.subkeys
+    return verdict._replace(key=verdict.key._replace(subkeys=(primary, other.subkey)), subkey=other.subkey)
+
+
+LIES: dict[str, Callable[[Vetted, Vetted], Vetted | Revoked]] = {
+    "another certificate": lambda _, other: other,
+    "another certificate under its name": lambda its, other: its._replace(blob=other.blob),
+    "its name for another certificate": lambda its, other: other._replace(key=its.key),
+    "another certificate behind it": lambda its, other: its._replace(blob=its.blob + other.blob),
+    "another certificate in front of it": lambda its, other: its._replace(header=its.header + other.blob),
+    "no header": lambda its, _: its._replace(header=b""),
+    "another's fingerprints in gpg's table": with_table,
+    "another's subkey to encrypt to": lambda its, other: its._replace(subkey=other.subkey),
+    "another's subkey in it": with_another_subkey,
+    "no subkeys": lambda its, _: its._replace(key=its.key._replace(subkeys=())),
+    "another's revocation": lambda _, other: Revoked(other.key, keybox.packets(other.blob), "it was revoked"),
+    "noise for a revocation": lambda its, _: Revoked(its.key, b"noise", "it was revoked"),
+    "an address that it has not": lambda its, _: its._replace(key=its.key._replace(addresses=frozenset({"a@b.org"}))),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("stored", [False, True], ids=["no key yet", "another key"])
+def test_what_the_process_that_vets_made_up_is_not_put_into_a_keyring(
+    certificates: tuple[Certificate, ...], lie: str, stored: bool
+) -> None:
+    """It looks at octets of anybody's, so it may have fallen to them."""
+    given, other, first, *_ = certificates
+
+    def vet() -> list[tuple[vetting.Verdict, ...]]:
+        return [(LIES[lie](vetted(given), vetted(other)),)]
+
+    with TemporaryDirectory(prefix="keyring-", dir="/tmp") as directory:
+        order = changes.Order("a", f"{directory}/k", (given,), frozenset({"a@b.org"}), named=True, foreign=True)
+        if stored:
+            changes.enrol([order._replace(certificates=(first, other))], 2048)
+        (verdicts,) = pool.alone(pool.nobody(), vet)
+        (outcome,) = changes.put([(order, verdicts)], 2048)
+        assert outcome.fingerprint == given.fingerprint
+        assert (outcome.status, outcome.note) == (
+            changes.REFUSED,
+            "what looked at it answered with something that is not in it",
+        )
+        keyring = Path(directory, "k")
+        listed = [key.fingerprint for key in vetting.read_listing(keyring)] if stored else []
+        assert listed == ([first.fingerprint, other.fingerprint] if stored else [])
+        assert (keyring / keybox.NAME).exists() == stored
+
+
+def test_subkey_that_was_not_given_is_not_put_into_a_keyring(new_owner: Callable[[], Owner]) -> None:
+    owner = new_owner()
+    fingerprint = owner.make_key("a@example.org")
+    (given,) = certificate.read(owner.public("a@example.org")).certificates
+    owner.gpg("--quick-add-key", fingerprint, "cv25519", "encr")
+    (more,) = certificate.read(owner.public("a@example.org")).certificates
+    verdict = vetting.believed(given, vetted(more))
+    assert verdict == "what looked at it answered with something that is not in it"
+    assert vetting.believed(more, vetted(given)) == vetted(given)  # what gpg leaves out is its affair
+
+
+@pytest.mark.parametrize("algorithm", [("rsa2048", "cert,sign,encrypt"), ("future-default",)])
+def test_key_whose_signatures_have_numbers_that_gpg_writes_anew_is_taken(
+    new_owner: Callable[[], Owner], algorithm: tuple[str, ...]
+) -> None:
+    """Some programs write them with zeros in front, or without regard to the highest bit."""
+    owner = new_owner()
+    owner.gpg("--quick-gen-key", "<a@example.org>", *algorithm)
+    data = owner.public("a@example.org")
+    other = b""
+    signatures = []
+    position = 0
+    while position < len(data):
+        one, position = certificate._next(data, position)
+        body = one.body
+        if one.tag == 2:
+            hashed = int.from_bytes(body[4:6])
+            numbers = 10 + hashed + int.from_bytes(body[6 + hashed : 8 + hashed])
+            octets = (int.from_bytes(body[numbers : numbers + 2]) + 7) // 8
+            body = body[:numbers] + (8 * octets + 8).to_bytes(2) + b"\0" + body[numbers + 2 :]
+            signatures.append(body)
+        other += packet(one.tag, body)
+    (given,) = certificate.read(other).certificates
+    verdict = vetted(given)
+    assert not [one for one in signatures if one in keybox.packets(verdict.blob)]
+    assert vetting.believed(given, verdict) == verdict
