@@ -112,7 +112,7 @@ def enrol_orders(
                 )
                 advance(len(done))
     if changed and not desk and not options.no_notify:
-        stdio.warn(f"owners were not told of it, for {post.NO_WAY}; --no-notify says that nobody shall be")
+        stdio.warn(f"owners were not told of it, because {post.NO_WAY}; with --no-notify, nobody is told")
     os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
 
 

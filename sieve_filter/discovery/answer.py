@@ -75,5 +75,5 @@ def _split(address: str) -> tuple[str, str]:
     except UnicodeError:
         host = ""
     if not local or not _HOST.fullmatch(host):
-        raise RefusedKeyError(f"{address} is no address whose key could be looked up")
+        raise RefusedKeyError(f"{address} is not an address whose key could be looked up")
     return local, host

@@ -33,7 +33,7 @@ def get(url: str) -> bytes | None:
             url = urljoin(url, answer)
             urlsplit(url)
         except ValueError as error:
-            raise ServiceError(f"{_name(url)} redirects to what is no URL") from error
+            raise ServiceError(f"{_name(url)} redirects to something that is not a URL") from error
     raise ServiceError(f"{_name(url)} redirects more than {limits.FETCH_REDIRECTS} times")
 
 
@@ -78,7 +78,7 @@ def _answer(response: http.client.HTTPResponse, url: str) -> bytes | _Elsewhere 
         raise ServiceError(f"{_name(url)} answers with status {response.status}")
     kind = response.headers.get_content_type()
     if kind != _KIND:
-        raise ServiceError(f"{_name(url)} answers with {kind[:60]}, and not with {_KIND}: it is no key")
+        raise ServiceError(f"{_name(url)} answers with {kind[:60]}, and not with {_KIND}: it is not a key")
     content = response.read(limits.FETCH_OCTETS + 1)
     if len(content) > limits.FETCH_OCTETS:
         raise ServiceError(f"{_name(url)} answers with more than {limits.FETCH_OCTETS} octets")

@@ -144,9 +144,9 @@ def note_enrolled(outcomes: Sequence[Outcome], settings: Settings, warn: Callabl
 def tell(whose: Owner, before: Standing, outcomes: Sequence[Outcome], desk: Desk) -> tuple[Standing, str]:
     """Tell `whose` what became of their keys, where it was `before` that.
 
-    Where keys are new or renewed, a test message goes the way of all mail; a notice of new ones to the keys that were
-    there; one of a revocation to those that still work, or in clear where there is none. Returns how the keys are
-    now, and why there is no test message, empty where there is one. Raises CryptomailError.
+    Where keys are new or renewed, a test message is delivered like other mail; a notice of new ones goes to the keys
+    that were there; one of a revocation to those that still work, or in clear where there is none. Returns how
+    the keys are now, and why there is no test message, empty where there is one. Raises CryptomailError.
     """
     after = standing(whose, desk.settings)
     statuses = {one.fingerprint: one.status for one in outcomes}

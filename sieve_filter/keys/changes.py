@@ -159,7 +159,7 @@ def _warnings(vetted: Vetted, order: Order) -> list[str]:
     """What is to be said of a certificate that was taken all the same."""
     warnings = [] if _is_theirs(vetted.key, order) else [_strange(vetted.key)]
     if days := usable.short_life(vetted.key, vetted.subkey):
-        warnings.append(f"its encryption subkey is good for {days} days only: bring the next in time, or mail waits")
+        warnings.append(f"its encryption subkey is good for {days} days only: set up the next in time, or mail waits")
     return warnings
 
 

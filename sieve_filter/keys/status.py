@@ -276,7 +276,7 @@ def _judge_key(
         level, problem = WARNING, f"has a primary key of {primary.bits} bits only: have it replaced"
     elif days := usable.short_life(key, chosen):
         level = WARNING
-        problem = f"has an encryption subkey that is good for {days} days only: bring the next in time, or mail waits"
+        problem = f"has an encryption subkey that is good for {days} days only: set up the next in time, or mail waits"
     elif _SHA1 in (hashed.get(chosen.fingerprint), hashed.get(primary.fingerprint)):
         level, problem = WARNING, "is signed with SHA-1: have it renewed with a newer program"
     return _state(key, used, expires, problem), level, problem

@@ -239,16 +239,16 @@ def revocation_notice(fingerprints: Sequence[str], current: Current) -> Words:
 
 
 def trial(keys: Sequence[KeyFacts], folder: str) -> Words:
-    """What an owner gets by the way of all mail, in clear, to see whether that is encrypted. No secret is in it."""
+    """What an owner gets in clear, delivered like other mail, to see whether that is encrypted. No secret is in it."""
     return Words(
         "Is your mail encrypted? A test message",
         (
             "Your mail server sent this message to you as an ordinary one, to show you what becomes of your mail.",
             "If your mail program shows that this message was encrypted, then your mail is stored encrypted, to",
             *map(_described, keys),
-            "If it shows it as an ordinary message, your key is fine, but nothing encrypted this message. Where you "
-            "are to encrypt your mail with a Sieve script of your own, that only says that your script does not do it "
-            "yet. Otherwise tell your mail administrator.",
+            "If it shows it as an ordinary message, your key is fine, but nothing encrypted this message. If a Sieve "
+            "script of your own is to encrypt your mail, this only means that it does not do so yet. Otherwise tell "
+            "your mail administrator.",
             *_how_to_turn_off(folder, keys),
         ),
     )
@@ -339,7 +339,7 @@ def _about_test(posted: str) -> str:
             "to yourself, and see whether you can read it."
         )
     return (
-        "A test message is on its way to your inbox. Open it: it says how you see whether your mail is encrypted. If "
+        "A test message is on its way to your inbox. Open it: it says how to see whether your mail is encrypted. If "
         "you cannot read it, do as follows."
     )
 
@@ -351,7 +351,7 @@ def _how_to_turn_off(folder: str, keys: Sequence[KeyFacts]) -> tuple[str, ...]:
     return (
         f"To turn this off again, save a message in the folder {folder} whose Subject is",
         commands,
-        "To move or delete this message changes nothing.",
+        "Moving or deleting this message changes nothing.",
     )
 
 

@@ -185,7 +185,7 @@ class _Process(Generic[_T]):
             results.append(CryptomailError("a process of this command died; see the system's log"))
         except ValueError as error:
             self._failed = True
-            results.append(CryptomailError(f"a process of this command said what cannot be: {error}"))
+            results.append(CryptomailError(f"a process of this command gave an impossible answer: {error}"))
         self.over = self._failed or len(results) == len(self.items)
         return results
 

@@ -95,7 +95,7 @@ def test_owner_is_warned_of_a_subkey_that_lives_less_than_a_year(site: Site, new
     assert "warning: its encryption subkey is good for 90 days only" in said(imported)
     done = site.keys("check", "--user", ALICE)
     assert done.returncode == 1
-    assert "has an encryption subkey that is good for 90 days only: bring the next in time" in said(done)
+    assert "has an encryption subkey that is good for 90 days only: set up the next in time" in said(done)
 
 
 def test_weak_and_old_keys_are_found(site: Site, new_owner: Callable[[], Owner]) -> None:

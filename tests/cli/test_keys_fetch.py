@@ -112,7 +112,7 @@ def test_redirection_is_followed_to_another_host_with_a_certificate(
         (Page(status=302, fields={"Location": "https://nowhere.example.org/"}), "redirects to a host that does not"),
         (Page(status=302, fields={"Location": f"https://{ELSEWHERE}/a b"}), "only https:// will do"),
         (Page(status=302, fields={"Location": f"https://{ELSEWHERE}:x/"}), "does not speak HTTP"),
-        (Page(status=302, fields={"Location": "https://[::1/"}), "redirects to what is no URL"),
+        (Page(status=302, fields={"Location": "https://[::1/"}), "redirects to something that is not a URL"),
         (Page(status=302, fields={"Location": "//"}), "redirects more than 3 times"),
         (Page(status=302, fields={"Location": "https://\xe4.example.org/"}), "only https://"),
         (Page(b"\x1f\x8b" + bytes(50), fields={"Content-Encoding": "gzip"}), "the answer is not an OpenPGP key"),
@@ -187,7 +187,7 @@ def test_revoked_key_is_refused_as_an_import_would(
     ("arguments", "line"),
     [
         (("fetch", "--user", "alice"), "alice is not an address"),
-        (("fetch", "--user", "alice@a..b"), "is no address whose key could be looked up"),
+        (("fetch", "--user", "alice@a..b"), "is not an address whose key could be looked up"),
         (("fetch", "--user", ALICE, "--resolver", "127.0.0.1"), "wkd needs none"),
         (("fetch",), "name --user"),
         (("refresh",), "name --user, or --all"),

@@ -81,7 +81,7 @@ def test_administrator_is_told_that_owners_cannot_be(site: Site, alice: Owner, b
     more = ("--socket", "", "--sendmail", "")
     done = site.keys("import", "--all", "-", *more, data=both)
     assert done.returncode == 0
-    assert "owners were not told of it, for there is neither an LMTP service nor a sendmail" in said(done)
+    assert "owners were not told of it, because there is neither an LMTP service nor a sendmail" in said(done)
     assert done.stderr.count(b"\n") == 1
     assert site.keys("import", "--all", "-", *more, data=both).stderr == b""
     failing = site.keys("import", "--user", ALICE, "--foreign", "--sendmail", "/bin/false", "-", data=bob.public(BOB))

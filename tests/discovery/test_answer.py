@@ -37,7 +37,7 @@ def test_record_is_where_the_rfc_says_it_is() -> None:
     ["", "@", "a@", "@b.c", "alice", "a@b", "a@b..c", "a@b/c.d", "a@b.c:80", "a@-b.c", "\udc80@b.c", "a@b.c."],
 )
 def test_what_is_no_address_is_not_looked_up(address: str) -> None:
-    with pytest.raises(RefusedKeyError, match="is no address whose key could be looked up"):
+    with pytest.raises(RefusedKeyError, match="is not an address whose key could be looked up"):
         published.wkd_place(address)
     with pytest.raises(RefusedKeyError):
         published.dane_name(address)
