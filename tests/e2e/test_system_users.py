@@ -1,6 +1,7 @@
 """Where each mailbox belongs to a system user of its own: a worker that runs as root becomes whoever asks."""
 
 import pwd
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from lab import client
 from lab.client import Lab
 from tests.e2e.conftest import NewPerson, OpenLab, assert_encrypted_to, assert_nowhere_in_clear, message
+from tests.faults import dovecot
+from tests.faults.faults import hasty_worker
 from tests.support.system_users import settle
 
 
@@ -40,4 +43,25 @@ def test_mail_waits_while_the_keyring_of_a_user_who_had_one_is_not_there(
     away = keyring.rename(keyring.with_name("elsewhere"))
     assert [reply.code for reply in client.lmtp(lab, sent, [person.address])] == [451]
     away.rename(keyring)
+    assert_nowhere_in_clear(lab, canary)
+
+
+def test_a_message_that_comes_again_because_dovecot_did_not_answer_in_time_is_there_once(
+    lab: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person = settle(new_person, lab, "news")
+    before = len(person.received())
+    sent = message(canary)
+    with hasty_worker(person), dovecot.slowed(lab, dovecot.private_service(lab), 8):
+        assert [reply.code for reply in client.lmtp(lab, sent, [person.address])] == [451]
+        deadline = time.monotonic() + 30
+        while len(person.received()) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    try:
+        replies = client.lmtp(lab, sent, [person.address])
+    except OSError:  # who took the connection was told to end: Dovecot starts anew
+        replies = client.lmtp(lab, sent, [person.address])
+    assert [reply.code for reply in replies] == [250]
+    assert len(person.received()) == before + 1
     assert_nowhere_in_clear(lab, canary)
