@@ -21,7 +21,7 @@ __all__ = ["bob", "installed", "key_file", "notes", "pytest_terminal_summary", "
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Keep the tests of one Dovecot in one process, and other tests of one module, so that each lab is started once.
+    """Keep tests that share labs in one process, and other tests of one module, so that each lab is started once.
 
     (`--dist loadgroup` is made for this, but pytest-xdist 3.8 with pytest 9.2 puts the tests of a group anywhere.)
     """
@@ -33,6 +33,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 def _scope(nodeid: str) -> str:
+    if fault := re.match(r"tests/faults/.*\[(dovecot\d+-[a-z]+)", nodeid):
+        return f"faults {fault[1]}"
     dovecot = re.search(r"\[(?:.*-)?(dovecot\d+)", nodeid)
     return dovecot[1] if dovecot else nodeid.partition("::")[0]
 

@@ -14,6 +14,7 @@ import pytest
 
 from lab import client, managesieve
 from lab.client import Lab
+from sieve_filter.errors import DecryptionError
 from tests.e2e.conftest import (
     NewPerson,
     Person,
@@ -119,7 +120,7 @@ def test_each_of_several_recipients_gets_a_message_that_only_they_can_read(
     for person, other in zip(people, people[1:] + people[:1], strict=True):
         [stored] = person.received()
         assert_encrypted_to(person, stored, sent, canary)
-        with pytest.raises(subprocess.CalledProcessError):
+        with pytest.raises(DecryptionError):
             other.read(stored)
 
 

@@ -19,7 +19,6 @@ from lab import client, managesieve
 from lab.client import Lab
 from tests.e2e.conftest import (
     NewPerson,
-    OpenLab,
     Person,
     assert_encrypted_to,
     assert_nowhere_in_clear,
@@ -424,28 +423,27 @@ def test_several_messages_at_once_into_the_open_folder_are_each_answered(
 
 
 def test_each_system_user_sets_up_the_own_key_and_hears_of_it_by_sendmail(
-    open_lab: OpenLab, new_person: NewPerson, canary: str
+    lab_users: Lab, new_person: NewPerson, canary: str
 ) -> None:
-    with open_lab("users") as lab:
-        person = Person(lab, new_person(lab).gpg, "games")
-        account = pwd.getpwnam("games")
-        lab.home("games").mkdir(mode=0o700)
-        os.chown(lab.home("games"), account.pw_uid, account.pw_gid)
-        (lab.directory / "outbox").chmod(0o777)
-        person.gpg.make_key(person.address)
-        save(person, with_attachment(armored(person)))
-        [answer] = answers(person)
-        assert answer["Subject"] == "Your OpenPGP key is set up"
-        assert (lab.home("games") / ".cryptomail/pubring.kbx").stat().st_uid == account.pw_uid
-        [trial] = client.imap(lab, person.user)
-        assert SHOWS in person.read(trial)
-        send_trial(person, "--socket", "")
-        [(arguments, trial)] = lab.sent()
-        assert arguments == f"-i -f <> -- {person.address}"
-        assert SHOWS in trial
-        assert deliver(person, trial.replace(b"\n", b"\r\n")) == 250  # as an MTA does
-        assert SHOWS in person.read(client.imap(lab, person.user)[-1])
-        assert_next_message_is_encrypted(person, canary)
+    person = Person(lab_users, new_person(lab_users).gpg, "irc")
+    account = pwd.getpwnam("irc")
+    lab_users.home("irc").mkdir(mode=0o700)
+    os.chown(lab_users.home("irc"), account.pw_uid, account.pw_gid)
+    (lab_users.directory / "outbox").chmod(0o777)
+    person.gpg.make_key(person.address)
+    save(person, with_attachment(armored(person)))
+    [answer] = answers(person)
+    assert answer["Subject"] == "Your OpenPGP key is set up"
+    assert (lab_users.home("irc") / ".cryptomail/pubring.kbx").stat().st_uid == account.pw_uid
+    [trial] = client.imap(lab_users, person.user)
+    assert SHOWS in person.read(trial)
+    send_trial(person, "--socket", "")
+    [(arguments, trial)] = lab_users.sent()
+    assert arguments == f"-i -f <> -- {person.address}"
+    assert SHOWS in trial
+    assert deliver(person, trial.replace(b"\n", b"\r\n")) == 250  # as an MTA does
+    assert SHOWS in person.read(client.imap(lab_users, person.user)[-1])
+    assert_next_message_is_encrypted(person, canary)
 
 
 def test_a_test_message_that_the_owner_s_script_files_into_the_same_folder_does_not_block(

@@ -17,7 +17,6 @@ from sieve_filter import limits
 from sieve_filter.sieve import owner_script
 from tests.e2e.conftest import (
     NewPerson,
-    OpenLab,
     Person,
     assert_encrypted_to,
     assert_nowhere_in_clear,
@@ -25,6 +24,7 @@ from tests.e2e.conftest import (
     deliver,
     message,
 )
+from tests.faults import dovecot
 from tests.support.samples import packet
 from tests.support.server import run
 from tests.support.tls import Authority, authority
@@ -45,24 +45,18 @@ if header :contains "Subject" "hello" { fileinto :create "Greetings"; }
 """
 
 
-@pytest.fixture(scope="session")
-def lab_tls(open_lab: OpenLab, authority: Authority) -> Iterator[Lab]:
+@pytest.fixture(scope="module")
+def lab_tls(lab_off: Lab, authority: Authority) -> Iterator[Lab]:
     """A Dovecot that encrypts nothing by itself, with a certificate for localhost."""
-    with open_lab("off") as lab:
-        certificate, key = authority.issue("localhost")
-        for file in (certificate, key):
-            (lab.directory / file.name).write_bytes(file.read_bytes())
-        version = subprocess.run(lab.command("dovecot", "--version"), check=True, capture_output=True, text=True)
-        configuration = lab.directory / "dovecot.conf"
-        with configuration.open("a") as settings:
-            settings.write(
-                _SETTINGS[version.stdout[:3]].format(
-                    certificate=lab.inside(lab.directory / certificate.name), key=lab.inside(lab.directory / key.name)
-                )
-            )
-        subprocess.run(lab.command("doveadm", "-c", lab.inside(configuration), "reload"), check=True)
-        time.sleep(1)  # the old login processes end
-        yield lab
+    certificate, key = authority.issue("localhost")
+    for file in (certificate, key):
+        (lab_off.directory / file.name).write_bytes(file.read_bytes())
+    settings = _SETTINGS[dovecot.version(lab_off)[:3]].format(
+        certificate=lab_off.inside(lab_off.directory / certificate.name),
+        key=lab_off.inside(lab_off.directory / key.name),
+    )
+    with dovecot.configured(lab_off, settings):
+        yield lab_off
 
 
 Script = Callable[..., "subprocess.CompletedProcess[bytes]"]

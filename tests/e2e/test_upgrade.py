@@ -23,7 +23,7 @@ TEMPORARY_FAILURE = 451
 KILLED_AFTER = (0.2, 0.6, 0.95)  # of the time that a whole one takes
 
 
-@pytest.fixture(scope="module", params=DOVECOTS if LONG in os.environ else ["dovecot23"])
+@pytest.fixture(scope="module", params=DOVECOTS if LONG in os.environ else ["dovecot23"], ids="own {}".format)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """One of its own, because these tests install anew in it. The short version installs for Dovecot 2.3 only."""
     with DOVECOTS[request.param]("sealed") as running:

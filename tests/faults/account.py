@@ -1,13 +1,10 @@
 """Accounts for every message that was sent: where it is now, and how many times."""
 
-import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sieve_filter.delivery import restore
 from sieve_filter.errors import CryptomailError
 from tests.e2e.conftest import Person
 from tests.faults.sender import Canaries, Sent
@@ -43,11 +40,10 @@ def account(person: Person, canaries: Canaries, messages: Sequence[Sent]) -> Acc
 
 def _which(person: Person, canaries: Canaries, messages: Sequence[Sent], stored: bytes) -> int | None:
     """The number of the message that `stored` is, decrypted if it is encrypted."""
-    with _gnupg_home_of(person):
-        try:
-            opened = restore.decrypt(stored)
-        except CryptomailError:
-            return None
+    try:
+        opened = person.opened(stored)
+    except CryptomailError:
+        return None
     found = re.search(canaries.body.encode() + rb"(\d{4})", stored if opened is None else opened)
     number = int(found[1]) if found else -1
     sent = next((sent.raw for sent in messages if sent.number == number), None)
@@ -56,16 +52,3 @@ def _which(person: Person, canaries: Canaries, messages: Sequence[Sent], stored:
     # Dovecot's own fields are on top; in a maildir, a message that is not encrypted has LF for CRLF.
     same = stored.endswith(sent.replace(b"\r\n", b"\n")) if opened is None else opened.endswith(sent)
     return number if same else None
-
-
-@contextmanager
-def _gnupg_home_of(person: Person) -> Iterator[None]:
-    before = os.environ.get("GNUPGHOME")
-    os.environ["GNUPGHOME"] = str(person.gpg.home)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["GNUPGHOME"]
-        else:
-            os.environ["GNUPGHOME"] = before

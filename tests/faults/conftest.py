@@ -1,13 +1,13 @@
-"""The labs in which things go wrong."""
+"""The labs in which things go wrong: they serve no other tests."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from lab.client import Lab
-from tests.e2e.conftest import DOVECOTS, NewPerson, OpenLab, new_person
+from tests.e2e.conftest import DOVECOTS, NewPerson, new_person
 
-__all__ = ["NewPerson", "lab", "mode", "new_person", "open_lab"]
+__all__ = ["NewPerson", "lab", "new_person"]
 
 
 @pytest.hookimpl(trylast=True)
@@ -20,16 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def open_lab(request: pytest.FixtureRequest) -> OpenLab:
-    return DOVECOTS[request.param]
-
-
-@pytest.fixture(scope="session")
-def mode(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="session")
-def lab(open_lab: OpenLab, mode: str) -> Iterator[Lab]:
-    with open_lab(mode) as running:
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    dovecot, mode = request.param
+    with DOVECOTS[dovecot](mode) as running:
         yield running

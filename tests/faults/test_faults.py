@@ -10,7 +10,7 @@ from lab.client import Lab
 from tests.e2e.conftest import DOVECOTS, NewPerson
 from tests.faults import search, sender
 from tests.faults.account import account
-from tests.faults.dovecot import NAMES, PROGRAM, WORKER, version
+from tests.faults.dovecot import NAMES, PROGRAM, WORKER, mode, version
 from tests.faults.faults import DELIVERED, FAULTS, REFUSED, Fault
 from tests.faults.sender import Canaries
 from tests.faults.table import LONG, Row
@@ -19,17 +19,17 @@ from tests.faults.table import LONG, Row
 # Those of the program it causes in turns, one with Dovecot 2.3 and the next with 2.4.
 _SHORT = LONG not in os.environ
 _CASES = [
-    pytest.param(name, mode, fault, id=f"{name}-{NAMES[mode]}-{fault.sentence}")
+    pytest.param((name, by), fault, id=f"{name}-{NAMES[by]}-{fault.sentence}")
     for place, name in enumerate(DOVECOTS)
-    for mode in (WORKER, PROGRAM)
-    for number, fault in enumerate(fault for fault in FAULTS if mode in fault.modes)
-    if not _SHORT or fault.modes == (WORKER,) or (mode == PROGRAM and number % len(DOVECOTS) == place)
+    for by in (WORKER, PROGRAM)
+    for number, fault in enumerate(fault for fault in FAULTS if by in fault.modes)
+    if not _SHORT or fault.modes == (WORKER,) or (by == PROGRAM and number % len(DOVECOTS) == place)
 ]
 
 
-@pytest.mark.parametrize(("open_lab", "mode", "fault"), _CASES, indirect=["open_lab", "mode"], scope="session")
+@pytest.mark.parametrize(("lab", "fault"), _CASES, indirect=["lab"], scope="session")
 def test_no_message_leaks_or_is_lost_when(
-    fault: Fault, mode: str, lab: Lab, new_person: NewPerson, record_property: Callable[[str, object], None]
+    fault: Fault, lab: Lab, new_person: NewPerson, record_property: Callable[[str, object], None]
 ) -> None:
     person = new_person(lab)
     person.set_up_key()
@@ -45,7 +45,7 @@ def test_no_message_leaks_or_is_lost_when(
     leaked = set().union(*leaks.values())
     row = Row(
         fault.sentence,
-        NAMES[mode],
+        NAMES[mode(lab)],
         version(lab),
         found.delivered,
         found.refused,
