@@ -203,8 +203,8 @@ fuzz: venv ## Look for bytes that break a promise: SECONDS=60
 	$(DEV) tests.fuzz $(or $(SECONDS),60)
 
 .PHONY: bench
-bench: venv ## Measure what it costs, and write docs/developer/benchmarks.md; QUICK=1 for a sketch, in build/
-	@$(DEV) benchmarks $(if $(QUICK),--quick)
+bench: venv ## Measure what it costs, and write docs/developer/benchmarks.md; QUICK=1 for a sketch, BOTH=1 for 2.4, too
+	@$(DEV) benchmarks $(if $(QUICK),--quick) $(if $(BOTH),--both)
 
 .PHONY: errors
 errors: ## Write docs/admin/errors.md, the table of errors, from the code and docs/admin/errors.in

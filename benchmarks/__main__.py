@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, measure, report, variants
+from benchmarks import machine, measure, report, tree, variants
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUILD = REPOSITORY / "build"
@@ -17,16 +17,28 @@ NUMBERS = BUILD / "benchmarks.json"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under three minutes; the document goes to build/ too")
+    parser.add_argument("--quick", action="store_true", help="under eight minutes; the document goes to build/ too")
+    parser.add_argument("--both", action="store_true", help="then measure Dovecot 2.4 in its Debian 13 tree, as root")
     parser.add_argument("--write", action="store_true", help="measure nothing: write the document of the last run anew")
+    parser.add_argument("--numbers", type=Path, metavar="FILE", help="write what is measured there, and no document")
     options = parser.parse_args()
+    if options.numbers:
+        options.numbers.write_text(json.dumps(_measure(options.quick)) + "\n")
+        return
     if not options.write:
+        results = _measure(options.quick)
+        if options.both:
+            results["command"] += " BOTH=1"
+            results["other"] = tree.measured(["--quick"] if options.quick else [])
+            results["other"]["machine"]["cryptomail"] = results["machine"]["cryptomail"]  # there is no git in there
         BUILD.mkdir(exist_ok=True)
-        NUMBERS.write_text(json.dumps(_measure(options.quick), indent=1) + "\n")
+        NUMBERS.write_text(json.dumps(results, indent=1) + "\n")
     results = json.loads(NUMBERS.read_text())
     written = _write(results, BUILD if results["quick"] else REPOSITORY / "docs" / "developer")
-    for goal in report.goals(results):
-        print("; ".join(cell for cell in goal.row if cell))
+    for one in filter(None, (results, results.get("other"))):
+        print(f"Dovecot {one['machine']['Dovecot']}")
+        for goal in report.goals(one):
+            print("; ".join(cell for cell in goal.row if cell))
     print(f"written: {NUMBERS}, {written}")
 
 

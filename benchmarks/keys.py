@@ -43,7 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     with TemporaryDirectory(prefix="keys-") as temporary:
         folder = Path(options.certificates or Path(temporary, "certificates"))
-        keys = _keys(folder, min(KEYS, max(options.users)))
+        keys = certificates(folder, min(KEYS, max(options.users)))
         print("Homes are found by --home-template. Dovecot, where it is asked, is asked")
         print(f"by doveadm about {limits.USERS_AT_ONCE} users at a time, which takes longer.")
         print("  users   import a second   again a second   check --all s   a second   largest process, MB")
@@ -86,18 +86,18 @@ def _largest() -> float:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1_000_000
 
 
-def _keys(folder: Path, count: int) -> list[bytes]:
+def certificates(folder: Path, count: int) -> list[bytes]:
     """The certificates of `count` keys, made where they are missing."""
     folder.mkdir(exist_ok=True)
     starts = [start for start in range(0, count, TOGETHER) if not (folder / f"{start}.pgp").exists()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda start: _make(folder, start), starts))
-    certificates = [
+    made = [
         one.packets
         for start in range(0, count, TOGETHER)
         for one in certificate.read((folder / f"{start}.pgp").read_bytes()).certificates
     ]
-    return certificates[:count]
+    return made[:count]
 
 
 def _make(folder: Path, start: int) -> None:

@@ -3,7 +3,7 @@
 import re
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -25,15 +25,16 @@ class RefusedError(Exception):
     """The server did not take a message, or too many of them."""
 
 
-def burst(address: tuple[str, int], recipients: Sequence[str], message: bytes, seconds: float) -> Burst:
-    """Send `message` again and again for so many seconds, over a connection for each of the `recipients`.
+def burst(address: tuple[str, int], recipients: Sequence[Iterator[str]], message: bytes, seconds: float) -> Burst:
+    """Send `message` again and again for so many seconds, over a connection for each of the `recipients`, which says
+    who is next; several may share one.
 
     The rate is the sum of the connections' own: none of them is charged for the wait for the last one's last message.
     Raises RefusedError where the server refuses a message for good, or one in TOLERATED for now.
     """
     payload = re.sub(rb"(?m)^\.", b"..", message) + b".\r\n"
     with ThreadPoolExecutor(len(recipients)) as pool:
-        runs = list(pool.map(lambda recipient: _send(address, recipient, payload, seconds), recipients))
+        runs = list(pool.map(lambda whose: _send(address, whose, payload, seconds), recipients))
     taken = [one for run in runs for one in run.seconds]
     refused = sum(run.refused for run in runs)
     if not taken or refused * TOLERATED > len(taken):
@@ -41,7 +42,7 @@ def burst(address: tuple[str, int], recipients: Sequence[str], message: bytes, s
     return Burst(sum(run.rate for run in runs), taken, refused)
 
 
-def _send(address: tuple[str, int], recipient: str, payload: bytes, seconds: float) -> Burst:
+def _send(address: tuple[str, int], recipients: Iterator[str], payload: bytes, seconds: float) -> Burst:
     with socket.create_connection(address, timeout=_PATIENCE) as connection, connection.makefile("rb") as replies:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -56,13 +57,13 @@ def _send(address: tuple[str, int], recipient: str, payload: bytes, seconds: flo
         expect(b"220")
         connection.sendall(b"LHLO bench.example.com\r\n")
         expect(b"250")
-        envelope = f"MAIL FROM:<sender@example.com>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n".encode()
         taken: list[float] = []
         refused = 0
         began = started = time.perf_counter()
         end = started + seconds
         while started < end:
-            connection.sendall(envelope)  # pipelined (RFC 2920), as Postfix and Exim do
+            envelope = f"MAIL FROM:<sender@example.com>\r\nRCPT TO:<{next(recipients)}>\r\nDATA\r\n"
+            connection.sendall(envelope.encode())  # pipelined (RFC 2920), as Postfix and Exim do
             for code in (b"250", b"250", b"354"):
                 expect(code)
             connection.sendall(payload)

@@ -4,26 +4,29 @@ Each round of deliveries begins with another: what one leaves to the next (files
 is shared out.
 """
 
+import itertools
 import os
 import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from benchmarks import cpu, messages, programs
+from benchmarks import cpu, keys, messages, programs
 from benchmarks.load import Burst
 from benchmarks.programs import Home, Program, Sample, Worker
-from benchmarks.variants import GNUPG, SEQUOIA, Variant, Variants
+from benchmarks.variants import FILTER, GNUPG, PLAIN, SEQUOIA, Many, Variant, Variants, enrol
 
 CONNECTIONS = 4
 SIZE = 10_000
 SIZES = (2_000, 10_000, 100_000, 1_000_000)
 LARGEST = 100_000_000
 USERS = (10, 1_000, 20_000)
+ALL_USERS = USERS[-1]
+SMALL = 1_000
 
 GPG, PYTHON, EXECUTED, WORKER = "gpg --encrypt", "python -I -c pass", "executed filter", "worker, {}"
 KNOWN, NEW = "{}, key known", "{}, key new"
@@ -42,10 +45,14 @@ class Plan(NamedTuple):
     latency_rounds: int
     single_rounds: int
     size_rounds: Mapping[int, int]
+    keys: int  # which the owners have; one key is several owners' where there are more of them
+    mailboxes: int  # to which the deliveries to ALL_USERS owners go
 
 
-FULL = Plan(1.5, 5, 2.0, 8, 40, {1_000: 30, 10_000: 30, 100_000: 30, 1_000_000: 15, 10_000_000: 7, LARGEST: 3})
-QUICK = Plan(0.3, 2, 0.6, 2, 8, {1_000: 5, 10_000: 5, 100_000: 5, 1_000_000: 3, 10_000_000: 2, LARGEST: 1})
+_FULL_SIZES = {1_000: 30, 10_000: 30, 100_000: 30, 1_000_000: 15, 10_000_000: 7, LARGEST: 5}
+_QUICK_SIZES = {1_000: 6, 10_000: 9, 100_000: 6, 1_000_000: 9, 10_000_000: 3, LARGEST: 3}
+FULL = Plan(1.5, 5, 2.0, 8, 40, _FULL_SIZES, 2_500, 5_000)
+QUICK = Plan(0.7, 3, 0.5, 3, 12, _QUICK_SIZES, 250, 2_000)
 
 
 def everything(variants: Variants, plan: Plan) -> Results:
@@ -58,7 +65,8 @@ def everything(variants: Variants, plan: Plan) -> Results:
     say("checking that what is stored is encrypted")
     for variant in variants.variants:
         variant.check(messages.incompressible(SIZE))
-    results: Results = {"throughput": {}, "cpu": {variant.name: [] for variant in variants.variants}}
+    results: Results = {"default_engine": variants.default_engine, "keys": plan.keys, "throughput": {}}
+    results["cpu"] = {variant.name: [] for variant in variants.variants}
     counts: Counts = {variant.name: Counter() for variant in variants.variants}
     for size in SIZES:
         say(f"messages a second, {size} octets")
@@ -66,9 +74,21 @@ def everything(variants: Variants, plan: Plan) -> Results:
         results["throughput"][str(size)] = _throughput(variants, plan, messages.incompressible(size), counts, cost)
     say("latency")
     results["latency"] = _latency(variants, plan, messages.incompressible(SIZE), counts)
-    results["refused"] = {name: dict(found) for name, found in counts.items()}
     with TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
-        alone = _Alone(Path(name), variants)
+        say(f"{plan.keys} keys, for {ALL_USERS} owners")
+        keyrings = programs.keyrings(Path(name), keys.certificates(Path(name, "certificates"), plan.keys))
+        say("messages a second, each to another owner")
+        results["owners"] = _owners(variants, plan, messages.incompressible(SIZE), counts, keyrings)
+        results |= _alone(variants, plan, keyrings, say)
+    results["refused"] = {name: dict(found) for name, found in counts.items()}
+    say("done")
+    return results
+
+
+def _alone(variants: Variants, plan: Plan, keyrings: Sequence[Path], say: Callable[[str], None]) -> Results:
+    results: Results = {}
+    with TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
+        alone = _Alone(Path(name), variants, keyrings)
         say("start of programs")
         results["start"] = alone.start(plan.single_rounds)
         say("memory")
@@ -77,10 +97,28 @@ def everything(variants: Variants, plan: Plan) -> Results:
         results["sizes"] = alone.sizes(plan.size_rounds)
         say("cost by number of users")
         results["users"] = alone.users(plan.single_rounds)
+        say("memory of a worker after many owners")
+        results["after"] = alone.after_all_users()
         say("compression")
         results["compression"] = alone.compression(plan.single_rounds // 2)
-    say("done")
     return results
+
+
+def _owners(
+    variants: Variants, plan: Plan, message: bytes, counts: Counts, keyrings: Sequence[Path]
+) -> Mapping[str, Mapping[str, Sequence[float]]]:
+    """Messages a second, by variant: to as many owners as there are connections, and each message to another owner."""
+    found = [variants.named(name) for name in (PLAIN, FILTER.format(variants.default_engine))]
+    many = Many(ALL_USERS, plan.mailboxes)
+    owners = {variant.name: itertools.cycle(enrol(variant, keyrings, many, message)) for variant in found}
+    rates: dict[str, dict[str, list[float]]] = {variant.name: {"few": [], "many": []} for variant in found}
+    for number in range(plan.rounds):
+        for variant in _turn(found, number):
+            few = variant.burst(CONNECTIONS, message, plan.burst_seconds)
+            each_another = variant.to([owners[variant.name]] * CONNECTIONS, message, plan.burst_seconds)
+            for name, burst in (("few", few), ("many", each_another)):
+                rates[variant.name][name].append(round(_counted(burst, counts[variant.name]).rate, 2))
+    return rates
 
 
 def _throughput(
@@ -121,10 +159,12 @@ def _counted(burst: Burst, counts: Counter[str]) -> Burst:
 class _Alone:
     """Measures what needs no Dovecot, with the installation of one lab."""
 
-    def __init__(self, directory: Path, variants: Variants) -> None:
+    def __init__(self, directory: Path, variants: Variants, keyrings: Sequence[Path]) -> None:
         self._directory = directory
         self._lab = variants.complete
         self._engines = variants.engines
+        self._keyrings = keyrings
+        self._enrolled: dict[int, list[Home]] = {}
         self._home = Home.make(directory / "home", "bench@example.org", variants.public)
 
     def start(self, rounds: int) -> Any:
@@ -163,7 +203,8 @@ class _Alone:
     def users(self, rounds: int) -> Any:
         """The cost of one message, to an owner whose key the worker has seen, and to one whose key it has not."""
         message = self._message(SIZE)
-        enrolled = {n: programs.homes(self._directory / f"enrolled{n}", self._home, n) for n in USERS}
+        enrolled = {n: programs.homes(self._directory / f"enrolled{n}", self._keyrings, n) for n in USERS}
+        self._enrolled = enrolled
         chance = random.Random(1)  # noqa: S311  # which owner is next
         seconds: Results = {str(n): {} for n in USERS}
         with programs.worker(self._lab, self._directory) as worker:
@@ -180,6 +221,16 @@ class _Alone:
                     for name, sample in samples.items():
                         seconds[str(n)].setdefault(name, []).append(round(sample.seconds, 6))
         return {n: {name: found[1:] for name, found in all_found.items()} for n, all_found in seconds.items()}
+
+    def after_all_users(self) -> Any:
+        """What a worker as it is installed has in memory after a message for each of ALL_USERS owners, and the seconds
+        of each message.
+        """
+        message = self._message(SMALL)
+        with programs.worker(self._lab, self._directory) as worker:
+            subject = worker.using(self._lab, "")
+            seconds = [round(subject.run(message, home).seconds, 6) for home in self._enrolled[ALL_USERS]]
+            return {"seconds": seconds, "octets": programs.resident(worker.process)}
 
     def compression(self, rounds: int) -> Any:
         settings = {f"{GNUPG}, {name}": f'{_engine(GNUPG)}compression = "{name}"\n' for name in ("none", "zlib")}

@@ -5,7 +5,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,12 +41,22 @@ class Home(NamedTuple):
         return home
 
 
-def homes(directory: Path, pattern: Home, count: int) -> list[Home]:
-    """So many owners, each with a copy of `pattern`'s keyring."""
+def keyrings(directory: Path, certificates: Sequence[bytes]) -> list[Path]:
+    """A keyring for each of these certificates, as gpg makes it."""
+
+    def make(number: int, public: bytes) -> Path:
+        return Home.make(directory / f"keyring{number}", "", public).keyring / "pubring.kbx"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(make, range(len(certificates)), certificates))
+
+
+def homes(directory: Path, keyrings: Sequence[Path], count: int) -> list[Home]:
+    """So many owners, each with a copy of one of the keyrings, in turn."""
     made = [Home(f"user{number:05}@example.org", directory / f"user{number:05}") for number in range(count)]
-    for home in made:
+    for number, home in enumerate(made):
         home.keyring.mkdir(mode=0o700, parents=True)
-        shutil.copy(pattern.keyring / "pubring.kbx", home.keyring)
+        shutil.copy(keyrings[number % len(keyrings)], home.keyring / "pubring.kbx")
     return made
 
 
@@ -174,6 +185,11 @@ def peak_of_worker(one: Worker, message: Path, home: Home) -> Peak:
     return peak
 
 
+def resident(process: int) -> int:
+    """The octets of memory that the process has now."""
+    return _memory(process, "VmRSS")
+
+
 def _watch(process: int, goes_on: Callable[[], bool]) -> Peak:
     own = child = 0
     while True:
@@ -186,12 +202,16 @@ def _watch(process: int, goes_on: Callable[[], bool]) -> Peak:
 
 def _high_water(process: int, name: str = "") -> int:
     """Its peak; 0 where it has ended, or has another name: between fork and exec a child has its parent's memory."""
+    return _memory(process, "VmHWM", name)
+
+
+def _memory(process: int, field: str, name: str = "") -> int:
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
         return 0
     fields = dict(line.split(":\t", 1) for line in status.splitlines())
-    return int(fields.get("VmHWM", "0").split()[0]) * 1024 if name in ("", fields["Name"]) else 0
+    return int(fields.get(field, "0").split()[0]) * 1024 if name in ("", fields["Name"]) else 0
 
 
 def _children(process: int) -> list[int]:

@@ -19,7 +19,7 @@ from lab.server import PACKAGES, REPOSITORY, LabError
 
 TREE = REPOSITORY / "build" / "debian13"
 # What a copy of the repository does without.
-_NOT_COPIED = shutil.ignore_patterns("build", ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info")
+NOT_COPIED = shutil.ignore_patterns("build", ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info")
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def lab(mode: str = "sealed") -> Iterator[Lab]:
         work = Path(outside)
         work.chmod(0o755)
         inside = f"/tmp/{work.name}"  # noqa: S108  # the tree's own, which only root enters
-        shutil.copytree(REPOSITORY, work / "repository", ignore=_NOT_COPIED)
+        shutil.copytree(REPOSITORY, work / "repository", ignore=NOT_COPIED)
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **pip_environment()}
         chroot = ["chroot", str(TREE), "env", f"--chdir={inside}/repository", "python3", "-m", "lab"]
         subprocess.run([*chroot, "start", "--mode", mode, f"{inside}/lab"], check=True, env=environment)

@@ -111,7 +111,7 @@ def start(directory: Path, mode: str) -> Path:
     os.environ["PATH"] += ":/usr/sbin:/sbin"  # where Dovecot is, and an ordinary user's shell does not look
     account = pwd.getpwnam(MAIL_USER) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
     require_packages()
-    version = _dovecot_version()
+    version = dovecot_version()
     _prepare(directory, account, mode)
     mail_user = "" if mode == "users" else account.pw_name
     _install(directory, mail_user, sealing="no" if mode == "filter" else "yes")
@@ -165,7 +165,7 @@ def require_packages() -> None:
         raise LabError(f"something is missing: apt-get install --no-install-recommends {PACKAGES}")
 
 
-def _dovecot_version() -> str:
+def dovecot_version() -> str:
     return subprocess.run(["dovecot", "--version"], check=True, capture_output=True, text=True).stdout.split()[0]
 
 
