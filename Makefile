@@ -37,7 +37,8 @@ SEALING ?= yes
 # The folder in which owners save their keys, without the prefix of its namespace. Empty: they cannot.
 KEY_FOLDER ?= OpenPGP
 SENDMAIL ?= $(or $(call setting,sendmail_path),/usr/sbin/sendmail)
-SEQUOIA ?= no
+# PySequoia, which encrypts faster: no, or yes where there is a wheel for the machine.
+SEQUOIA ?= yes
 BASE_DIR ?= $(or $(call setting,base_dir),/run/dovecot)
 TEMP_DIR ?= $(or $(filter-out /tmp,$(call setting,mail_temp_dir)),/dev/shm)
 

@@ -1,9 +1,10 @@
 """Installs what the package needs, after setup.cfg, into a new virtual environment that has no pip.
 
-    dependencies.py ENVIRONMENT [EXTRA]
+    dependencies.py ENVIRONMENT [EXTRA ...]
 
 pip is not installed there to be taken away again: it runs from the wheel that comes with Python (for ensurepip). EXTRA
-is an optional feature in setup.cfg. Where Python does not do, one line on standard error says why.
+is an optional feature in setup.cfg, which is installed where there is a wheel for the machine: nothing of these is
+built. Where there is none, one line on standard error says so; likewise where Python does not do.
 """
 
 import configparser
@@ -11,7 +12,11 @@ import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
+
+# What becomes of mail without them.
+_WITHOUT = {"pysequoia": "GnuPG encrypts, more slowly"}
 
 _SETUP = configparser.ConfigParser()
 _SETUP.read(Path(__file__).parent.parent / "setup.cfg")
@@ -32,10 +37,14 @@ def bundled_pip() -> Path | None:
     return next(Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or standard).glob("pip-*.whl"), None)
 
 
-def requirements(*extras: str) -> list[str]:
-    """What the package and these optional features need, as PEP 508 has it."""
-    texts = [_SETUP["options"]["install_requires"], *(_SETUP["options.extras_require"][extra] for extra in extras)]
-    return [line for text in texts for line in text.splitlines() if line]
+def requirements(section: str, name: str) -> list[str]:
+    """What setup.cfg has there, as PEP 508 has it."""
+    return [line for line in _SETUP[section][name].splitlines() if line]
+
+
+def names(wanted: Sequence[str]) -> list[str]:
+    """The names of distributions in these requirements."""
+    return [one.split()[0] for one in wanted]
 
 
 def main(environment: str, *extras: str) -> int:
@@ -43,9 +52,39 @@ def main(environment: str, *extras: str) -> int:
     if reason := problem():
         print(f"make install: nothing was installed, because {reason}", file=sys.stderr)
         return 1
+    needed = requirements("options", "install_requires")
+    optional = [one for extra in extras for one in requirements("options.extras_require", extra)]
+    if optional:
+        done = _install(environment, [*needed, *optional], optional, stderr=subprocess.PIPE)
+        if done.returncode == 0:
+            return 0
+        there = [one for one in optional if _is_there(environment, one)]
+        if there == optional:  # these are not the reason
+            sys.stderr.write(done.stderr)
+            return done.returncode
+        for name in names([one for one in optional if one not in there]):
+            print(f"make install: there is no wheel of {name} for this machine: {_WITHOUT[name]}", file=sys.stderr)
+        optional = there
+    return _install(environment, [*needed, *optional], optional).returncode
+
+
+def _is_there(environment: str, optional: str) -> bool:
+    """Whether pip finds a wheel for it."""
+    return (
+        _install(environment, ["--dry-run", "--no-deps", optional], [optional], stderr=subprocess.DEVNULL).returncode
+        == 0
+    )
+
+
+def _install(
+    environment: str, arguments: Sequence[str], optional: Sequence[str], stderr: int | None = None
+) -> "subprocess.CompletedProcess[str]":
     command = [f"{environment}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-compile", "--no-warn-script-location", *requirements(*extras)]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(bundled_pip())}).returncode
+    command += ["--no-compile", "--no-warn-script-location"]
+    if optional:
+        command += ["--only-binary", ",".join(names(optional))]
+    variables = {**os.environ, "PYTHONPATH": str(bundled_pip())}
+    return subprocess.run([*command, *arguments], env=variables, stderr=stderr, text=True)
 
 
 if __name__ == "__main__":

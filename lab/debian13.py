@@ -54,8 +54,14 @@ def _wheels() -> Path:
     setup = configparser.ConfigParser()
     setup.read(REPOSITORY / "setup.cfg")
     needed = setup["options"]["install_requires"].split("\n")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(directory)]
-    subprocess.run([*pip, *filter(None, needed)], check=True)
+    pip = [sys.executable, "-m", "pip"]
+    subprocess.run([*pip, "wheel", "--quiet", "--wheel-dir", str(directory), *filter(None, needed)], check=True)
+    # What is compiled, for the tree's Python; `make install` does without what is not there.
+    version = (TREE / "usr/bin/python3").readlink().name.removeprefix("python")
+    platforms = [f"--platform=manylinux_2_{glibc}_{os.uname().machine}" for glibc in (17, 28, 34)]
+    fetch = [*pip, "download", "--quiet", "--dest", str(directory), "--no-deps", "--only-binary=:all:"]
+    for wheel in filter(None, setup["options.extras_require"]["sequoia"].split("\n")):
+        subprocess.run([*fetch, f"--python-version={version}", *platforms, wheel])
     return directory
 
 

@@ -39,7 +39,7 @@ class Engines:
 
         if not sequoia.installed():
             if settings.engine == SEQUOIA:
-                raise ConfigError('engine is "sequoia", but it is not installed: pip install "cryptomail[sequoia]"')
+                raise ConfigError('engine is "sequoia", but it is not installed: make install SEQUOIA=yes')
             return by_gnupg
 
         def by_sequoia(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> None:

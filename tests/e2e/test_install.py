@@ -1,11 +1,13 @@
 """`make install` and `make uninstall`, into a staging directory; and the lab of an ordinary user."""
 
+import configparser
 import json
 import os
 import pwd
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 from lab import keys, server
 from lab.client import Lab
 from lab.server import REPOSITORY
-from tests.e2e.conftest import Person, assert_encrypted_to, deliver, message
+from tests.e2e.conftest import DOVECOTS, Person, assert_encrypted_to, deliver, message
 
 SNIPPET = "etc/dovecot/conf.d/99-cryptomail.conf"
 SETTINGS = "etc/cryptomail/config.toml"
@@ -102,6 +104,61 @@ def test_a_python_that_does_not_do_is_told_in_one_line(tmp_path: Path, change: s
     command = ["/usr/bin/python3", "-I", "-c", program, str(tmp_path)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (1, f"make install: nothing was installed, because {reason}\n")
+
+
+@pytest.mark.parametrize("dovecot", DOVECOTS)
+def test_the_fast_engine_is_installed_unless_somebody_does_not_want_it(
+    labs: Callable[[str, str], Lab], dovecot: str
+) -> None:
+    directory = labs(dovecot, "sealed").directory
+    assert any(directory.glob("usr/lib/cryptomail/venv-*/lib/python*/site-packages/pysequoia"))
+
+
+def test_who_does_not_want_the_fast_engine_says_so_once(staging: Path) -> None:
+    packages = "usr/local/lib/cryptomail/venv-*/lib/python*/site-packages/pysequoia"
+    before = set(staging.glob(packages))
+    assert before
+    for options in ({"SEQUOIA": "no"}, {}):
+        make("install", staging, **options)
+        assert set(staging.glob(packages)) <= before
+
+
+@pytest.fixture
+def without_fast_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip finds everything but the wheel of PySequoia, as on a machine for which there is none."""
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    needed = filter(None, setup["options"]["install_requires"].split("\n"))
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(tmp_path / "wheels"), *needed]
+    subprocess.run(pip, check=True)
+    for name, value in {"NO_INDEX": "1", "FIND_LINKS": str(tmp_path / "wheels"), "CONFIG_FILE": os.devnull}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+
+
+@pytest.mark.usefixtures("without_fast_engine")
+def test_where_there_is_no_wheel_of_the_fast_engine_one_line_says_so_and_gnupg_encrypts(
+    new_owner: Callable[[], keys.Owner], canary: str
+) -> None:
+    with DOVECOTS["dovecot23"]("sealed") as lab:
+        said = (lab.directory / "log/install.log").read_text().splitlines()
+        line = "make install: there is no wheel of pysequoia for this machine: GnuPG encrypts, more slowly"
+        assert [one for one in said if "pysequoia" in one] == [line]
+        assert not any("ERROR" in one for one in said)
+        person = Person(lab, new_owner())
+        person.set_up_key()
+        sent = message(canary)
+        assert deliver(person, sent) == 250
+        assert_encrypted_to(person, person.received()[0], sent, canary)
+
+
+@pytest.mark.usefixtures("without_fast_engine")
+def test_a_missing_wheel_that_is_needed_is_what_pip_names(staging: Path, tmp_path: Path) -> None:
+    for wheel in (tmp_path / "wheels").glob("dnspython*"):
+        wheel.unlink()
+    command = ["make", "install", f"DESTDIR={staging}"]
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert done.returncode != 0
+    assert "dnspython" in done.stderr
 
 
 def test_the_filter_s_directory_holds_one_program(installed: Path) -> None:
