@@ -19,9 +19,15 @@ import pytest
 from lab.client import Lab
 from lab.server import START_SECONDS, STOP_SECONDS
 
-# The lab's modes: in one a worker does the work, in the other a program that is started for each message.
-WORKER, PROGRAM = "sealed", "executed"
-NAMES = {WORKER: "worker", PROGRAM: "program"}
+# The lab's modes: in one a worker does the work, in another a program that is started for each message, and in the
+# third a worker that acts for system users, each of whom owns a mailbox.
+WORKER, PROGRAM, USERS = "sealed", "executed", "users"
+NAMES = {WORKER: "worker", PROGRAM: "program", USERS: "users"}
+
+# Who gets the mail in the third, and who attacks. Both Dovecots run at the same time: no test may kill what another's
+# user runs.
+OWNER = {"2.3": "list", "2.4": "backup"}
+STRANGER = {"2.3": "irc", "2.4": "proxy"}
 
 # What each version calls a setting.
 SETTINGS = {
@@ -204,6 +210,21 @@ def setting(lab: Lab, name: str) -> str:
     return SETTINGS[version(lab)[:3]][name]
 
 
+def owner(lab: Lab) -> str:
+    return OWNER[version(lab)[:3]]
+
+
+def stranger(lab: Lab) -> str:
+    """A user who owns another mailbox."""
+    return STRANGER[version(lab)[:3]]
+
+
+def note(lab: Lab, line: str) -> None:
+    """Write into Dovecot's log that a fault has bitten, where nobody else does."""
+    with lab.log.open("a") as log:
+        log.write(f"fault: {line}\n")
+
+
 def private_service(lab: Lab) -> Path:
     return lab.directory / "run" / "lmtp-sealed"
 
@@ -256,8 +277,9 @@ def slowed(lab: Lab, path: Path, seconds: float) -> Iterator[None]:
             with suppress(OSError):
                 while piece := source.recv(65536):
                     end = (end + piece)[-5:]
-                    if end == b"\r\n.\r\n":
+                    if pause and end == b"\r\n.\r\n":
                         time.sleep(pause)
+                        note(lab, f"an answer was held back for {pause} seconds")
                     target.sendall(piece)
                 target.shutdown(socket.SHUT_WR)
 
@@ -308,6 +330,14 @@ def _answer(connection: socket.socket, answers: Sequence[bytes]) -> None:
                     pass
             else:
                 stream.readline()
+
+
+def lmtp_that_falls_silent(connection: socket.socket) -> None:
+    """Greets, and then says nothing, until the client has gone."""
+    with connection, suppress(OSError):
+        connection.sendall(b"220 hello\r\n")
+        while connection.recv(65536):
+            pass
 
 
 @contextmanager

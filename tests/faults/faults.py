@@ -6,19 +6,22 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from socket import socket
-from subprocess import run
+from subprocess import DEVNULL, PIPE, TimeoutExpired, run
 
 from lab import keys
 from lab.client import Lab, Reply
 from tests.e2e.conftest import Person
 from tests.faults import dovecot, sender
 from tests.faults.sender import Sent
-from tests.support.workers import children, until
+from tests.support import system_users
+from tests.support.workers import CLIENT, children, head, until
 
 DELIVERED, REFUSED, EITHER = "delivered", "refused", "delivered or refused"
 KB, MB = 1_000, 1_000_000
@@ -44,21 +47,24 @@ def deliver(person: Person, messages: Sequence[Sent], load: Load) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """`cause` lasts while the messages come. A crash between storing and answering may duplicate a message. `says` is
-    in the log then: without it, the fault would not have bitten.
+    """`cause` lasts while the messages come. A crash between storing and answering may duplicate a message.
 
+    `says` is in the log then, by mode where it differs: without it, the fault has not bitten.
     `modes` are those of a lab in which this is a fault.
     """
 
     sentence: str
     cause: Cause
     expected: str
+    says: str | Mapping[str, str] = field(kw_only=True)
     load: Load = Load()
     long_load: Load = Load(messages=12)
     deliver: Deliver = deliver
     may_duplicate: bool = False
     modes: tuple[str, ...] = (dovecot.WORKER, dovecot.PROGRAM)
-    says: str = ""
+
+    def line(self, mode: str) -> str:
+        return self.says if isinstance(self.says, str) else self.says[mode]
 
 
 @contextmanager
@@ -159,7 +165,12 @@ PERSONAL = [
         deliver=deliver_what_comes_back,
         says="redirect action: forwarded to",
     ),
-    Fault("the personal script does not compile", script("this is not Sieve"), EITHER),
+    Fault(
+        "the personal script does not compile",
+        script("this is not Sieve"),
+        EITHER,
+        says="Failed to compile script",
+    ),
     Fault(
         "the personal script takes more time than allowed",
         script(_BURN, setting("cpu limit")),
@@ -244,15 +255,20 @@ def revoked_key(person: Person) -> Iterator[None]:
 
 @contextmanager
 def locked_keyring(person: Person) -> Iterator[None]:
-    """GnuPG's lock: a file with the number and the host of a process, init's, which lives."""
+    """GnuPG's lock: a file with the number and the host of a process, init's, which lives. It holds up a true gpg."""
     for name in ("pubring.kbx.lock", "gnupg_spawn_keyboxd_sentinel.lock", "trustdb.gpg.lock"):
         lock = keyring(person) / name
         lock.write_text(f"{1:10}\n{Path('/proc/sys/kernel/hostname').read_text()}")
         dovecot.belongs_to_the_mail_user(person.lab, lock)
     try:
+        command = ["/usr/bin/gpg", "--homedir", person.lab.inside(keyring(person)), "--batch", "--import"]
+        try:
+            run(person.lab.command(*command), input=person.gpg.public(person.address), stderr=PIPE, timeout=4)
+        except TimeoutExpired as held_up:
+            dovecot.note(person.lab, (held_up.stderr or b"").decode())
         yield
     finally:
-        for lock in keyring(person).glob("*.lock"):
+        for lock in (*keyring(person).glob("*.lock"), *keyring(person).glob(".#lk*")):
             lock.unlink()
 
 
@@ -268,7 +284,12 @@ KEYRING = [
     ),
     Fault("all keys are expired where expired_key is refuse", expired_key, REFUSED, says="expired on 2021-01-01"),
     Fault("the key is revoked", revoked_key, REFUSED, says="was revoked"),
-    Fault("the keyring is locked by another gpg", locked_keyring, DELIVERED),
+    Fault(
+        "the keyring is locked by another gpg",
+        locked_keyring,
+        DELIVERED,
+        says="waiting for lock",
+    ),
 ]
 
 
@@ -387,30 +408,99 @@ def exec_timeout(person: Person) -> Iterator[None]:
         yield
 
 
+# What before.sieve leaves in the log where it refuses a message, and the program has said nothing.
+_REFUSED_BY_SCRIPT = "cryptomail-tempfail/x"
+
 _PROGRAM = (dovecot.PROGRAM,)
 _WORKER = (dovecot.WORKER,)
 
 PROGRAM = [
-    Fault("the program is missing", program(None), REFUSED, modes=_PROGRAM),
-    Fault("the program is not executable", program(None, 0o644), REFUSED, modes=_PROGRAM),
-    Fault("the program's interpreter is missing", program("#!/nonexistent/python\n"), REFUSED, modes=_PROGRAM),
-    Fault("the configuration has a syntax error", config("this is not TOML"), REFUSED),
-    Fault("the program is killed before it reads", wrapper("kill -KILL $$"), REFUSED, modes=_PROGRAM),
-    Fault("the program is killed midway", gpg('cat > /dev/null; kill -KILL "$PPID"; exit 1'), REFUSED),
-    Fault("the program cannot get memory", wrapper('ulimit -v 16000; exec "$PROGRAM" "$@"'), REFUSED, modes=_PROGRAM),
+    Fault(
+        "the program is missing",
+        program(None),
+        REFUSED,
+        modes=_PROGRAM,
+        says="program `cryptomail' not found",
+    ),
+    Fault(
+        "the program is not executable",
+        program(None, 0o644),
+        REFUSED,
+        modes=_PROGRAM,
+        says="/cryptomail) failed: Permission denied",
+    ),
+    Fault(
+        "the program's interpreter is missing",
+        program("#!/nonexistent/python\n"),
+        REFUSED,
+        modes=_PROGRAM,
+        says="/cryptomail) failed: No such file or directory",
+    ),
+    Fault(
+        "the configuration has a syntax error",
+        config("this is not TOML"),
+        REFUSED,
+        says="which is not TOML",
+    ),
+    Fault(
+        "the program is killed before it reads",
+        wrapper("kill -KILL $$"),
+        REFUSED,
+        modes=_PROGRAM,
+        says="Terminated abnormally with signal 9",
+    ),
+    Fault(
+        "the program is killed midway",
+        gpg('cat > /dev/null; kill -KILL "$PPID"; exit 1'),
+        REFUSED,
+        says={
+            dovecot.WORKER: "has ended (SIGKILL): its message",
+            dovecot.PROGRAM: "Terminated abnormally with signal 9",
+        },
+    ),
+    Fault(
+        "the program cannot get memory",
+        wrapper('ulimit -v 16000; exec "$PROGRAM" "$@"'),
+        REFUSED,
+        modes=_PROGRAM,
+        says="Terminated with non-zero exit code 70",
+    ),
     Fault(
         "the program has little memory",
-        wrapper('ulimit -v 60000; exec "$PROGRAM" "$@"'),
+        wrapper('ulimit -v 36000; exec "$PROGRAM" "$@"'),
         EITHER,
         Load(size=8 * MB),
         Load(12, size=8 * MB),
+        says="there is not enough memory",
     ),
     Fault(
-        "the program is out of file descriptors", wrapper('ulimit -n 13; exec "$PROGRAM" "$@"'), EITHER, modes=_WORKER
+        "the program is out of file descriptors",
+        wrapper('ulimit -n 13; exec "$PROGRAM" "$@"'),
+        EITHER,
+        modes=_WORKER,
+        says="cannot start a process: Too many open files",
     ),
-    Fault("the program has no file descriptors", wrapper('ulimit -n 6; exec "$PROGRAM" "$@"'), REFUSED, modes=_PROGRAM),
-    Fault("the program may start no process", wrapper('ulimit -p 0; exec "$PROGRAM" "$@"'), REFUSED),
-    Fault("the program outlives Dovecot's exec timeout", exec_timeout, REFUSED, Load(patience=6), Load(patience=6)),
+    Fault(
+        "the program has no file descriptors",
+        wrapper('ulimit -n 6; exec "$PROGRAM" "$@"'),
+        REFUSED,
+        modes=_PROGRAM,
+        says="Too many open files",
+    ),
+    Fault(
+        "the program may start no process",
+        wrapper('ulimit -p 0; exec "$PROGRAM" "$@"'),
+        REFUSED,
+        says="Resource temporarily unavailable",
+    ),
+    Fault(
+        "the program outlives Dovecot's exec timeout",
+        exec_timeout,
+        REFUSED,
+        Load(patience=6),
+        Load(patience=6),
+        says="Execution timed out",
+    ),
 ]
 
 
@@ -438,8 +528,22 @@ def missing_worker(person: Person) -> Iterator[None]:
 
 
 WORKER = [
-    Fault("the worker is missing", missing_worker, REFUSED, Load(patience=6), Load(patience=6), modes=_WORKER),
-    Fault("nobody listens on the worker's socket", worker(None), EITHER, modes=_WORKER),
+    Fault(
+        "the worker is missing",
+        missing_worker,
+        REFUSED,
+        Load(patience=6),
+        Load(patience=6),
+        modes=_WORKER,
+        says="/worker) failed: No such file or directory",
+    ),
+    Fault(
+        "nobody listens on the worker's socket",
+        worker(None),
+        EITHER,
+        modes=_WORKER,
+        says="Connection refused",
+    ),
     Fault(
         "the worker hangs",
         worker(dovecot.worker_that_hangs),
@@ -447,15 +551,42 @@ WORKER = [
         Load(patience=8),
         Load(patience=8),
         modes=_WORKER,
-    ),
-    Fault("the worker hangs up", worker(dovecot.worker_that_says(b"")), REFUSED, modes=_WORKER),
-    Fault("the worker says yes to nothing", worker(dovecot.worker_that_says(b"+\n")), REFUSED, modes=_WORKER),
-    Fault("the worker ends in the middle of a word", worker(dovecot.worker_that_says(b"seal")), REFUSED, modes=_WORKER),
-    Fault(
-        "the worker says sealed, and then no", worker(dovecot.worker_that_says(b"sealed-\n")), REFUSED, modes=_WORKER
+        says="Execution timed out",
     ),
     Fault(
-        "the worker answers with garbage", worker(dovecot.worker_that_says(bytes(range(256)))), REFUSED, modes=_WORKER
+        "the worker hangs up",
+        worker(dovecot.worker_that_says(b"")),
+        REFUSED,
+        modes=_WORKER,
+        says=_REFUSED_BY_SCRIPT,
+    ),
+    Fault(
+        "the worker says yes to nothing",
+        worker(dovecot.worker_that_says(b"+\n")),
+        REFUSED,
+        modes=_WORKER,
+        says=_REFUSED_BY_SCRIPT,
+    ),
+    Fault(
+        "the worker ends in the middle of a word",
+        worker(dovecot.worker_that_says(b"seal")),
+        REFUSED,
+        modes=_WORKER,
+        says=_REFUSED_BY_SCRIPT,
+    ),
+    Fault(
+        "the worker says sealed, and then no",
+        worker(dovecot.worker_that_says(b"sealed-\n")),
+        REFUSED,
+        modes=_WORKER,
+        says=_REFUSED_BY_SCRIPT,
+    ),
+    Fault(
+        "the worker answers with garbage",
+        worker(dovecot.worker_that_says(bytes(range(256)))),
+        REFUSED,
+        modes=_WORKER,
+        says=_REFUSED_BY_SCRIPT,
     ),
 ]
 
@@ -482,7 +613,8 @@ def missing_service(person: Person) -> Iterator[None]:
 
 @contextmanager
 def silent_service(person: Person) -> Iterator[None]:
-    with config("time_limit = 3\n")(person), lmtp_service(b"220 hello", b"250 yes", b"250-silent")(person):
+    service = dovecot.false_service(person.lab, dovecot.private_service(person.lab), dovecot.lmtp_that_falls_silent)
+    with config("time_limit = 3\n")(person), service:
         yield
 
 
@@ -508,22 +640,71 @@ def echoing_program(person: Person) -> Iterator[None]:
 _GREETING = (b"220 hello", b"250 yes", b"250 yes", b"250 yes")
 
 SERVICE = [
-    Fault("the private service is missing", missing_service, REFUSED),
-    Fault("the private service falls silent", silent_service, REFUSED),
-    Fault("the private service hangs up in the greeting", lmtp_service(b"220 hello"), REFUSED),
-    Fault("the private service refuses for now", lmtp_service(*_GREETING, b"354 go", b"451 no"), REFUSED),
-    Fault("the private service refuses for good", lmtp_service(*_GREETING, b"354 go", b"554 no"), REFUSED),
-    Fault("the private service hangs up before it answers", lmtp_service(*_GREETING, b"354 go"), REFUSED),
+    Fault(
+        "the private service is missing",
+        missing_service,
+        REFUSED,
+        says="/lmtp-sealed: [Errno 2] No such file or directory",
+    ),
+    Fault(
+        "the private service falls silent",
+        silent_service,
+        REFUSED,
+        says="it took longer than time_limit",
+    ),
+    Fault(
+        "the private service hangs up in the greeting",
+        lmtp_service(b"220 hello"),
+        REFUSED,
+        says="cannot deliver over LMTP: Connection unexpectedly closed",
+    ),
+    Fault(
+        "the private service refuses for now",
+        lmtp_service(*_GREETING, b"354 go", b"451 no"),
+        REFUSED,
+        says="did not take the encrypted message: 451 no",
+    ),
+    Fault(
+        "the private service refuses for good",
+        lmtp_service(*_GREETING, b"354 go", b"554 no"),
+        REFUSED,
+        says="did not take the encrypted message: 554 no",
+    ),
+    Fault(
+        "the private service hangs up before it answers",
+        lmtp_service(*_GREETING, b"354 go"),
+        REFUSED,
+        says="did not say whether it has stored the encrypted message",
+    ),
     Fault(
         "the program is killed after its delivery, before its answer",
         wrapper('"$PROGRAM" "$@" > /dev/null; kill -KILL $$'),
         REFUSED,
         may_duplicate=True,
         modes=_PROGRAM,
+        says="Terminated abnormally with signal 9",
     ),
-    Fault("the program gives no answer", wrapper("cat > /dev/null"), REFUSED, modes=_PROGRAM),
-    Fault("the program gives a wrong answer", wrapper("cat > /dev/null; echo maybe"), REFUSED, modes=_PROGRAM),
-    Fault("the program gives half of its answer", wrapper("cat > /dev/null; printf seal"), REFUSED, modes=_PROGRAM),
+    Fault(
+        "the program gives no answer",
+        wrapper("cat > /dev/null"),
+        REFUSED,
+        modes=_PROGRAM,
+        says=_REFUSED_BY_SCRIPT,
+    ),
+    Fault(
+        "the program gives a wrong answer",
+        wrapper("cat > /dev/null; echo maybe"),
+        REFUSED,
+        modes=_PROGRAM,
+        says=_REFUSED_BY_SCRIPT,
+    ),
+    Fault(
+        "the program gives half of its answer",
+        wrapper("cat > /dev/null; printf seal"),
+        REFUSED,
+        modes=_PROGRAM,
+        says=_REFUSED_BY_SCRIPT,
+    ),
     Fault(
         "the program answers with the message",
         echoing_program,
@@ -531,6 +712,7 @@ SERVICE = [
         Load(patience=6),
         Load(patience=6),
         modes=_PROGRAM,
+        says="Execution timed out",
     ),
     Fault(
         "the program is done after Dovecot's exec timeout",
@@ -539,6 +721,7 @@ SERVICE = [
         Load(patience=8),
         Load(patience=8),
         then_wait,
+        says="Execution timed out",
     ),
 ]
 
@@ -555,6 +738,15 @@ def deliver_until_taken(person: Person, messages: Sequence[Sent], load: Load) ->
     for _ in range(30):
         left = [sent for sent in messages if not sent.accepted]
         sender.deliver(person.lab, person.address, left, load.connections, load.patience)
+        times = [(sent.began, 1) for sent in left] + [(sent.ended, -1) for sent in left]
+        if max(accumulate(change for _, change in sorted(times)), default=0) > 15:
+            dovecot.note(person.lab, "more than 15 messages are under way at once")
+
+
+def deliver_large(person: Person, messages: Sequence[Sent], load: Load) -> None:
+    deliver(person, messages, load)
+    if all(len(stored) > load.size for stored in person.received()):
+        dovecot.note(person.lab, "as large a message as was sent is stored")
 
 
 @contextmanager
@@ -572,7 +764,15 @@ def hasty_worker(person: Person, more: str = "") -> Iterator[None]:
 def few_processes(count: int) -> Cause:
     """A hasty worker that may have so many."""
     more = f"from sieve_filter.programs import supervisor\nsupervisor._MOST_PROCESSES = {count}"
-    return lambda person: hasty_worker(person, more)
+
+    @contextmanager
+    def cause(person: Person) -> Iterator[None]:
+        with hasty_worker(person, more):
+            yield
+            if sum(len(children(one)) for one in dovecot.processes(person.lab, "worker")) == count:
+                dovecot.note(person.lab, f"{count} processes and no more are at work")
+
+    return cause
 
 
 @contextmanager
@@ -610,6 +810,7 @@ def under_load(disturb: Callable[[Lab], None]) -> Deliver:
     def deliver_disturbed(person: Person, messages: Sequence[Sent], load: Load) -> None:
         delivering = threading.Thread(target=deliver, args=(person, messages, load))
         delivering.start()
+        until(lambda: any(sent.accepted for sent in messages), load.patience)
         for pause in (0.02, 0.08, 0.2, 0.7):  # the first while even a short load is under way
             time.sleep(pause)
             if delivering.is_alive():
@@ -657,12 +858,47 @@ _BUSY = Load(messages=40, connections=8)
 _BUSY_LONG = Load(messages=200, connections=8)
 
 SERVER = [
-    Fault("the temporary directory is full", temporary_directory_of("64k"), EITHER, Load(size=MB), Load(12, size=MB)),
-    Fault("the mail store becomes full", mail_store_of("400k"), EITHER, Load(12, size=50 * KB), Load(40, size=50 * KB)),
-    Fault("the mail store is full", mail_store_of("4k"), REFUSED),
-    Fault("the mail store is read-only", mail_store_of("4m", read_only=True), REFUSED),
-    Fault("the mailbox is over quota", setting("quota"), REFUSED),
-    Fault("the sender hangs up in the middle of a message", nothing, REFUSED, deliver=hang_up_midway),
+    Fault(
+        "the temporary directory is full",
+        temporary_directory_of("64k"),
+        EITHER,
+        Load(size=MB),
+        Load(12, size=MB),
+        says="No space left on device",
+    ),
+    Fault(
+        "the mail store becomes full",
+        mail_store_of("400k"),
+        EITHER,
+        Load(12, size=50 * KB),
+        Load(40, size=50 * KB),
+        says="No space left on device",
+    ),
+    Fault(
+        "the mail store is full",
+        mail_store_of("4k"),
+        REFUSED,
+        says="No space left on device",
+    ),
+    Fault(
+        "the mail store is read-only",
+        mail_store_of("4m", read_only=True),
+        REFUSED,
+        says="Read-only file system",
+    ),
+    Fault(
+        "the mailbox is over quota",
+        setting("quota"),
+        REFUSED,
+        says="Quota exceeded",
+    ),
+    Fault(
+        "the sender hangs up in the middle of a message",
+        nothing,
+        REFUSED,
+        deliver=hang_up_midway,
+        says="unfinished DATA command",
+    ),
     Fault(
         "Dovecot is restarted under load",
         nothing,
@@ -671,6 +907,7 @@ SERVER = [
         _BUSY_LONG,
         under_load(dovecot.restart),
         may_duplicate=True,
+        says="Killed with signal 15",
     ),
     Fault(
         "Dovecot's LMTP processes are killed under load",
@@ -680,6 +917,7 @@ SERVER = [
         _BUSY_LONG,
         under_load(kill("lmtp")),
         may_duplicate=True,
+        says="killed with signal 9",
     ),
     Fault(
         "workers are killed under load",
@@ -721,6 +959,7 @@ SERVER = [
         Load(40, 20, patience=120),
         Load(200, 20, patience=300),
         deliver_until_taken,
+        says="more than 15 messages are under way at once",
     ),
     Fault(
         "all workers are busy",
@@ -730,6 +969,7 @@ SERVER = [
         Load(200, 20, patience=300),
         deliver_until_taken,
         modes=_WORKER,
+        says="2 processes and no more are at work",
     ),
     Fault(
         "all workers are busy for too long",
@@ -738,12 +978,14 @@ SERVER = [
         Load(4, 4),
         Load(12, 12),
         modes=_WORKER,
-        says="waited too long for a process",
+        may_duplicate=True,
+        says="was killed, because it did not answer in time",
     ),
     Fault(
         "the private delivery is slower than time_limit",
         slow_service(5, config("time_limit = 2\n")),
         DELIVERED,
+        says="an answer was held back for 5 seconds",
     ),
     Fault(
         "the private delivery is slower than the worker can wait",
@@ -760,6 +1002,8 @@ SERVER = [
         DELIVERED,
         Load(1, 1, 5 * MB, patience=120),
         Load(1, 1, 100 * MB, patience=120),
+        deliver_large,
+        says="as large a message as was sent is stored",
     ),
     Fault(
         "Dovecot may run one process a service",
@@ -767,7 +1011,160 @@ SERVER = [
         DELIVERED,
         Load(8, 4, patience=60),
         Load(40, 8, patience=120),
+        says="client connections are being dropped",
     ),
 ]
 
-FAULTS = [*PERSONAL, *KEYRING, *GPG, *PROGRAM, *WORKER, *SERVICE, *SERVER]
+
+# Where each mailbox belongs to a system user
+
+
+def attacked(number: int, *more: Cause, by: Callable[[Lab], str] = dovecot.stranger) -> Cause:
+    """A user holds connections to the worker, and sends a signal to whatever runs in their name."""
+
+    @contextmanager
+    def cause(person: Person) -> Iterator[None]:
+        lab, user = person.lab, by(person.lab)
+        sockets = lab.inside(dovecot.worker_socket(lab))
+        with ExitStack() as stack:
+            for other in more:
+                stack.enter_context(other(person))
+            stack.enter_context(system_users.attack(user, number, sockets, lab.inside(lab.home(user)), lab.root))
+            yield
+
+    return cause
+
+
+@contextmanager
+def meanwhile(action: Callable[[], object]) -> Iterator[None]:
+    """Do that, again and again, until the block ends; and what the block does only after the first time."""
+    done = [threading.Event(), threading.Event()]
+
+    def act() -> None:
+        while not done[1].is_set():
+            action()
+            done[0].set()
+
+    with ThreadPoolExecutor(1) as pool:
+        acting = pool.submit(act)
+        try:
+            done[0].wait(10)
+            yield
+        finally:
+            done[1].set()
+            acting.result()
+
+
+@contextmanager
+def claimed_mailbox(person: Person) -> Iterator[None]:
+    """Another user asks the worker to deliver what they made up to this owner."""
+    lab = person.lab
+    environment = {"USER": person.user, "HOME": lab.inside(lab.home(person.user)), "RECIPIENT": person.address}
+    request = head({os.fsencode(name): os.fsencode(value) for name, value in environment.items()}, b"seal")
+    command = system_users.command(dovecot.stranger(lab), lab.root, CLIENT, lab.inside(dovecot.worker_socket(lab)))
+    with meanwhile(lambda: run(command, input=request + b"Subject: x\r\n\r\nx\r\n", check=True, stdout=DEVNULL)):
+        yield
+
+
+@contextmanager
+def swapped_home(person: Person) -> Iterator[None]:
+    """The owner, who can rename their home, has another in its place half of the time, with the same mailbox in it."""
+    home = person.lab.home(person.user)
+    empty, aside, mail = (home.with_name(f"{person.user}.{name}") for name in ("empty", "aside", "mail"))
+    for directory in (empty, mail):
+        directory.mkdir(mode=0o700)
+        shutil.chown(directory, person.user)
+    for each in (home, empty):
+        (each / "Maildir").symlink_to(f"../{mail.name}")
+
+    def swap() -> None:
+        for one, other in ((home, empty), (empty, home)):
+            one.rename(aside)
+            other.rename(one)
+            aside.rename(other)
+            time.sleep(0.1)
+
+    with meanwhile(swap):
+        yield
+    shutil.rmtree(empty)
+    shutil.rmtree(mail)
+
+
+_USERS = (dovecot.USERS,)
+_ATTACKED = Load(messages=12, connections=4)
+_ATTACKED_LONG = Load(messages=200, connections=8)
+
+USERS = [
+    Fault(
+        "another user holds connections to the worker",
+        attacked(0),
+        DELIVERED,
+        _ATTACKED,
+        _ATTACKED_LONG,
+        then_wait,
+        modes=_USERS,
+        says="the client hung up in the head",
+    ),
+    Fault(
+        "another user stops what acts for them, and holds connections",
+        attacked(signal.SIGSTOP, hasty_worker),
+        DELIVERED,
+        _ATTACKED,
+        _ATTACKED_LONG,
+        then_wait,
+        modes=_USERS,
+        says="was killed, because it did not answer in time",
+    ),
+    Fault(
+        "another user kills what acts for them, and holds connections",
+        attacked(signal.SIGKILL),
+        DELIVERED,
+        _ATTACKED,
+        _ATTACKED_LONG,
+        then_wait,
+        modes=_USERS,
+        says="has ended (SIGKILL)",
+    ),
+    Fault(
+        "another user asks for this owner's mailbox",
+        claimed_mailbox,
+        DELIVERED,
+        _ATTACKED,
+        _ATTACKED_LONG,
+        modes=_USERS,
+        says="may not deliver to",
+    ),
+    Fault(
+        "the owner stops what acts for them, and holds connections",
+        attacked(signal.SIGSTOP, hasty_worker, by=dovecot.owner),
+        EITHER,
+        _ATTACKED,
+        _ATTACKED_LONG,
+        then_wait,
+        may_duplicate=True,
+        modes=_USERS,
+        says="was killed, because it did not answer in time",
+    ),
+    Fault(
+        "the owner kills what acts for them, and holds connections",
+        attacked(signal.SIGKILL, by=dovecot.owner),
+        EITHER,
+        _ATTACKED,
+        _ATTACKED_LONG,
+        then_wait,
+        may_duplicate=True,
+        modes=_USERS,
+        says="has ended (SIGKILL)",
+    ),
+    Fault(
+        "the owner swaps their home for an empty one, and back",
+        swapped_home,
+        EITHER,
+        _ATTACKED,
+        _ATTACKED_LONG,
+        modes=_USERS,
+        says="?",
+    ),
+]
+
+FAULTS = [*PERSONAL, *KEYRING, *GPG, *PROGRAM, *WORKER, *SERVICE, *SERVER, *USERS]

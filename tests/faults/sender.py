@@ -19,11 +19,16 @@ BROKEN = 0  # the code of a reply that never came
 
 @dataclass(slots=True)
 class Sent:
-    """A message with a canary in its Subject and in every line of its body, and the answer that it got."""
+    """A message with a canary in its Subject and in every line of its body, and the answer that it got.
+
+    It last was under way from `began` to `ended`, on the monotonic clock.
+    """
 
     number: int
     raw: bytes
     answer: Reply = field(default_factory=lambda: Reply(BROKEN, "not sent"))
+    began: float = 0
+    ended: float = 0
 
     @property
     def accepted(self) -> bool:
@@ -122,6 +127,7 @@ def deliver(lab: Lab, recipient: str, messages: Sequence[Sent], connections: int
 def _deliver_in_turn(lab: Lab, recipient: str, messages: Sequence[Sent], patience: float) -> None:
     connection = None
     for sent in messages:
+        sent.began = time.monotonic()
         try:
             connection = connection or Connection(lab.lmtp, patience)
             sent.answer = connection.deliver(recipient, sent.raw)
@@ -131,5 +137,6 @@ def _deliver_in_turn(lab: Lab, recipient: str, messages: Sequence[Sent], patienc
                 connection.close()
             connection = None
             time.sleep(0.2)  # for a server that is just starting
+        sent.ended = time.monotonic()
     if connection is not None:
         connection.close()

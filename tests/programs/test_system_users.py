@@ -17,9 +17,11 @@ import pytest
 
 from lab.keys import Owner
 from tests.faults.table import LONG
+from tests.support import system_users
 from tests.support.filtered import decrypt
 from tests.support.lmtp import MESSAGE, Fake, fake
 from tests.support.server import ALICE, Server
+from tests.support.system_users import request_of
 from tests.support.workers import CLIENT, children, until
 
 # Two system users that every Debian has; they stand for people. One kills whatever runs in his name, so that no other
@@ -122,54 +124,13 @@ def test_nobody_seals_for_another_mailbox(asker: str, environment: dict[str, str
 
 # What a user can do to those who act for him, and to others' mail: docs/developer/threat-model.md.
 
-# Has 300 connections open, of which some say nothing, some are slow and some hang in the middle of a message; and does
-# to each process of its own user that acts for it what its second argument names.
-_ATTACK = """
-import os, signal, socket, sys, time
-path, what, head = sys.argv[1], sys.argv[2], sys.argv[3].encode()
-number = getattr(signal, what)
-held = []
-while True:
-    while len(held) < 300:
-        one = socket.socket(socket.AF_UNIX)
-        one.setblocking(False)
-        try:
-            one.connect(path)
-            one.send([b"", head[:20], head, head + b"Subject: x\\r\\n"][len(held) % 4])
-        except OSError:
-            break
-        held.append(one)
-    for one in list(held):
-        try:
-            if one.recv(1000) == b"":
-                held.remove(one)
-        except BlockingIOError:
-            pass
-        except OSError:
-            held.remove(one)
-    for process in os.listdir("/proc"):
-        try:
-            if process.isdigit() and int(process) != os.getpid():
-                os.kill(int(process), number)  # the kernel refuses it for others' processes
-        except OSError:
-            pass
-    time.sleep(0.05)
-"""
-
-
-def request_of(user: str, home: Path) -> str:
-    return f"VERSION\tscript\t4\t0\nenv_USER={user}\nenv_HOME={home}\n-\n\n"
-
 
 @contextmanager
 def attack(host: Host, what: str) -> Iterator[None]:
-    command = ["/usr/bin/python3", "-I", "-c", _ATTACK, str(host.filter), what, request_of(THIS, host.home)]
-    attacker = subprocess.Popen(command, user=uid(THIS), group=uid(THIS), extra_groups=[])
     try:
-        yield
+        with system_users.attack(THIS, signal.Signals[what], str(host.filter), str(host.home)):
+            yield
     finally:
-        attacker.kill()
-        attacker.wait()
         for process in children(host.worker.pid):  # what he left stopped would end in its own time
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -208,7 +169,7 @@ def others_are_served(host: Host, what: str, seconds: int) -> None:
 def acting(host: Host) -> Iterator[int]:
     """A process that acts for THIS, and waits for the rest of the message."""
     client = f"import socket, sys, time; c = socket.socket(socket.AF_UNIX); c.connect({str(host.filter)!r})"
-    client += f"; c.send({request_of(THIS, host.home).encode() + b'Subject: x'!r}); time.sleep(60)"
+    client += f"; c.send({request_of(THIS, str(host.home)).encode() + b'Subject: x'!r}); time.sleep(60)"
     command = ["/usr/bin/python3", "-I", "-c", client]
     asking = subprocess.Popen(command, user=uid(THIS), group=uid(THIS), extra_groups=[])
 
