@@ -1019,18 +1019,25 @@ SERVER = [
 # Where each mailbox belongs to a system user
 
 
+def seal_request(lab: Lab, user: str) -> bytes:
+    environment = {"USER": user, "HOME": lab.inside(lab.home(user)), "RECIPIENT": lab.address(user)}
+    return head({os.fsencode(name): os.fsencode(value) for name, value in environment.items()}, b"seal")
+
+
 def attacked(number: int, *more: Cause, by: Callable[[Lab], str] = dovecot.stranger) -> Cause:
     """A user holds connections to the worker, and sends a signal to whatever runs in their name."""
 
     @contextmanager
     def cause(person: Person) -> Iterator[None]:
         lab, user = person.lab, by(person.lab)
-        sockets = lab.inside(dovecot.worker_socket(lab))
+        path, request = lab.inside(dovecot.worker_socket(lab)), seal_request(lab, user).decode()
         with ExitStack() as stack:
             for other in more:
                 stack.enter_context(other(person))
-            stack.enter_context(system_users.attack(user, number, sockets, lab.inside(lab.home(user)), lab.root))
-            yield
+            with system_users.attack(user, number, path, request, lab.root):
+                yield
+            # What was asked for in the attack is refused or late by then.
+            until(lambda: not [one for worker in dovecot.processes(lab, "worker") for one in children(worker)], 30)
 
     return cause
 
@@ -1058,9 +1065,7 @@ def meanwhile(action: Callable[[], object]) -> Iterator[None]:
 @contextmanager
 def claimed_mailbox(person: Person) -> Iterator[None]:
     """Another user asks the worker to deliver what they made up to this owner."""
-    lab = person.lab
-    environment = {"USER": person.user, "HOME": lab.inside(lab.home(person.user)), "RECIPIENT": person.address}
-    request = head({os.fsencode(name): os.fsencode(value) for name, value in environment.items()}, b"seal")
+    lab, request = person.lab, seal_request(person.lab, person.user)
     command = system_users.command(dovecot.stranger(lab), lab.root, CLIENT, lab.inside(dovecot.worker_socket(lab)))
     with meanwhile(lambda: run(command, input=request + b"Subject: x\r\n\r\nx\r\n", check=True, stdout=DEVNULL)):
         yield
@@ -1087,7 +1092,8 @@ def swapped_home(person: Person) -> Iterator[None]:
     with meanwhile(swap):
         yield
     shutil.rmtree(empty)
-    shutil.rmtree(mail)
+    (home / "Maildir").unlink()
+    mail.rename(home / "Maildir")
 
 
 _USERS = (dovecot.USERS,)
@@ -1163,7 +1169,7 @@ USERS = [
         _ATTACKED,
         _ATTACKED_LONG,
         modes=_USERS,
-        says="?",
+        says="had a key, and there is none in",
     ),
 ]
 

@@ -128,7 +128,7 @@ def test_nobody_seals_for_another_mailbox(asker: str, environment: dict[str, str
 @contextmanager
 def attack(host: Host, what: str) -> Iterator[None]:
     try:
-        with system_users.attack(THIS, signal.Signals[what], str(host.filter), str(host.home)):
+        with system_users.attack(THIS, signal.Signals[what], str(host.filter), request_of(THIS, str(host.home))):
             yield
     finally:
         for process in children(host.worker.pid):  # what he left stopped would end in its own time

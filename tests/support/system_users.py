@@ -66,9 +66,9 @@ def command(user: str, root: Path, code: str, *arguments: str) -> list[str]:
 
 
 @contextmanager
-def attack(user: str, number: int, path: str, home: str, root: Path = Path("/")) -> Iterator[None]:
+def attack(user: str, number: int, path: str, request: str, root: Path = Path("/")) -> Iterator[None]:
     """One user attacks the worker whose socket is at `path`, as seen from `root`, until the block ends."""
-    attacking = command(user, root, _ATTACK, path, str(number), request_of(user, home))
+    attacking = command(user, root, _ATTACK, path, str(number), request)
     with subprocess.Popen(attacking, stdout=subprocess.PIPE) as attacker:
         try:
             assert attacker.stdout is not None
