@@ -420,7 +420,7 @@ PROGRAM = [
         program(None),
         REFUSED,
         modes=_PROGRAM,
-        says="program `cryptomail' not found",
+        says="cryptomail' not found",
     ),
     Fault(
         "the program is not executable",
