@@ -36,7 +36,9 @@ _TICK_SECONDS = 0.5  # how often deadlines are looked at
 _GROW_SECONDS = 0.02  # a connection waits so long for a worker that is nearly done, before there is another one
 _PAUSE_SECONDS = 0.1  # before a process is replaced: one that cannot live shall not keep the machine busy
 _REFUSE_SECONDS = 10  # for what a client still has to send
-_FOR_LAST_WORDS = 0.05  # of the time for an answer
+# Parts of the time for an answer.
+_FOR_LAST_WORDS = 0.05
+_TO_SERVE = 0.25  # what is begun with less of it may be stored and refused, and so come twice
 
 
 class _Request(NamedTuple):
@@ -236,6 +238,8 @@ class _Supervisor:
 
     def _serve(self, request: _Request) -> bool:
         """Returns whether there is a process for it now."""
+        if self._is_too_late(request):
+            return False
         if self._is_another(request.user):
             if self._has_enough(request.user) or len(self._processes) >= _MOST_PROCESSES or self._rests():
                 return False
@@ -262,6 +266,10 @@ class _Supervisor:
         """Whether as many processes as may be are at work for one user of several."""
         theirs = (one.request is not None and one.request.user == user for one in self._processes.values())
         return self._is_another(user) and sum(theirs) >= _EACH_AT_ONCE
+
+    def _is_too_late(self, request: _Request) -> bool:
+        """Whether too little is left of the time for an answer to begin with it."""
+        return time.monotonic() > request.deadline - self._service.answer_seconds * _TO_SERVE
 
     def _their_deadline(self, request: _Request) -> float:
         """When a process must have given up, so that it can still say why."""
@@ -349,7 +357,7 @@ class _Supervisor:
 
     def _look_at_the_time(self, now: float) -> None:
         for user, requests in list(self._waiting.items()):
-            while requests and requests[0].deadline < now:
+            while requests and self._is_too_late(requests[0]):
                 self._complain(f"a message waited too long for a process, and is refused: user {user}")
                 request = requests.popleft()
                 if self._has_enough(user):  # others need what there is

@@ -46,6 +46,7 @@ _WHOSE = "make install MAIL_USER=NAME says who owns all mail, MAIL_USER= that sy
 _DEADLINE = struct.Struct("=d")
 _HEAD_SECONDS = 5  # for what Dovecot sends at once, before it is known which settings hold
 _LAST_WORD_SECONDS = 1
+_TO_STORE = 0.05  # of the time for an answer: what Dovecot is given to store a message
 _GROWN_KILOBYTES = 250_000
 _PR_SET_DUMPABLE = 4
 _libc = ctypes.CDLL(None)
@@ -224,6 +225,8 @@ class _Worker:
 
             def check() -> None:
                 sealing.check_caller(connection.fileno())
+                if time.monotonic() > deadline - self._service.answer_seconds * _TO_STORE:
+                    raise TimedOutError("too little time is left for Dovecot to store it")
                 signal.alarm(0)  # from here on, Dovecot may store the message: there is no giving up
 
             progress.attempt = attempt

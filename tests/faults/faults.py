@@ -978,8 +978,7 @@ SERVER = [
         Load(4, 4),
         Load(12, 12),
         modes=_WORKER,
-        may_duplicate=True,
-        says="was killed, because it did not answer in time",
+        says="waited too long for a process",
     ),
     Fault(
         "the private delivery is slower than time_limit",

@@ -119,6 +119,23 @@ def test_what_waits_too_long_is_told_so(enrolled: Server, tmp_path: Path, alice:
         assert opened(worker.filter(MESSAGE), alice) == MESSAGE
 
 
+def test_what_could_not_be_answered_in_time_is_not_delivered(enrolled: Server, tmp_path: Path) -> None:
+    """It would be stored, and refused all the same, and so come twice."""
+    fetched = (
+        "from sieve_filter.dovecot import lmtp; lmtp.ANSWER_SECONDS = 4; from sieve_filter.programs import supervisor; "
+        "supervisor._MOST_PROCESSES = 1; supervisor._REFUSE_SECONDS = 3"
+    )
+    server = Fake(str(tmp_path), GOOD)
+    server.delay = 2
+    with running(enrolled, tmp_path, processes=1, fetched=fetched) as worker:
+        with begun(worker, worker.filter_path) as (_, busy):
+            os.kill(busy, signal.SIGSTOP)
+            time.sleep(0.7)  # when the first one's time is over, hardly any is left for the second
+            assert worker.execute(MESSAGE, "seal", **ENVELOPE) == b"-\n"
+        assert not server.ended
+    server.close()
+
+
 def test_more_processes_come_while_all_are_busy_and_go_again(enrolled: Server, tmp_path: Path, alice: Owner) -> None:
     with running(enrolled, tmp_path) as worker:
         stalled = [connected(worker.filter_path) for _ in range(5)]
