@@ -463,7 +463,7 @@ PROGRAM = [
         wrapper('ulimit -v 16000; exec "$PROGRAM" "$@"'),
         REFUSED,
         modes=_PROGRAM,
-        says="Terminated with non-zero exit code 70",
+        says="Terminated with non-zero exit code 7",
     ),
     Fault(
         "the program has little memory",
