@@ -252,7 +252,7 @@ def _goals(results: Results) -> list[str]:
 def row(name: str, results: Results) -> str:
     """The name of a row, and whether it is what happens if nothing is configured."""
     default = results["default_engine"]
-    as_installed = (SEALED.format(default), WORKER.format(default), EXECUTED, f"{default}, none")
+    as_installed = (SEALED.format(default), WORKER.format(default), f"{default}, none")
     if name in (*as_installed, KNOWN.format(WORKER.format(default)), NEW.format(WORKER.format(default))):
         return f"**{name}** (default)"
     return f"{name} (default with `SEALING=no`)" if name == FILTER.format(default) else name
