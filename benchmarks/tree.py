@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,16 +24,8 @@ def measured(options: list[str]) -> dict[str, Any]:
         inside = f"/tmp/{work.name}"  # noqa: S108  # the tree's own, which only root enters
         shutil.copytree(REPOSITORY, work / "repository", ignore=debian13.NOT_COPIED)
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **debian13.pip_environment()}
-        _fetch_sequoia(debian13.TREE / environment["PIP_FIND_LINKS"].lstrip("/"))
         command = ["unshare", "--mount", "sh", "-c", _ENTER, str(debian13.TREE)]
         command += ["env", f"--chdir={inside}/repository", "python3", "-m", "benchmarks", *options]
         subprocess.run([*command, "--numbers", f"{inside}/numbers.json"], check=True, env=environment)
         found: dict[str, Any] = json.loads((work / "numbers.json").read_text())
         return found
-
-
-def _fetch_sequoia(wheels: Path) -> None:
-    """Fetch what the tree's Python needs: unlike the rest, it is compiled for one Python. Without, it is left out."""
-    version = next((debian13.TREE / "usr/lib").glob("python3.*")).name.removeprefix("python")
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    subprocess.run([*pip, "--python-version", version, "--dest", str(wheels), "pysequoia"])

@@ -9,7 +9,6 @@ import itertools
 import pwd
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -163,15 +162,15 @@ def set_config(lab: Lab, text: str) -> None:
 
 def _variants(labs: Mapping[str, Lab], public: bytes) -> Variants:
     version = "2.3" if server.dovecot_version().startswith("2.3") else "2.4"
-    _configure(labs["program"], _WITHOUT_WORKER[version])
+    configure(labs["program"], _WITHOUT_WORKER[version])
     _keep(labs["keep"], version)
     missing: dict[str, str] = {}
     engines = [GNUPG]
-    default = SEQUOIA if _has_sequoia(labs["filter"]) else GNUPG
-    if _install_sequoia(labs["filter"]) and _install_sequoia(labs["sealed"]):
+    if _has_sequoia(labs["filter"]):
         engines.append(SEQUOIA)
     else:
-        missing[SEQUOIA] = "pip could not install pysequoia"
+        missing[SEQUOIA] = "there is no wheel of pysequoia for this machine"
+    default = engines[-1]
 
     def engine(lab: Lab, name: str) -> Callable[[bytes], None]:
         return lambda _: set_config(lab, f'engine = "{name.lower()}"\n')
@@ -207,7 +206,7 @@ def _stand_in(lab: Lab, encrypting: Variant) -> Callable[[bytes], None]:
     # A file of its own: Dovecot names a process after its service, and Python would not find its environment.
     _put(program, f"#!{lab.python} -I\n{Path(__file__).with_name('standin.py').read_text()}", 0o755)
     executes, stores = lab.sockets / "execute/cryptomail", lab.directory / "run/lmtp-sealed"
-    _configure(lab, _STANDIN.format(f"{program} {answer} {executes} {stores}"))
+    configure(lab, _STANDIN.format(f"{program} {answer} {executes} {stores}"))
     known: list[bytes] = []
 
     def prepare(message: bytes) -> None:
@@ -269,10 +268,10 @@ def _keep(lab: Lab, version: str) -> None:
     script.write_text("keep;\n")
     subprocess.run(["sievec", "-c", share / "sievec.conf", script], check=True)
     script.with_suffix(".svbin").chmod(0o644)
-    _configure(lab, _KEEPING[version].format(script))
+    configure(lab, _KEEPING[version].format(script))
 
 
-def _configure(lab: Lab, text: str) -> None:
+def configure(lab: Lab, text: str) -> None:
     """Append settings to the lab's Dovecot, and start it anew."""
     configuration = lab.directory / "dovecot.conf"
     with configuration.open("a") as file:
@@ -284,12 +283,6 @@ def _configure(lab: Lab, text: str) -> None:
 def _has_sequoia(lab: Lab) -> bool:
     command = [str(lab.python), "-I", "-c", "import pysequoia"]
     return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
-
-
-def _install_sequoia(lab: Lab) -> bool:
-    environment = lab.python.parent.parent
-    command = [sys.executable, "-I", str(server.REPOSITORY / "dovecot/dependencies.py"), str(environment)]
-    return _has_sequoia(lab) or subprocess.run([*command, "sequoia"], stdin=subprocess.DEVNULL).returncode == 0
 
 
 def _put(path: Path, content: str | bytes, mode: int) -> None:
