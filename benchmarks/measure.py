@@ -87,7 +87,8 @@ def everything(variants: Variants, plan: Plan) -> Results:
 
 def _alone(variants: Variants, plan: Plan, keyrings: Sequence[Path], say: Callable[[str], None]) -> Results:
     results: Results = {}
-    with TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
+    # In memory, where what is read often is anyway: a disk would take minutes to forget so many homes.
+    with TemporaryDirectory(prefix="bench-", dir="/dev/shm") as name:
         alone = _Alone(Path(name), variants, keyrings)
         say("start of programs")
         results["start"] = alone.start(plan.single_rounds)

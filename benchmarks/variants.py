@@ -228,12 +228,13 @@ class Many(NamedTuple):
 def enrol(variant: Variant, keyrings: Sequence[Path], many: Many, message: bytes) -> list[str]:
     """Make owners who have a copy of one of the `keyrings`, in turn. Returns the addresses of those with a mailbox.
 
-    Mailboxes are copies of one that has a message, so that no delivery is charged for making it.
+    Mailboxes are copies of one that has a message, so that no delivery is charged for making it. Where nothing is
+    encrypted, only they are made.
     """
     lab = variant.lab
     variant.to([itertools.repeat(lab.address(USERS[0]))], message, 0.001)
     pattern = lab.home(USERS[0]) / "Maildir"
-    users = [f"many{number:05}" for number in range(many.enrolled)]
+    users = [f"many{number:05}" for number in range(many.enrolled if variant.encrypts else many.mailboxes)]
     register = lab.sockets / "enrolled" / str(lab.mail_uid)
     for number, user in enumerate(users):
         keyring = lab.home(user) / ".cryptomail"
