@@ -296,8 +296,8 @@ KEYRING = [
 # gpg
 
 
-def gpg(encrypts: str, *more: Cause) -> Cause:
-    """A gpg that does this in place of encrypting; its lists are the true one's."""
+def gpg(encrypts: str, settings: str = "") -> Cause:
+    """A gpg that does this in place of encrypting, which is left to gpg alone; its lists are the true one's."""
 
     @contextmanager
     def cause(person: Person) -> Iterator[None]:
@@ -311,9 +311,8 @@ def gpg(encrypts: str, *more: Cause) -> Cause:
         )
         fake.chmod(0o755)
         wrapper = f'PATH={lab.inside(programs)}\nexport PATH\nexec "$PROGRAM" "$@"'
-        with dovecot.orphans_ended(lab), dovecot.wrapped(lab, wrapper), ExitStack() as stack:
-            for other in more:
-                stack.enter_context(other(person))
+        engine = config(f'engine = "gnupg"\n{settings}')
+        with dovecot.orphans_ended(lab), dovecot.wrapped(lab, wrapper), engine(person):
             yield
         shutil.rmtree(programs)
 
@@ -331,7 +330,7 @@ HANG = ': > "$LAB/orphans/$$"; exec sleep 60'
 GPG = [
     Fault("gpg is missing", missing_gpg, REFUSED, says="No such file or directory: 'gpg'"),
     Fault("gpg crashes", gpg("kill -SEGV $$"), REFUSED, says="gpg ended without a word"),
-    Fault("gpg hangs", gpg(HANG, config("time_limit = 3\n")), REFUSED, says="it took longer than time_limit"),
+    Fault("gpg hangs", gpg(HANG, "time_limit = 3\n"), REFUSED, says="it took longer than time_limit"),
     Fault(
         "gpg prints garbage",
         gpg("cat > /dev/null; printf '[GNUPG:] END_ENCRYPTION\\n' >&2; head -c 5000 /dev/urandom"),
