@@ -78,7 +78,7 @@ def imap_session(user: str, seconds: float, configuration: str = "") -> Iterator
 def saved_lately(names: Sequence[str], folder: str, days: int, seconds: float) -> tuple[list[str], str]:
     """Those of the users in whose folder of that name, whatever its prefix, something was saved in so many days.
 
-    Out: also why others are not known, if that is so. Raises UnknownUserError where none are.
+    Returns also why others are not known, if that is so. Raises UnknownUserError where none are.
     """
     with tempfile.NamedTemporaryFile("w") as file:
         file.write("".join(f"{name}\n" for name in names))

@@ -78,7 +78,7 @@ def seal(
 ) -> tuple[Callable[[Delivery], Iterable[bytes]], Callable[[Incoming], Incoming]]:
     """What `seal` writes: `sealed` once it has delivered the encrypted message, `pass` where there is nothing to do.
 
-    Out: also what has to see the message before. `dovecot_conf`: see `again`.
+    Returns also what has to see the message before. `dovecot_conf`: see `again`.
     """
     from sieve_filter.delivery import sealing  # filter has no use for them, and pays at each delivery
     from sieve_filter.delivery.again import Attempt

@@ -27,7 +27,7 @@ def make(target: str, staging: Path, **variables: str) -> str:
     """Run make. Returns what it printed."""
     server.require_packages()
     options = [f"{name}={value}" for name, value in {"DESTDIR": str(staging), **variables}.items()]
-    command = ["make", target, *options]
+    command = ["make", "--no-print-directory", target, *options]
     return subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 

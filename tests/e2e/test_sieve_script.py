@@ -215,7 +215,8 @@ def test_wrong_password_is_one_line(lab_tls: Lab, new_person: NewPerson, script:
 
 
 def test_server_without_tls_gets_no_password(lab_off: Lab, new_person: NewPerson, script: Script) -> None:
-    done = script(someone(new_person, lab_off))
+    with dovecot.configured(lab_off, "ssl = no\n"):
+        done = script(someone(new_person, lab_off))
     assert done.returncode == 69
     assert "has no TLS" in said(done)
 

@@ -189,4 +189,4 @@ def test_takes_linear_time(raw: bytes) -> None:
     start = time.process_time()
     with contextlib.suppress(StructureError):
         read(raw)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 15  # four on a quiet machine; minutes if it were not linear
