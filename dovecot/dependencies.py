@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # What becomes of mail without them.
-_WITHOUT = {"pysequoia": "GnuPG encrypts, more slowly"}
+_ARMOR = "Python writes the armor, more slowly"
+_WITHOUT = {"pysequoia": "GnuPG encrypts, more slowly", "anycrc": _ARMOR, "pybase64": _ARMOR}
 
 _SETUP = configparser.ConfigParser()
 _SETUP.read(Path(__file__).parent.parent / "setup.cfg")

@@ -10,8 +10,8 @@ trap 'exit 1' HUP INT TERM
 
 "$PYTHON" -m venv --without-pip "$venv"
 case $SEQUOIA in
-    no) "$PYTHON" -I dovecot/dependencies.py "$venv" ;;
-    *) "$PYTHON" -I dovecot/dependencies.py "$venv" sequoia ;;
+    no) "$PYTHON" -I dovecot/dependencies.py "$venv" armor ;;
+    *) "$PYTHON" -I dovecot/dependencies.py "$venv" armor sequoia ;;
 esac
 
 # Copied, and not built: all of it is Python, and a build would first have to install what builds it.
@@ -28,17 +28,19 @@ sed -i '/^command = /d' "$venv/pyvenv.cfg"
 # rich takes along to colour source text and Markdown.
 "$venv/bin/python" -m compileall -q -x '/(pygments|markdown_it)/' -s "$DESTDIR" -p / "$venv/lib"
 
-# A trial: every module can be loaded, and the library that encrypts, if it is there; and a message of somebody without a
-# key comes through as it is.
+# A trial: every module can be loaded, and the libraries that encrypt, if they are there; and a message of somebody
+# without a key comes through as it is.
 trial=$(printf 'Subject: trial\r\n\r\ntext\r\n' | env -i PATH="$PATH" USER=trial HOME="$venv" \
     "$venv/bin/python" -I -c '
 import importlib, pkgutil, sys
 import sieve_filter
 from sieve_filter.delivery import sequoia
+from sieve_filter.openpgp import armor_writer
 from sieve_filter.programs import extprograms
 for module in pkgutil.walk_packages(sieve_filter.__path__, "sieve_filter."):
     if module.name != "sieve_filter.__main__":
         importlib.import_module(module.name)
+armor_writer.load()
 if sequoia.installed():
     importlib.import_module("pysequoia")
 sys.exit(extprograms.filter_main("/nonexistent"))')

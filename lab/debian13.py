@@ -60,7 +60,8 @@ def _wheels() -> Path:
     version = (TREE / "usr/bin/python3").readlink().name.removeprefix("python")
     platforms = [f"--platform=manylinux_2_{glibc}_{os.uname().machine}" for glibc in (17, 28, 34)]
     fetch = [*pip, "download", "--quiet", "--dest", str(directory), "--no-deps", "--only-binary=:all:"]
-    for wheel in filter(None, setup["options.extras_require"]["sequoia"].split("\n")):
+    extras = setup["options.extras_require"]
+    for wheel in filter(None, (extras["sequoia"] + extras["armor"]).split("\n")):
         subprocess.run([*fetch, f"--python-version={version}", *platforms, wheel])
     return directory
 

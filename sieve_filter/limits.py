@@ -99,7 +99,8 @@ CERTIFICATES_AT_ONCE = 100
 # two.
 QUARANTINE_SECONDS = 30
 
-# A message up to this size is in memory as a whole while it is looked at, in some five copies at most.
+# A message up to this size is in memory as a whole, and so is what it becomes: 4.4 times its size in Python's memory at
+# most (tracemalloc), besides what PySequoia takes while it encrypts.
 SMALL_OCTETS = 2_000_000
 
 # What is around the lines of ciphertext in a large message, before them and behind: two parts' header sections and

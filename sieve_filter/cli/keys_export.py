@@ -14,7 +14,7 @@ from sieve_filter.errors import (
     UsageError,
 )
 from sieve_filter.keys import status as keyreport
-from sieve_filter.openpgp import blocks, certificate, wkd
+from sieve_filter.openpgp import armor_writer, blocks, certificate, wkd
 from sieve_filter.system import pool, stdio
 
 
@@ -27,7 +27,7 @@ def export(options: argparse.Namespace, site: Site) -> int:
         keys = as_owner(whose, functools.partial(inventory.export, whose, keyrings))
         if not keys:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}")
-        stdio.write(blocks.armored(blocks.PUBLIC_KEY, b"".join(keys.values())))
+        stdio.write(armor_writer.armored(blocks.PUBLIC_KEY, b"".join(keys.values())))
         return os.EX_OK
     written = 0
     domains: set[str] = set()

@@ -10,7 +10,7 @@ from sieve_filter.keys.decision import Encrypt, StoreClear
 from sieve_filter.keys.recipients import Recipients
 from sieve_filter.mail.header_policy import Policy
 from sieve_filter.openpgp import pgpmime
-from sieve_filter.openpgp.armor import Dearmor
+from sieve_filter.openpgp.armor_writer import Writer
 from sieve_filter.openpgp.encrypted import Walker
 
 Sink = Callable[[bytes], object]
@@ -66,38 +66,34 @@ def encrypt_message(
     header, before, behind = pgpmime.frame(protected, boundary)
     ciphertext = _Ciphertext(store, protected.eol)
     encrypt(chain([protected.inside], incoming.rest), ciphertext.take, recipients)
-    ciphertext.check(recipients.fingerprints)
+    ciphertext.finish(recipients.fingerprints)
     body = chain([before], store, [behind])
     return Delivery(header, body, True, kind.reason, recipients.fingerprints)
 
 
 class _Ciphertext:
-    """Takes what an engine writes: nothing but ciphertext, in packets that all clients open, gets through."""
+    """Takes what an engine writes: nothing but ciphertext, in packets that all clients open, gets through, armored."""
 
     def __init__(self, store: Store, eol: bytes) -> None:
-        self._store = store
-        self._eol = eol
-        self._armor = Dearmor()
+        self._armor = Writer(b"MESSAGE", eol, store.write)
         self._walker = Walker()
 
-    def take(self, armored: bytes) -> None:
-        try:
-            self._walker.feed(self._armor.feed(armored))
-        except ValueError:
-            self._walker.malformed = True
+    def take(self, packets: bytes) -> None:
+        self._walker.feed(packets)
         if self._walker.malformed:
             raise EncryptionError("what gpg wrote is not an encrypted message; check the gpg program")
-        self._store.write(armored.replace(b"\n", self._eol))
+        self._armor.feed(packets)
 
-    def check(self, fingerprints: Sequence[str]) -> None:
+    def finish(self, fingerprints: Sequence[str]) -> None:
         """Raise EncryptionError unless it all was one message for exactly these keys.
 
         `fingerprints` are of version 4 keys: the last 16 digits are the key ID (RFC 9580 section 5.5.4.2).
         """
         encrypted = self._walker.finish()
-        if encrypted is None or not self._armor.finish():
+        if encrypted is None:
             raise EncryptionError("gpg succeeded, but what it wrote is not an encrypted message; check the gpg program")
         if encrypted.container != "SEIPD v1" or set(encrypted.pkesk_versions) != {3}:
             raise EncryptionError("gpg wrote packets that older mail clients cannot open; check the gpg program")
         if sorted(encrypted.key_ids) != sorted(one[-16:] for one in fingerprints) or encrypted.passphrase:
             raise EncryptionError("gpg encrypted to other keys than it was asked to; check the gpg program")
+        self._armor.finish()

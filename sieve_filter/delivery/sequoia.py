@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sieve_filter.errors import CryptomailError, EncryptionError
 from sieve_filter.gpg import runner
 from sieve_filter.keys.recipients import Recipients
-from sieve_filter.openpgp.encrypted import encrypted_payload
+from sieve_filter.openpgp.encrypted import encrypted_message
 
 if TYPE_CHECKING:
     from pysequoia import Cert
@@ -29,7 +29,7 @@ def installed() -> bool:
 
 
 def encrypt(source: Iterable[bytes], recipients: Recipients) -> bytes:
-    """`source` encrypted to exactly the subkeys of `recipients`, armored and not compressed.
+    """`source` encrypted to exactly the subkeys of `recipients`, in binary and not compressed.
 
     `recipients` come fresh from GnuPG's listing: PySequoia would encrypt to an expired key. Raises UnsuitableError
     before `source` is read, EncryptionError where it fails later, KeyringError where a key cannot be got from GnuPG.
@@ -39,7 +39,7 @@ def encrypt(source: Iterable[bytes], recipients: Recipients) -> bytes:
 
     plain = b"".join(source)
     try:
-        return encrypt_to(plain, certificates)
+        return encrypt_to(plain, certificates, armor=False)
     except (CryptomailError, MemoryError):  # the time is over, say
         raise
     except Exception as error:  # PySequoia raises nothing more special
@@ -54,7 +54,7 @@ def _certificates(recipients: Recipients) -> "Sequence[Cert]":
 
     try:
         certificates = [Cert.from_bytes(_export(one, recipients.homes)) for one in recipients.fingerprints]
-        trial = encrypted_payload(encrypt_to(b"", certificates))
+        trial = encrypted_message(encrypt_to(b"", certificates, armor=False))
     except (CryptomailError, MemoryError):
         raise
     except Exception as error:  # as above; its text begins with what is wrong with the key, and goes on for pages

@@ -104,7 +104,7 @@ def encrypt(
 ) -> None:
     """Encrypt `source` to exactly the subkeys `fingerprints`, which are in the GnuPG homes `homes`.
 
-    The armored message goes to `sink`, in pieces. `compression` is an algorithm's name: none, zip or zlib; `moment`,
+    The message goes to `sink`, in binary, in pieces. `compression` is an algorithm's name: none, zip or zlib; `moment`,
     in seconds since 1970, the time that gpg takes it to be, for keys that have expired since. Raises EncryptionError
     where gpg fails, or exits well without having said that it encrypted: what it wrote is worth nothing then.
     """
@@ -113,7 +113,7 @@ def encrypt(
     clock = [] if moment is None else ["--faked-system-time", str(moment)]
     options = [*_PACKETS, "--compress-algo", compression, *clock, *keyrings, *recipients]
     try:
-        ended = run(homes[0], [*options, "--armor", "--encrypt"], source, sink)
+        ended = run(homes[0], [*options, "--encrypt"], source, sink)
     except (OSError, ValueError) as error:
         raise EncryptionError(f"cannot run gpg: {error}") from error
     if not ended.has_done("END_ENCRYPTION"):

@@ -18,13 +18,10 @@ _ARMOR_TAIL = b"-----END PGP MESSAGE-----"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*+")
 _ARMOR_CHECKSUM = rb"\n=([A-Za-z0-9+/]{4})\Z"  # compiled where it is used: in mail that is encrypted already
 
-_CRC24_INIT, _CRC24_POLYNOMIAL = 0xB704CE, 0x1864CFB  # RFC 9580 section 6.1.1
+CRC24_INIT, _CRC24_POLYNOMIAL = 0xB704CE, 0x1864CFB  # RFC 9580 section 6.1.1
 # Octets whose 2**23 bits shift what is before them by one: x**(2**23) has the remainder x, since the generator is
 # x + 1 times a primitive polynomial of degree 23.
 _CRC24_BLOCK = 1 << 20
-
-_TAIL_BEGINS = re.compile(rb"\n[=-]")
-_TAIL = re.compile(rb"\n(?:=[A-Za-z0-9+/]{4}\n)?" + _ARMOR_TAIL + rb"\n")
 
 
 def dearmor(data: bytes) -> bytes | None:
@@ -58,7 +55,7 @@ class Content:
     def __init__(self) -> None:
         self._left = b""  # base64 characters, less than the four that stand for three octets
         self._letters = Letters()
-        self._checksum = _Checksum()
+        self._checksum = Checksum()
 
     def feed(self, text: bytes) -> bytes:
         """The octets that lines of base64 add, behind which others follow.
@@ -97,65 +94,7 @@ class Content:
         return octets
 
 
-class Dearmor:
-    """Takes the armor off a message that comes in pieces, as GnuPG and Sequoia write it: LF line ends, and no other
-    white space. The checksum is not computed: it is there for damage on the way, and there was none.
-    """
-
-    def __init__(self) -> None:
-        self._has_head = False
-        self._held = b""  # what goes with the next piece; once the head is taken off, it begins with a line end
-        self._padded = False
-        self._tail = b""
-
-    def feed(self, piece: bytes) -> bytes:
-        """The octets that this piece adds. Raises ValueError where it is not such an armor."""
-        if self._tail:
-            self._end(self._tail + piece)
-            return b""
-        text = self._held + piece
-        if not self._has_head:
-            head = _ARMOR_HEAD.match(text)
-            if head is None:
-                if len(text) > limits.ARMOR_HEADER_OCTETS:
-                    raise ValueError("this is no armor")
-                self._held = text
-                return b""
-            self._has_head = True
-            text = b"\n" + text[head.end() :]
-        tail = _TAIL_BEGINS.search(text)
-        if tail is not None:
-            self._end(text[tail.start() :])
-        end = text.rindex(b"\n") if tail is None else tail.start()
-        self._held = text[end:] if tail is None else b""
-        if len(self._held) > limits.ARMOR_LINE_OCTETS + 1:
-            raise ValueError("a line is too long")
-        packed = text[:end].replace(b"\n", b"")
-        if not packed:
-            return b""
-        if self._padded:
-            raise ValueError("there is text behind the padding")
-        self._padded = packed.endswith(b"=")
-        return binascii.a2b_base64(packed, strict_mode=True)
-
-    def _end(self, tail: bytes) -> None:
-        self._tail = tail
-        if len(tail) > len(b"\n=AAAA\n" + _ARMOR_TAIL + b"\n"):
-            raise ValueError("there is text behind the end")
-
-    def finish(self) -> bool:
-        """Whether the armor has come to its end."""
-        return _TAIL.fullmatch(self._tail) is not None
-
-
-def crc24(data: bytes) -> int:
-    """The armor's checksum (RFC 9580 section 6.1) of `data`."""
-    checksum = _Checksum()
-    checksum.feed(data)
-    return checksum.finish()
-
-
-class _Checksum:
+class Checksum:
     """The armor's checksum (RFC 9580 section 6.1) of octets that come in pieces.
 
     It is the remainder of the octets, read as a polynomial over GF(2), after division by the generator. The work is
@@ -163,7 +102,7 @@ class _Checksum:
     """
 
     def __init__(self) -> None:
-        self._polynomial = _CRC24_INIT
+        self._polynomial = CRC24_INIT
         self._held = bytearray()
 
     def feed(self, octets: bytes) -> None:

@@ -1,22 +1,19 @@
-"""Armored blocks (RFC 9580 section 6) among other text, as people send keys; and how one is written. Pure.
+"""Armored blocks (RFC 9580 section 6) among other text, as people send keys. Pure.
 
 That of an encrypted message is read to the letter instead, by `armor`: nothing else may be in it.
 """
 
-import binascii
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from sieve_filter.mail.mime import decode_base64
-from sieve_filter.openpgp.armor import crc24
 
 MESSAGE, PUBLIC_KEY = b"MESSAGE", b"PUBLIC KEY BLOCK"  # section 6.2
 
 _LINE = re.compile(rb"^-----(BEGIN|END) PGP ([A-Z ]+)-----[ \t]*\r?$", re.MULTILINE)
 _HEAD = re.compile(rb"\n(?:[A-Za-z][^\r\n:]*:[^\r\n]*\r?\n)*[ \t]*\r?\n")
 _CHECKSUM = re.compile(rb"\n=[A-Za-z0-9+/]{4}\s*\Z")
-_LINE_CHARACTERS = 64
 
 
 class Line(NamedTuple):
@@ -61,23 +58,3 @@ def unpack(text: bytes) -> bytes | None:
     # Section 6.1: a checksum that disagrees must not matter.
     checksum = _CHECKSUM.search(text, max(0, len(text) - 12))
     return decode_base64(text[head.end() - 1 : checksum.start() if checksum else None]) or None
-
-
-def armored(kind: bytes, data: bytes) -> bytes:
-    """An armored block with `data`.
-
-    The checksum that RFC 9580 does without is what GnuPG 2.2 needs: where there is no padding either, it does not find
-    the end.
-    """
-    encoded = binascii.b2a_base64(data, newline=False)
-    starts = range(0, len(encoded), _LINE_CHARACTERS)
-    return b"\n".join(
-        (
-            b"-----BEGIN PGP " + kind + b"-----",
-            b"",
-            *(encoded[start : start + _LINE_CHARACTERS] for start in starts),
-            b"=" + binascii.b2a_base64(crc24(data).to_bytes(3), newline=False),
-            b"-----END PGP " + kind + b"-----",
-            b"",
-        )
-    )

@@ -114,7 +114,7 @@ class Walker:
                 end = position + abs(wanted)
                 if end > len(data):
                     break
-                octets = data[position:end] if wanted > 0 else self._gone(data[position:end])
+                octets = data[position:end] if wanted > 0 else self._gone(data, position, end)
                 position = end
                 wanted = self._walk.send(octets)
                 while wanted == 0:
@@ -125,15 +125,15 @@ class Walker:
         except _MalformedError:
             self.malformed = True
         if wanted < 0:  # the rest of this piece is gone past already
-            self._gone(data[position:])
+            self._gone(data, position, len(data))
             wanted += max(0, len(data) - position)
             position = len(data)
         self._held = data[position:]
         self._wanted = wanted
 
-    def _gone(self, ciphertext: bytes) -> bytes:
+    def _gone(self, data: bytes, start: int, end: int) -> bytes:
         if self._randomness is not None:
-            self._randomness.feed(ciphertext)
+            self._randomness.feed(data[start:end])
         return b""
 
     def finish(self) -> EncryptedMessage | None:

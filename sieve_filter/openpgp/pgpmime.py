@@ -201,11 +201,12 @@ def _end_of_media_type(field: bytes) -> int:
 
 def _insert(raw: bytes, insertions: list[tuple[int, bytes]]) -> tuple[bytes, bytes]:
     """The line that lists `insertions` (offset in `raw`, text; in ascending order), and `raw` with them made."""
-    pieces: list[bytes] = []
+    view = memoryview(raw)  # whose slices are no copies
+    pieces: list[bytes | memoryview] = []
     listed: list[bytes] = []
     position = inserted = 0
     for offset, text in insertions:
-        pieces += (raw[position:offset], text)
+        pieces += (view[position:offset], text)
         listed.append(b" %d+%d" % (offset + inserted, len(text)))
         position, inserted = offset, inserted + len(text)
-    return b"".join([b"X-Cryptomail-Inserted:", *listed]), b"".join([*pieces, raw[position:]])
+    return b"".join([b"X-Cryptomail-Inserted:", *listed]), b"".join([*pieces, view[position:]])

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from sieve_filter import errors
 from sieve_filter.dovecot.master import Master
+from sieve_filter.openpgp import armor_writer
 from sieve_filter.programs import worker
 from sieve_filter.programs.worker import Service
 from sieve_filter.system import descriptors, stdio
@@ -68,6 +69,7 @@ def serve(listeners: Sequence[socket.socket], service: Service, master: Master, 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold mail in clear; gpg inherits this
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    armor_writer.load()  # once for all processes that are forked from this one
     for listener in listeners:
         listener.setblocking(False)
         listener.listen(_BACKLOG)

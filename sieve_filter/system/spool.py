@@ -50,18 +50,20 @@ class Spool:
 
     def __init__(self) -> None:
         self.size = 0
-        self._memory = bytearray()
+        self._memory: list[bytes] = []  # as it was written: joined, it would be copied
+        self._held = 0
         self._file: IO[bytes] | None = None
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
-        self._memory += data
-        if len(self._memory) > _MEMORY:
+        self._memory.append(data)
+        self._held += len(data)
+        if self._held > _MEMORY:
             self._flush()
 
     def __iter__(self) -> Iterator[bytes]:
         if self._file is None:
-            yield bytes(self._memory)
+            yield from self._memory
             return
         self._flush()
         yield from _read(self._file)
@@ -76,13 +78,14 @@ class Spool:
                 from tempfile import TemporaryFile  # slow to load, and small messages do without
 
                 self._file = TemporaryFile(buffering=0, dir=directory())  # noqa: SIM115  # closed with its owner
-            _write(self._file, self._memory)
+            _write(self._file, b"".join(self._memory))
         except OSError as error:
             raise SpoolError(f"the encrypted message cannot be kept in {directory()}: {error.strerror}") from error
-        self._memory = bytearray()
+        self._memory = []
+        self._held = 0
 
 
-def _write(file: IO[bytes], data: bytes | bytearray) -> None:
+def _write(file: IO[bytes], data: bytes) -> None:
     with memoryview(data) as rest:
         position = 0
         while position < len(rest):

@@ -647,7 +647,7 @@ def test_a_test_uses_the_engine_that_deliveries_use_and_checks_what_it_wrote(
     """gpg says here that it has encrypted, and what it wrote is for somebody else."""
     site.enrol(alice.public(ALICE))
     wrong = site.for_everybody("wrong")
-    wrong.write_bytes(bob.gpg("--trust-model", "always", "--armor", "-r", f"<{BOB}>", "--encrypt", data=b"trial"))
+    wrong.write_bytes(bob.gpg("--trust-model", "always", "-r", f"<{BOB}>", "--encrypt", data=b"trial"))
     script = f'case "$*" in *--encrypt*) cat >/dev/null; echo "[GNUPG:] END_ENCRYPTION" >&2; cat {wrong};;'
     path = site.another_gpg(f'{script} *) exec /usr/bin/gpg "$@";; esac')
     site.config.write_text('engine = "gnupg"\n')

@@ -2,13 +2,12 @@
 
 import os
 import time
-from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sieve_filter.openpgp.armor import Content, Dearmor, content_start, dearmor
+from sieve_filter.openpgp.armor import Content, content_start, dearmor
 from sieve_filter.openpgp.encrypted import encrypted_message
 from tests.support.samples import ARMORED, CIPHERTEXT, LITERAL, Home, armor, crc24, home
 
@@ -134,6 +133,15 @@ def test_lines_may_come_one_after_the_other(
     assert by_lines(armored, *cuts) == dearmor(armored)
 
 
+@pytest.fixture(scope="module")
+def written(home: Home) -> list[bytes]:
+    """Armor as the real gpg writes it, of messages of many sizes."""
+    return [
+        home.gpg("--armor", "--encrypt", "-r", "elliptic@example.org", data=os.urandom(size))
+        for size in (0, 1, 2, 3, 10, 46, 47, 48, 49, 1_000, 10_000)
+    ]
+
+
 def test_lines_may_be_many(written: list[bytes]) -> None:
     for armored in written:
         assert dearmor(armored) is not None
@@ -162,129 +170,6 @@ def test_armor_takes_linear_time(data: bytes) -> None:
     start = time.process_time()
     assert dearmor(data) is None
     assert time.process_time() - start < 2
-
-
-def in_pieces(armored: bytes, *cuts: int) -> "tuple[bytes, bool]":
-    """What comes out of an armor that is cut at these places, and whether it came to its end."""
-    places = [0, *sorted(cut % (len(armored) + 1) for cut in cuts), len(armored)]
-    taken = Dearmor()
-    content = b"".join(taken.feed(armored[start:end]) for start, end in pairwise(places))
-    return content, taken.finish()
-
-
-@pytest.fixture(scope="module")
-def written(home: Home) -> list[bytes]:
-    """Armor as the real gpg writes it, of messages of many sizes."""
-    return [
-        home.gpg("--armor", "--encrypt", "-r", "elliptic@example.org", data=os.urandom(size))
-        for size in (0, 1, 2, 3, 10, 46, 47, 48, 49, 1_000, 10_000)
-    ]
-
-
-def test_pieces_of_any_one_size_give_the_same_octets(written: list[bytes]) -> None:
-    for armored in written:
-        for size in (*range(1, 131), 1_000, 65_536):
-            assert in_pieces(armored, *range(size, len(armored), size)) == (dearmor(armored), True)
-
-
-@given(st.data(), st.lists(st.integers(0, 20_000), max_size=30))
-@settings(deadline=None)
-def test_pieces_may_be_cut_anywhere(written: list[bytes], data: st.DataObject, cuts: list[int]) -> None:
-    armored = data.draw(st.sampled_from(written))
-    assert in_pieces(armored, *cuts) == (dearmor(armored), True)
-
-
-def test_armor_that_is_cut_off_does_not_finish(written: list[bytes]) -> None:
-    for armored in written:
-        for length in range(0, len(armored), 1 + len(armored) // 500):
-            assert not in_pieces(armored[:length])[1]
-        assert not in_pieces(armored[:-1])[1]
-
-
-def taken_for_whole(data: bytes, *cuts: int) -> bool:
-    try:
-        return in_pieces(data, *cuts)[1]
-    except ValueError:
-        return False
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(b"", id="nothing"),
-        pytest.param(b"Hi!\n", id="text"),
-        pytest.param(LITERAL, id="packets"),
-        pytest.param(CIPHERTEXT, id="ciphertext-without-armor"),
-        pytest.param(b"\n" + ARMORED, id="line-above"),
-        pytest.param(b"Hi!\n" + ARMORED, id="text-above"),
-        pytest.param(ARMORED + b"\n", id="line-below"),
-        pytest.param(ARMORED + b"Hi!\n", id="text-below"),
-        pytest.param(ARMORED + ARMORED, id="two"),
-        pytest.param(ARMORED.replace(b"\n\n", b"\nSecret: meet me at noon\n\n"), id="text-as-header"),
-        pytest.param(ARMORED.replace(b"\n\n", b"\n\nMeet me at noon.\n"), id="text-in-base64"),
-        pytest.param(ARMORED.replace(b"\n-----END", b"\nMeetMeAtNoon\n-----END"), id="text-behind-the-checksum"),
-        pytest.param(ARMORED.replace(b"\n-----END", b"\n-- Alice\n-----END"), id="dashes"),
-        pytest.param(ARMORED.replace(b"PGP MESSAGE", b"PGP SIGNATURE"), id="signature"),
-        pytest.param(ARMORED.replace(b"END PGP MESSAGE", b"END PGP SIGNATURE"), id="ends-differ"),
-        pytest.param(armor(b"x").replace(b"==", b"==AAAA"), id="octets-behind-the-padding"),
-        pytest.param(armor(b"x").replace(b"==\n", b"==\nAAAA\n"), id="line-behind-the-padding"),
-    ],
-)
-def test_pieces_of_anything_else_are_refused_or_do_not_finish(data: bytes) -> None:
-    assert not taken_for_whole(data)
-    assert not taken_for_whole(data, *range(len(data)))
-
-
-@settings(max_examples=300)
-@given(st.integers(0, len(ARMORED) - 1), st.integers(1, 255), st.lists(st.integers(0, 1_000), max_size=5))
-def test_pieces_with_a_changed_octet_are_never_text(index: int, change: int, cuts: list[int]) -> None:
-    """Nothing is let through that is not base64 between the two lines."""
-    changed = bytearray(ARMORED)
-    changed[index] ^= change
-    if taken_for_whole(bytes(changed), *cuts):
-        inner = (
-            bytes(changed).removeprefix(b"-----BEGIN PGP MESSAGE-----\n").removesuffix(b"-----END PGP MESSAGE-----\n")
-        )
-        assert not set(inner) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\n \t\r")
-
-
-@pytest.mark.parametrize(
-    ("beginning", "text"),
-    [
-        pytest.param(b"", b"Meet me at noon.", id="no-armor"),
-        pytest.param(b"-----BEGIN PGP MESSAGE-----\n\n", b"MeetMeAtNoon", id="text-without-line-ends"),
-        pytest.param(b"-----BEGIN PGP MESSAGE-----\n", b"Comment: MeetMeAtNoon\n", id="headers-without-end"),
-        pytest.param(ARMORED, b"MeetMeAtNoon", id="text-below"),
-        pytest.param(ARMORED[:-26], b"MeetMeAtNoon", id="text-for-the-last-line"),
-    ],
-)
-@pytest.mark.parametrize("size", [1, 7, 1_000])
-def test_text_is_refused_before_there_is_much_of_it(beginning: bytes, text: bytes, size: int) -> None:
-    """Else it would be written to a file, until the end shows that it is worth nothing."""
-    taken = Dearmor()
-    data = beginning + text * 1_000
-    fed = 0
-
-    def feed_all() -> None:
-        nonlocal fed
-        while fed < len(data):
-            fed += size
-            taken.feed(data[fed - size : fed])
-
-    with pytest.raises(ValueError, match=r"armor|long|end|base64|padding"):
-        feed_all()
-    assert fed <= len(beginning) + 300 + size
-
-
-@given(st.lists(st.binary(max_size=300), max_size=5), st.booleans())
-def test_no_pieces_at_all_raise_another_error(pieces: list[bytes], begun: bool) -> None:
-    taken = Dearmor()
-    try:
-        for piece in [b"-----BEGIN PGP MESSAGE-----\n\n"] * begun + pieces:
-            taken.feed(piece)
-    except ValueError:
-        return
-    taken.finish()
 
 
 @given(st.binary(max_size=400))
