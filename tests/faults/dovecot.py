@@ -85,7 +85,10 @@ def replaced(lab: Lab, file: Path, content: str | bytes | None, mode: int | None
         if content is None and mode is None:
             file.unlink()
         elif content is not None:
+            file.unlink()  # a program that runs cannot be written to
             file.write_bytes(content.encode() if isinstance(content, str) else content)
+            file.chmod(status.st_mode & 0o7777)
+            os.chown(file, status.st_uid, status.st_gid)
         if mode is not None:
             file.chmod(mode)
         yield

@@ -462,11 +462,11 @@ PROGRAM = [
         wrapper('ulimit -v 16000; exec "$PROGRAM" "$@"'),
         REFUSED,
         modes=_PROGRAM,
-        says="Terminated with non-zero exit code 7",
+        says="Terminated with non-zero exit code",
     ),
     Fault(
         "the program has little memory",
-        wrapper('ulimit -v 36000; exec "$PROGRAM" "$@"'),
+        wrapper('ulimit -v 30000; exec "$PROGRAM" "$@"'),
         EITHER,
         Load(size=8 * MB),
         Load(12, size=8 * MB),
