@@ -78,7 +78,7 @@ def belongs_to_the_mail_user(lab: Lab, path: Path) -> None:
 @contextmanager
 def replaced(lab: Lab, file: Path, content: str | bytes | None, mode: int | None = None) -> Iterator[None]:
     """The file with another content, another mode, or, with neither, not there."""
-    kept = workshop(lab) / f"{file.name}.kept"
+    kept = workshop(lab) / f"{file.name}.{time.monotonic_ns()}.kept"  # it may be replaced once more meanwhile
     shutil.copy2(file, kept)
     status = file.stat()
     try:
