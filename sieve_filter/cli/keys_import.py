@@ -4,7 +4,6 @@ import argparse
 import functools
 import json
 import os
-import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -34,7 +33,7 @@ from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate, Reading
 from sieve_filter.owners import register
 from sieve_filter.owners.owner import Owner
-from sieve_filter.system import pool, stdio
+from sieve_filter.system import places, pool, stdio
 from sieve_filter.system.pool import Identity
 
 _STATUSES = (changes.IMPORTED, changes.RENEWED, changes.UNCHANGED, REFUSED)
@@ -300,18 +299,12 @@ def _read(name: str, most: int, named: bool = True) -> Reading:
         if name == "-":
             data = sys.stdin.buffer.read(most + 1)
         else:
-            with open(name, "rb", opener=None if named else _without_waiting) as file:
+            with open(name, "rb", opener=None if named else places.open_file) as file:
                 data = file.read(most + 1)
+    except places.NotAFileError as error:
+        raise FileError(f"{name} is not a file") from error
     except OSError as error:
         raise FileError(f"cannot read {name}: {error.strerror}") from error
     if len(data) > most:
         raise RefusedKeyError(f"{name} is larger than {most} octets")
     return certificate.read(data)
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FileError(f"{path} is not a file")
-    return descriptor

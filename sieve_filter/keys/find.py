@@ -227,23 +227,18 @@ def refuse_not_whole(home: Home) -> None:
 
 def _contents(home: str, most: int) -> Iterator[tuple[str, bytes]]:
     """The keyring files in a GnuPG home, or the one file that it is, with what is in them: `most` octets each."""
+    from sieve_filter.system import places  # deliveries have no need of it
+
     for path in [home] if os.path.isfile(home) else [f"{home}/{name}" for name in _KEYRING_FILES[:2]]:
         try:
-            with open(path, "rb", opener=_without_waiting) as file:
+            with open(path, "rb", opener=places.open_file) as file:
                 content = file.read(most + 1)
         except FileNotFoundError:
             continue
+        except places.NotAFileError as error:
+            raise KeyringError(f"{path} is not a file: take it away") from error
         except OSError as error:
             raise KeyringError(f"cannot read {path}: {error.strerror}") from error
         if len(content) > most:
             raise KeyringError(f"{path} is larger than {most} octets: set the keys in it up again")
         yield path, content
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file. Raises KeyringError where it is none, as its owner may put a pipe there at any time."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise KeyringError(f"{path} is not a file: take it away")
-    return descriptor

@@ -6,7 +6,6 @@ A keyring is a GnuPG home, or a file of binary certificates, such as those of a 
 import errno
 import fcntl
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -176,17 +175,15 @@ def _stored(directory: int, keyring: str) -> tuple[str, bytes]:
 
 
 def _read(directory: int, name: str) -> bytes:
-    # Without O_NONBLOCK, opening a pipe that somebody put there would wait for ever.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(name, flags, dir_fd=directory)
+        descriptor = places.open_file(name, os.O_RDONLY | os.O_NOFOLLOW, directory)
     except FileNotFoundError:
         return b""
+    except places.NotAFileError as error:
+        raise PlaceError(f"{name} in the keyring is not a file") from error
     except OSError as error:
         raise PlaceError(f"cannot read {name} in the keyring: {error.strerror}") from error
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise PlaceError(f"{name} in the keyring is not a file")
         content = file.read(limits.KEYRING_OCTETS + 1)
     if len(content) > limits.KEYRING_OCTETS:
         raise PlaceError(f"{name} in the keyring is larger than {limits.KEYRING_OCTETS} octets")

@@ -8,7 +8,6 @@ then.
 
 import fcntl
 import os
-import stat
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,12 +90,13 @@ def _send(user: str, key: KeyState, where: Post, now: int) -> str:
 @contextmanager
 def _record(file: Path) -> Iterator[int]:
     """The file, made if need be, as a descriptor; nobody else tells anybody meanwhile. Raises OSError, PlaceError."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-    with places.opened(str(file.parent), follow=True) as directory:
-        descriptor = os.open(file.name, flags, 0o600, dir_fd=directory)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise PlaceError(f"{file} is not a file: take it away")
+        with places.opened(str(file.parent), follow=True) as directory:
+            descriptor = places.open_file(file.name, flags, directory)
+    except places.NotAFileError as error:
+        raise PlaceError(f"{file} is not a file: take it away") from error
+    try:
         try:
             with at_most(limits.QUARANTINE_SECONDS):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)

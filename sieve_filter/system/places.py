@@ -1,4 +1,5 @@
-"""Opens owners' directories step by step, so that nobody can put another one in the place of one that was looked at.
+"""Opens owners' directories step by step, so that nobody can put another one in the place of one that was looked at;
+and their files, so that a pipe in the place of one holds nobody up.
 
 Whoever owns a directory can exchange what is in it at any time. So of each step on the way it counts who could: root,
 and the user to whom the directory at the end belongs, but nobody else.
@@ -17,6 +18,10 @@ _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS = 40  # as Linux has it
 _ROOT = 0
 _LEAST_GROUP = 1000  # groups below are the system's (SYS_GID_MAX of login.defs): who is in them is root's decision
+
+
+class NotAFileError(Exception):
+    """There is something else in the place of a file: a pipe, a directory."""
 
 
 class Found(NamedTuple):
@@ -69,6 +74,18 @@ def opened(path: str, make: bool = False, follow: bool = False) -> Iterator[int]
         readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
         stack.callback(os.close, readable)
         yield readable
+
+
+def open_file(path: str, flags: int, directory: int | None = None) -> int:
+    """Open a file, without waiting, because its owner may put a pipe there at any time. Returns its descriptor.
+
+    `path` is relative to the descriptor `directory`, if there is one. Raises NotAFileError where it is none, OSError.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600, dir_fd=directory)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotAFileError(path)
+    return descriptor
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from sieve_filter.errors import CryptomailError, PlaceError
 from sieve_filter.keys import changes
 from sieve_filter.keys.changes import Order, Outcome, Verdicts
 from sieve_filter.openpgp import certificate
-from sieve_filter.system import pool
+from sieve_filter.system import places, pool
 from sieve_filter.system.pool import Identity
 from tests.faults.table import LONG
 from tests.support.server import ALICE
@@ -207,3 +207,15 @@ def test_what_is_no_directory_is_refused(top: Path) -> None:
     for name in ("pipe", "file", "file/x"):
         with pytest.raises(PlaceError, match="is not a directory"):
             pool.identity_of(str(top / name))
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_an_owner_puts_in_the_place_of_a_file_holds_nobody_up(
+    make: Callable[[Path], None], flags: int, tmp_path: Path
+) -> None:
+    make(tmp_path / "file")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises((places.NotAFileError, IsADirectoryError)):
+        places.open_file(str(tmp_path / "file"), flags)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
