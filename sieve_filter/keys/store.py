@@ -57,14 +57,16 @@ class Store(NamedTuple):
     def with_added(self, header: bytes, blobs: Mapping[str, bytes]) -> bytes:
         """The content with these certificates besides; `header` and `blobs` are as in `keybox`."""
         if self._boxed:
-            return keybox.join(self._box.header or header, [*self._box.blobs.values(), *blobs.values()])
+            box = self._box
+            return keybox.join(box.header or header, [*box.blobs.values(), *blobs.values()])
         return self.content + b"".join(map(keybox.packets, blobs.values()))
 
     def without(self, fingerprint: str) -> bytes:
         """The content without that certificate; empty where it was the last. Raises PlaceError as `certificates`."""
         if self._boxed:
-            left = [blob for name, blob in self._box.blobs.items() if name != fingerprint]
-            return keybox.join(self._box.header, left) if left else b""
+            box = self._box
+            left = [blob for name, blob in box.blobs.items() if name != fingerprint]
+            return keybox.join(box.header, left) if left else b""
         return b"".join(raw for name, raw in self._parts.items() if name != fingerprint)
 
     @property
