@@ -89,10 +89,8 @@ def as_other_mail(post: Post, user: str, message: bytes) -> bool:
     What is encrypted as it arrives, this is too. Returns whether there is such a way. Raises DeliveryError where it
     does not take the message.
     """
-    from sieve_filter.dovecot import lmtp  # likewise
-
     if post.socket_path and (server := _connected(_ordinary(post))):
-        lmtp.send(server, lmtp.Envelope("", user, user), [message], lambda: None, lmtp.answer_by())
+        _hand_over(server, user, message)
         return True
     if post.sendmail_path and Path(post.sendmail_path).exists():
         by_sendmail(post, user, message)
@@ -135,7 +133,13 @@ def _over_ordinary_lmtp(post: Post, user: str, message: bytes) -> None:
 def _send(socket_path: str, user: str, message: bytes) -> None:
     from sieve_filter.dovecot import lmtp  # slow to load, and few commands deliver anything
 
-    lmtp.send(lmtp.connect(socket_path), lmtp.Envelope("", user, user), [message], lambda: None, lmtp.answer_by())
+    _hand_over(lmtp.connect(socket_path), user, message)
+
+
+def _hand_over(server: "smtplib.LMTP", user: str, message: bytes) -> None:
+    from sieve_filter.dovecot import lmtp  # likewise
+
+    lmtp.send(server, lmtp.Envelope("", user, user), [message], lambda: None, lmtp.answer_by())
 
 
 def stamp() -> Stamp:
