@@ -110,7 +110,7 @@ def try_out(home: Path, subkeys: Sequence[Subkey]) -> None:
     fingerprints = [subkey.fingerprint for subkey in subkeys]
     ciphertext = bytearray()
     runner.encrypt([b"trial\n"], ciphertext.extend, (str(home),), fingerprints, "none")
-    encrypted = packets.encrypted_payload(bytes(ciphertext))
+    encrypted = packets.encrypted_message(bytes(ciphertext))
     if encrypted is None or sorted(encrypted.key_ids) != sorted(one[-16:] for one in fingerprints):
         raise EncryptionError("gpg did not encrypt to the keys that it was told to")
 
