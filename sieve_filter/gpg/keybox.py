@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sieve_filter.openpgp import certificate
+from sieve_filter.openpgp.packets import certificate_fingerprint, key_fingerprints
 
 NAME = "pubring.kbx"
 
@@ -42,7 +42,7 @@ def split(data: bytes) -> Keybox:
         elif blob[4] == _OPENPGP and header:
             if hashlib.sha1(blob[:-_CHECKSUM], usedforsecurity=False).digest() != blob[-_CHECKSUM:]:
                 raise ValueError("a certificate in the keyring is damaged")
-            blobs[certificate.fingerprint(packets(blob))] = blob
+            blobs[certificate_fingerprint(packets(blob))] = blob
         elif blob[4] != _EMPTY:
             raise ValueError("the keyring is not one of OpenPGP certificates")
     return Keybox(header, blobs)
@@ -65,12 +65,12 @@ def only(header: bytes, blob: bytes) -> bytes:
     So it does where gpg would not find the certificate's keys: it looks them up in a table in the blob.
     """
     found = packets(blob)
-    alone = Keybox(header, {certificate.fingerprint(found): blob})
+    alone = Keybox(header, {certificate_fingerprint(found): blob})
     if split(header) != Keybox(header, {}) or split(header + blob) != alone:
         raise ValueError("there is more than one certificate")
     count, size = int.from_bytes(blob[16:18]), int.from_bytes(blob[18:20])
     entries = (_HEAD + number * size for number in range(count))
     table = [blob[start : start + _FINGERPRINT].hex().upper() for start in entries]
-    if blob[5:8] != _PLAIN or len(set(table)) != count or set(table) != certificate.keys(found):
+    if blob[5:8] != _PLAIN or len(set(table)) != count or set(table) != key_fingerprints(found):
         raise ValueError("its table is not of the keys in it")
     return found

@@ -16,6 +16,7 @@ from sieve_filter.errors import PlaceError, RefusedKeyError, TimedOutError
 from sieve_filter.gpg import keybox, runner
 from sieve_filter.gpg.keybox import Keybox
 from sieve_filter.openpgp import certificate
+from sieve_filter.openpgp.packets import key_fingerprints
 from sieve_filter.system import places
 from sieve_filter.system.signals import at_most
 
@@ -50,7 +51,7 @@ class Store(NamedTuple):
     def keys(self) -> frozenset[str]:
         """The fingerprints of all keys and subkeys in it. Raises PlaceError as `certificates`."""
         try:
-            return frozenset(one for packets in self.certificates.values() for one in certificate.keys(packets))
+            return frozenset(one for packets in self.certificates.values() for one in key_fingerprints(packets))
         except ValueError as error:
             raise PlaceError(f"cannot read {self.keyring}: {error}") from error
 

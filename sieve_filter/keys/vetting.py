@@ -14,6 +14,7 @@ from sieve_filter.keys import usable
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp import encrypted as packets
 from sieve_filter.openpgp.certificate import Certificate
+from sieve_filter.openpgp.packets import key_fingerprints
 from sieve_filter.system.signals import at_most
 
 _ELGAMAL = (16, 20)
@@ -75,7 +76,7 @@ def _fits(one: Certificate, verdict: Vetted | Revoked) -> bool:
         packets = keybox.only(verdict.header, verdict.blob) if isinstance(verdict, Vetted) else verdict.packets
         return (
             certificate.is_of(packets, one.packets)
-            and {subkey.fingerprint for subkey in subkeys} == certificate.keys(packets)
+            and {subkey.fingerprint for subkey in subkeys} == key_fingerprints(packets)
             and subkeys[0].fingerprint == one.fingerprint
             and verdict.key.addresses <= one.addresses
             and (isinstance(verdict, Revoked) or verdict.subkey in subkeys)
@@ -147,7 +148,7 @@ def _vet_in(home: Path, batch: Mapping[str, Certificate], minimum_bits: int) -> 
             continue
         blob = box.blobs[fingerprint]
         stored = keybox.packets(blob)
-        if not certificate.keys(stored) <= certificate.keys(one.packets):
+        if not key_fingerprints(stored) <= key_fingerprints(one.packets):
             # gpg has others' certificates here, too: none of them may get a key into this one.
             verdicts[one] = "gpg added a key to it"
             continue

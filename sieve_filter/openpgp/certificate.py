@@ -4,7 +4,6 @@ GnuPG checks every signature that it imports, and other people can put tens of t
 the owner's own is left out here, by its packet alone, before GnuPG sees it. No signature is verified: that is GnuPG's.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Container, Iterator
 from typing import NamedTuple
@@ -12,10 +11,26 @@ from typing import NamedTuple
 from sieve_filter import limits
 from sieve_filter.openpgp import blocks
 from sieve_filter.openpgp.blocks import Block
+from sieve_filter.openpgp.packets import (
+    MARKER,
+    PADDING,
+    PUBLIC_KEY,
+    PUBLIC_SUBKEY,
+    SECRET_KEY,
+    SECRET_SUBKEY,
+    SIGNATURE,
+    TRUST,
+    USER_ATTRIBUTE,
+    USER_ID,
+    MalformedError,
+    Packet,
+    certificate_fingerprint,
+    fingerprint,
+    following,
+    split,
+)
 from sieve_filter.openpgp.user_id import address_in
 
-_SIGNATURE, _SECRET_KEY, _PUBLIC_KEY, _SECRET_SUBKEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE = 2, 5, 6, 7, 13, 14, 17
-_MARKER, _TRUST, _PADDING = 10, 12, 21
 _LEAST_IGNORED = 40  # RFC 9580 section 4.3: packet types from 40 on may be ignored by who does not know them
 
 _KEY_REVOCATION = b"\x20"  # RFC 9580 section 5.2.1.11, behind the version of a signature
@@ -47,18 +62,8 @@ class Reading(NamedTuple):
     secret: bool
 
 
-class _MalformedError(ValueError):
-    """The octets are not what the packet must have here; the text says so in words."""
-
-
 class _SecretError(Exception):
     """There is a secret key."""
-
-
-class _Packet(NamedTuple):
-    tag: int
-    raw: bytes
-    body: bytes
 
 
 def read(data: bytes) -> Reading:
@@ -73,7 +78,7 @@ def read(data: bytes) -> Reading:
             where = f"block {number}: " if number > 1 else ""
             try:
                 _read_block(_packets(block), certificates)
-            except _MalformedError as error:
+            except MalformedError as error:
                 problems.append(f"{where}{error}")
     except _SecretError:
         return Reading((), (), True)
@@ -82,28 +87,15 @@ def read(data: bytes) -> Reading:
     return Reading(tuple(certificates), tuple(problems), False)
 
 
-def fingerprint(packets: bytes) -> str:
-    """The fingerprint of the certificate that begins `packets` (RFC 9580 section 5.5.4). Raises ValueError."""
-    packet, _ = _next(packets, 0)
-    if packet.tag != _PUBLIC_KEY:
-        raise _MalformedError("it does not begin with a public key")
-    return _fingerprint(packet.body)
-
-
-def keys(packets: bytes) -> frozenset[str]:
-    """The fingerprints of the primary key and the subkeys in a certificate. Raises ValueError where it is none."""
-    return frozenset(_fingerprint(one.body) for one in _split(packets) if one.tag in (_PUBLIC_KEY, _PUBLIC_SUBKEY))
-
-
 def apart(packets: bytes) -> dict[str, bytes]:
     """The certificates in a file of them, by their fingerprints, each as it stands there. Raises ValueError."""
     found: dict[str, list[bytes]] = {}
     name = ""
-    for packet in _split(packets):
-        if packet.tag == _PUBLIC_KEY:
-            name = _fingerprint(packet.body)
+    for packet in split(packets):
+        if packet.tag == PUBLIC_KEY:
+            name = fingerprint(packet.body)
         elif not name:
-            raise _MalformedError("it does not begin with a public key")
+            raise MalformedError("it does not begin with a public key")
         found.setdefault(name, []).append(packet.raw)
     return {name: b"".join(raw) for name, raw in found.items()}
 
@@ -113,7 +105,7 @@ def is_of(packets: bytes, given: bytes) -> bool:
 
     What GnuPG notes for itself in trust packets does not count. Raises ValueError where one of them is malformed.
     """
-    return fingerprint(packets) == fingerprint(given) and _said(packets) <= _said(given)
+    return certificate_fingerprint(packets) == certificate_fingerprint(given) and _said(packets) <= _said(given)
 
 
 def reduce(packets: bytes, subkeys: Container[str], address: str | None) -> bytes:
@@ -121,17 +113,17 @@ def reduce(packets: bytes, subkeys: Container[str], address: str | None) -> byte
 
     The user ID is one with `address`, else the first. Raises ValueError where `packets` are none.
     """
-    all_packets = _split(packets)
-    user_ids = [one.body for one in all_packets if one.tag == _USER_ID]
+    all_packets = split(packets)
+    user_ids = [one.body for one in all_packets if one.tag == USER_ID]
     with_address = [one for one in user_ids if address and address_in(one) == address.lower()]
     chosen = (with_address or user_ids or [b""])[0]
     kept: list[bytes] = []
     keeping = True
     for packet in all_packets:
-        if packet.tag == _USER_ID:
+        if packet.tag == USER_ID:
             keeping = packet.body == chosen
-        elif packet.tag == _PUBLIC_SUBKEY:
-            keeping = _fingerprint(packet.body) in subkeys
+        elif packet.tag == PUBLIC_SUBKEY:
+            keeping = fingerprint(packet.body) in subkeys
         if keeping:
             kept.append(packet.raw)
     return b"".join(kept)
@@ -151,12 +143,12 @@ def _packets(block: Block | bytes) -> bytes:
     if isinstance(block, bytes):
         return block
     if block.text is None:
-        raise _MalformedError("its armor is cut short")
+        raise MalformedError("its armor is cut short")
     if block.kind != blocks.PUBLIC_KEY:
-        raise _MalformedError("it is armored, but not a public key")
+        raise MalformedError("it is armored, but not a public key")
     packets = blocks.unpack(block.text)
     if packets is None:
-        raise _MalformedError("its armor is damaged")
+        raise MalformedError("its armor is damaged")
     return packets
 
 
@@ -165,47 +157,47 @@ def _read_block(data: bytes, certificates: list[Certificate]) -> None:
 
     Where it is malformed, those before count. The one in which that is does not: it may have lost a revocation.
     """
-    packets: list[_Packet] = []
+    packets: list[Packet] = []
     position = 0
     while position < len(data):
-        packet, position = _next(data, position)
-        if packet.tag in (_SECRET_KEY, _SECRET_SUBKEY):
+        packet, position = following(data, position)
+        if packet.tag in (SECRET_KEY, SECRET_SUBKEY):
             raise _SecretError
-        if packet.tag in (_MARKER, _TRUST, _PADDING) or packet.tag >= _LEAST_IGNORED:
+        if packet.tag in (MARKER, TRUST, PADDING) or packet.tag >= _LEAST_IGNORED:
             continue
-        if packet.tag == _PUBLIC_KEY and packets:
+        if packet.tag == PUBLIC_KEY and packets:
             certificates.append(_clean(packets))
             packets = []
-        elif packet.tag == _SIGNATURE and not packets and packet.body[1:2] == _KEY_REVOCATION:
-            raise _MalformedError("it is a revocation alone: import it into a copy of the key, and give that")
-        elif packet.tag != _PUBLIC_KEY and not packets:
-            raise _MalformedError("it does not begin with a public key")
-        if packet.tag not in (_PUBLIC_KEY, _PUBLIC_SUBKEY, _USER_ID, _USER_ATTRIBUTE, _SIGNATURE):
-            raise _MalformedError("a packet in it does not belong into a certificate")
+        elif packet.tag == SIGNATURE and not packets and packet.body[1:2] == _KEY_REVOCATION:
+            raise MalformedError("it is a revocation alone: import it into a copy of the key, and give that")
+        elif packet.tag != PUBLIC_KEY and not packets:
+            raise MalformedError("it does not begin with a public key")
+        if packet.tag not in (PUBLIC_KEY, PUBLIC_SUBKEY, USER_ID, USER_ATTRIBUTE, SIGNATURE):
+            raise MalformedError("a packet in it does not belong into a certificate")
         packets.append(packet)
     if packets:
         certificates.append(_clean(packets))
 
 
-def _clean(packets: list[_Packet]) -> Certificate:
+def _clean(packets: list[Packet]) -> Certificate:
     primary = packets[0].body
     version = primary[0] if primary else 0
     if version not in (4, 5, 6):
         return Certificate("", b"", frozenset(), f"it is a key of version {version}, which is no longer safe to use")
-    own = _fingerprint(primary)
+    own = fingerprint(primary)
     key_id = bytes.fromhex(own[-16:] if version == 4 else own[:16])
     kept: list[bytes] = []
     addresses: set[str] = set()
     dropping = has_user_id = False
     for packet in packets:
-        if packet.tag == _SIGNATURE:
+        if packet.tag == SIGNATURE:
             if not dropping and _issued_by(packet.body, key_id):
                 kept.append(packet.raw)
             continue
-        dropping = packet.tag == _USER_ATTRIBUTE  # a picture: delivery has no use for it
+        dropping = packet.tag == USER_ATTRIBUTE  # a picture: delivery has no use for it
         if not dropping:
             kept.append(packet.raw)
-        if packet.tag == _USER_ID:
+        if packet.tag == USER_ID:
             has_user_id = True
             address = address_in(packet.body)
             addresses |= {address} if address else set()
@@ -219,26 +211,15 @@ def _clean(packets: list[_Packet]) -> Certificate:
     return Certificate(own, b"" if problem else b"".join(kept), frozenset(addresses), problem)
 
 
-def _fingerprint(body: bytes) -> str:
-    if body[:1] == b"\x04":
-        # SHA-1 is what a version 4 fingerprint is made with; it protects nothing here that GnuPG would not.
-        digest = hashlib.sha1(b"\x99" + (len(body) & 0xFFFF).to_bytes(2) + body, usedforsecurity=False).hexdigest()
-    else:
-        digest = hashlib.sha256(
-            (b"\x9a" if body[:1] == b"\x05" else b"\x9b") + len(body).to_bytes(4) + body
-        ).hexdigest()
-    return digest.upper()
-
-
 def _said(packets: bytes) -> Counter[tuple[int, bytes]]:
     """What the packets of a certificate say, without how they are written."""
-    return Counter((one.tag, _without_numbers(one)) for one in _split(packets) if one.tag != _TRUST)
+    return Counter((one.tag, _without_numbers(one)) for one in split(packets) if one.tag != TRUST)
 
 
-def _without_numbers(packet: _Packet) -> bytes:
+def _without_numbers(packet: Packet) -> bytes:
     """The body of `packet`; of a signature, up to its numbers (RFC 9580 section 5.2.3), which GnuPG writes anew."""
     body = packet.body
-    if packet.tag != _SIGNATURE:
+    if packet.tag != SIGNATURE:
         return body
     if body[:1] == b"\x03":
         return body[:19]
@@ -284,41 +265,3 @@ def _issuers(area: bytes) -> list[bytes]:
         elif kind == _ISSUER_FINGERPRINT:
             found.append(content[-8:] if content[1:2] == b"\x04" else content[2:10])
     return found
-
-
-def _split(packets: bytes) -> list[_Packet]:
-    found: list[_Packet] = []
-    position = 0
-    while position < len(packets):
-        packet, position = _next(packets, position)
-        found.append(packet)
-    return found
-
-
-def _next(data: bytes, start: int) -> tuple[_Packet, int]:
-    """The packet at `start` (RFC 9580 section 4.2), and where the one behind it begins."""
-    head = data[start : start + 6]
-    if not head or not head[0] & 0x80:
-        raise _MalformedError(f"at octet {start} there is no OpenPGP packet")
-    if head[0] & 0x40:
-        tag, octets = head[0] & 0x3F, 1
-        first = head[1] if len(head) > 1 else 0
-        if 224 <= first < 255:
-            raise _MalformedError("a packet in it is divided")  # section 4.2.1.4: only packets of data may be
-        if first < 192:
-            size = first
-        elif first < 224:
-            size, octets = (first - 192 << 8) + int.from_bytes(head[2:3]) + 192, 2
-        else:
-            size, octets = int.from_bytes(head[2:6]), 5
-    else:
-        tag, kind = head[0] >> 2 & 0x0F, head[0] & 0x03
-        if kind == 3:
-            raise _MalformedError("a packet in it has no length")
-        octets = 1 << kind
-        size = int.from_bytes(head[1 : 1 + octets])
-    body = start + 1 + octets
-    end = body + size
-    if len(head) < 1 + octets or end > len(data):
-        raise _MalformedError("it is cut short")
-    return _Packet(tag, data[start:end], data[body:end]), end

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter.gpg import keybox
-from sieve_filter.openpgp import certificate
+from sieve_filter.openpgp.packets import certificate_fingerprint
 from tests.support.samples import Home, home
 
 __all__ = ["home"]
@@ -25,7 +25,7 @@ def test_each_certificate_is_found_and_the_file_can_be_put_together_again(home: 
     assert len(box.blobs) == 2
     for fingerprint, blob in box.blobs.items():
         assert f":{fingerprint}:" in listing
-        assert certificate.fingerprint(keybox.packets(blob)) == fingerprint
+        assert certificate_fingerprint(keybox.packets(blob)) == fingerprint
     assert keybox.join(box.header, box.blobs.values()) == file
 
 

@@ -19,6 +19,7 @@ from sieve_filter.keys import changes, vetting
 from sieve_filter.keys.vetting import Revoked, Vetted
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
+from sieve_filter.openpgp.packets import split
 from sieve_filter.system import pool, signals
 from tests.support.samples import packet
 
@@ -240,9 +241,7 @@ def test_key_whose_signatures_have_numbers_that_gpg_writes_anew_is_taken(
     data = owner.public("a@example.org")
     other = b""
     signatures = []
-    position = 0
-    while position < len(data):
-        one, position = certificate._next(data, position)
+    for one in split(data):
         body = one.body
         if one.tag == 2:
             hashed = int.from_bytes(body[4:6])

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter import limits
-from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import read
+from sieve_filter.openpgp.packets import certificate_fingerprint
 from tests.support.certificates import (
     ALICE,
     ATTRIBUTE,
@@ -65,7 +65,7 @@ def test_gpg_and_we_agree_on_fingerprint_and_packets(home: Home) -> None:
 
 def test_many_certificates_are_read_in_their_order() -> None:
     other = packet(PUBLIC_KEY, KEY[:-1] + b"o") + packet(USER_ID, b"bob@example.org")
-    both = (FINGERPRINT, certificate.fingerprint(other))
+    both = (FINGERPRINT, certificate_fingerprint(other))
     for data in (ALICE + other, armored(ALICE + other), armored(ALICE) + armored(other)):
         assert tuple(one.fingerprint for one in read(data).certificates) == both
 

@@ -2,7 +2,7 @@
 
 import base64
 
-from sieve_filter.openpgp import certificate
+from sieve_filter.openpgp.packets import certificate_fingerprint
 from tests.support.samples import packet
 
 SIGNATURE, SECRET_KEY, PUBLIC_KEY, SECRET_SUBKEY, TRUST, USER_ID, SUBKEY, ATTRIBUTE = 2, 5, 6, 7, 12, 13, 14, 17
@@ -10,7 +10,7 @@ KEY = (
     b"\x04" + b"\x65\x00\x00\x00" + b"\x16" + b"\x09\x2b\x06\x01\x04\x01\xda\x47\x0f\x01" + b"\x01\x07\x40" + b"k" * 32
 )
 PRIMARY = packet(PUBLIC_KEY, KEY)
-FINGERPRINT = certificate.fingerprint(PRIMARY)
+FINGERPRINT = certificate_fingerprint(PRIMARY)
 NAME = packet(USER_ID, b"Alice <Alice@Example.org>")
 
 
