@@ -24,6 +24,7 @@ from tests.e2e.conftest import (
     assert_nowhere_in_clear,
     assert_unchanged,
     deliver,
+    files_with,
     message,
 )
 from tests.support.imap_keys import FOLDER, answers, armored, save, session, text, with_attachment, with_text
@@ -199,8 +200,7 @@ def test_a_secret_key_is_refused_and_nowhere_on_disk(lab_sealed: Lab, new_person
     assert not keyring(person)
     lines = {line.strip() for line in saved.split(b"\n") if len(line) > 60}
     lines |= {armor.split(b"\n")[4], secret[20:60]}
-    files = [file for file in lab_sealed.directory.rglob("*") if file.is_file() and not file.is_symlink()]
-    assert [file for file in files if any(line in file.read_bytes() for line in lines)] == []
+    assert files_with(lab_sealed, lines) == []
 
 
 def test_a_key_for_another_address_is_refused(lab_sealed: Lab, new_person: NewPerson) -> None:

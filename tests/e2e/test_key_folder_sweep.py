@@ -12,7 +12,7 @@ from lab import client, managesieve
 from lab.client import Lab
 from sieve_filter import limits
 from sieve_filter.enrolment import sweep as sweeps
-from tests.e2e.conftest import NewPerson, Person, deliver
+from tests.e2e.conftest import NewPerson, Person, deliver, files_with
 from tests.support.imap_keys import FOLDER, answers, armored, save, session, text, with_attachment, with_text
 
 CRITICAL = 2  # as Nagios' plugins end
@@ -70,8 +70,7 @@ def wait_for_what_saving_started(person: Person) -> None:
 
 
 def assert_on_no_disk(lab: Lab, secret: bytes) -> None:
-    files = [file for file in lab.directory.rglob("*") if file.is_file() and not file.is_symlink()]
-    assert [file for file in files if secret[20:60] in file.read_bytes()] == []
+    assert files_with(lab, [secret[20:60]]) == []
 
 
 def test_a_secret_key_that_replace_saved_is_taken_away(lab_sealed: Lab, new_person: NewPerson, path: str) -> None:

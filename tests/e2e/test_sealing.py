@@ -138,7 +138,7 @@ def test_a_message_that_comes_again_because_dovecot_did_not_answer_in_time_is_th
         again = deliver(person, sent)
     except OSError:  # who took the connection was told to end: Dovecot starts anew
         again = deliver(person, sent)
-    assert again == 250
+    assert again == 250, person.lab.log.read_text()[-6000:]
     [stored] = person.received()
     assert_encrypted_to(person, stored, sent, canary)
     assert deliver(person, message(canary + "-other", "Message-ID: <one@example.com>")) == 250

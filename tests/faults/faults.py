@@ -351,7 +351,7 @@ GPG = [
     ),
     Fault(
         "gpg ends midway without a word",
-        gpg('/usr/bin/gpg "$@" | head -c 4000'),
+        gpg('/usr/bin/gpg "$@" | { head -c 4000; cat > /dev/null; }'),
         REFUSED,
         says="gpg succeeded, but what it wrote is not an encrypted message",
     ),
