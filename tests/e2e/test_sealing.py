@@ -6,7 +6,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -123,6 +123,17 @@ def test_only_the_mail_user_can_deliver_to_the_inner_service(lab_sealed: Lab) ->
     assert pwd.getpwuid(status.st_uid).pw_uid == lab_sealed.mail_uid
 
 
+def until_taken(person: Person, sent: bytes) -> None:
+    """Deliver as a sender does that tries again: a Dovecot that is about to start anew may refuse, or hang up."""
+    deadline = time.monotonic() + 10
+    while True:
+        with suppress(OSError):
+            if deliver(person, sent) == 250:
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 @pytest.mark.parametrize("lines", [0, 250_000], ids=["small", "large"])
 def test_a_message_that_comes_again_because_dovecot_did_not_answer_in_time_is_there_once(
     person: Person, canary: str, lines: int
@@ -134,11 +145,7 @@ def test_a_message_that_comes_again_because_dovecot_did_not_answer_in_time_is_th
         while not person.received():
             assert time.monotonic() < deadline
             time.sleep(0.5)
-    try:
-        again = deliver(person, sent)
-    except OSError:  # who took the connection was told to end: Dovecot starts anew
-        again = deliver(person, sent)
-    assert again == 250, person.lab.log.read_text()[-6000:]
+    until_taken(person, sent)
     [stored] = person.received()
     assert_encrypted_to(person, stored, sent, canary)
     assert deliver(person, message(canary + "-other", "Message-ID: <one@example.com>")) == 250
