@@ -16,7 +16,7 @@ from sieve_filter.enrolment import service
 from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import CryptomailError, RefusedKeyError, ServiceError, UsageError
 from sieve_filter.keys import changes
-from sieve_filter.keys.changes import REFUSED, REVOKED, Outcome
+from sieve_filter.keys.outcome import Outcome, Status
 from sieve_filter.notify import post
 from sieve_filter.notify.post import Post
 from sieve_filter.openpgp.certificate import Certificate
@@ -56,7 +56,7 @@ def _fetch(options: argparse.Namespace, site: Site) -> int:
     if answer.data is None:
         raise RefusedKeyError(f"no key is published for {address}")
     found = published.judge(answer.data, address)
-    outcomes = [Outcome(whose.user, "", "", REFUSED, problem) for problem in found.problems]
+    outcomes = [Outcome(whose.user, "", "", Status.REFUSED, problem) for problem in found.problems]
     orders = [(whose._replace(addresses=frozenset({address})), found.certificates)]
     keys_import.enrol_orders(orders, site, options, outcomes, lambda _: None, named=False)
     return keys_import.tell_outcomes(outcomes, options.json)
@@ -81,7 +81,7 @@ def _refresh(options: argparse.Namespace, site: Site) -> int:
     keys_import.enrol_orders(orders, site, options, outcomes, lambda _: None, named=False)
     desk = keys_import.desk_of(options, site)
     # An old key goes only when all that is to take its place is there.
-    lacking = {one.user for one in outcomes if one.status in (REFUSED, REVOKED)}
+    lacking = {one.user for one in outcomes if one.status in (Status.REFUSED, Status.REVOKED)}
     for user, (whose, fingerprints) in drops.items():
         if user not in lacking:
             outcomes += [_drop(whose, site.keyring(whose), one, desk) for one in fingerprints]
@@ -148,7 +148,7 @@ def _enrolled(
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}: use keys fetch")
     if options.user:
         finish(rest.failures)
-    outcomes += [Outcome(one.user, "", "", refresh.FAILED, str(one.error)) for one in rest.failures]
+    outcomes += [Outcome(one.user, "", "", Status.FAILED, str(one.error)) for one in rest.failures]
     return enrolled
 
 
@@ -157,5 +157,5 @@ def _drop(whose: Owner, keyring: str, fingerprint: str, desk: Desk | None) -> Ou
     try:
         as_owner(whose, functools.partial(service.remove, fingerprint, whose, desk) if desk else plain)
     except CryptomailError as error:
-        return Outcome(whose.user, keyring, fingerprint, REFUSED, f"it is not removed: {error}")
-    return Outcome(whose.user, keyring, fingerprint, refresh.REMOVED, "another key is published instead")
+        return Outcome(whose.user, keyring, fingerprint, Status.REFUSED, f"it is not removed: {error}")
+    return Outcome(whose.user, keyring, fingerprint, Status.REMOVED, "another key is published instead")

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any, NamedTuple
 from sieve_filter import limits
 from sieve_filter.cli.site import Site, in_chunks
 from sieve_filter.cli.terminal import ROWS, Advance, progress, table
-from sieve_filter.discovery import refresh
 from sieve_filter.enrolment import service
 from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import (
@@ -27,7 +27,8 @@ from sieve_filter.errors import (
 from sieve_filter.gpg import temporary_home
 from sieve_filter.keys import changes
 from sieve_filter.keys import status as keyreport
-from sieve_filter.keys.changes import REFUSED, Order, Outcome, Verdicts
+from sieve_filter.keys.changes import Order, Verdicts
+from sieve_filter.keys.outcome import Outcome, Status
 from sieve_filter.notify import post
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate, Reading
@@ -36,14 +37,6 @@ from sieve_filter.owners.owner import Owner
 from sieve_filter.system import places, pool, stdio
 from sieve_filter.system.pool import Identity
 
-_STATUSES = (changes.IMPORTED, changes.RENEWED, changes.UNCHANGED, REFUSED)
-_RARE = (
-    changes.REVOKED,
-    refresh.KEPT,
-    refresh.DIFFERENT,
-    refresh.REMOVED,
-    refresh.FAILED,
-)  # counted where there are some
 _SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
 _VET_AT_ONCE = 1 + (os.cpu_count() or 1)  # one of them always waits for its keys to be put into place
 _PUT_AT_ONCE = 2 * (os.cpu_count() or 1)  # that is to wait for the disk, half of the time
@@ -106,9 +99,7 @@ def enrol_orders(
             for (_, order, _), told in pool.each(in_chunks(vetted, _weight), put, at_once=_PUT_AT_ONCE):
                 done = _refused(order, told) if isinstance(told, CryptomailError) else told
                 outcomes += done
-                changed = changed or any(
-                    one.status in (changes.IMPORTED, changes.RENEWED, changes.REVOKED) for one in done
-                )
+                changed = changed or any(one.status.changes for one in done)
                 advance(len(done))
     if changed and not desk and not options.no_notify:
         stdio.warn(f"owners were not told of it, because {post.NO_WAY}; with --no-notify, nobody is told")
@@ -135,7 +126,9 @@ def _set_up(vetted: tuple[Owner, Order, Verdicts], site: Site) -> list[Outcome]:
 
 def _refused(order: Order, error: CryptomailError) -> list[Outcome]:
     """What became of all certificates of an order that could not be done."""
-    return [Outcome(order.user, order.keyring, one.fingerprint, REFUSED, str(error)) for one in order.certificates]
+    return [
+        Outcome(order.user, order.keyring, one.fingerprint, Status.REFUSED, str(error)) for one in order.certificates
+    ]
 
 
 def _certificates_of_files(names: Sequence[str]) -> tuple[Certificate, ...]:
@@ -189,7 +182,7 @@ def _orders_of_everybody(source: str, site: Site) -> Given:
                 if problem := _problem(reading):
                     raise RefusedKeyError(problem)
             except CryptomailError as error:
-                refused.append(Outcome(path.stem, str(path), "", REFUSED, str(error)))
+                refused.append(Outcome(path.stem, str(path), "", Status.REFUSED, str(error)))
                 advance(1)
             else:
                 yield whose, reading.certificates
@@ -201,13 +194,13 @@ def _orders_of_stream(site: Site) -> Given:
     reading = _read("-", limits.CERTIFICATE_STREAM_OCTETS)
     if reading.secret:
         raise RefusedKeyError(f"standard input: {_problem(reading)}; nothing was imported")
-    refused = [Outcome("", "", "", REFUSED, problem) for problem in reading.problems]
+    refused = [Outcome("", "", "", Status.REFUSED, problem) for problem in reading.problems]
     users: dict[str, list[Certificate]] = {}
     for one in reading.certificates:
         if one.problem:
-            refused.append(Outcome(" ".join(sorted(one.addresses)), "", one.fingerprint, REFUSED, one.problem))
+            refused.append(Outcome(" ".join(sorted(one.addresses)), "", one.fingerprint, Status.REFUSED, one.problem))
         elif not one.addresses:
-            refused.append(Outcome("", "", one.fingerprint, REFUSED, "no user ID of it has an address"))
+            refused.append(Outcome("", "", one.fingerprint, Status.REFUSED, "no user ID of it has an address"))
         for address in () if one.problem else sorted(one.addresses):
             users.setdefault(address, []).append(one)
 
@@ -223,7 +216,9 @@ def _orders_of_stream(site: Site) -> Given:
                 if site.template is not None and not Path(whose.home).is_dir():
                     raise UnknownUserError(f"there is no such user: {whose.home} is not a directory")
             except (CryptomailError, OSError) as error:
-                strangers |= {one: Outcome(user, "", one.fingerprint, REFUSED, str(error)) for one in certificates}
+                strangers |= {
+                    one: Outcome(user, "", one.fingerprint, Status.REFUSED, str(error)) for one in certificates
+                }
                 advance(len(certificates))
             else:
                 theirs.update(certificates)
@@ -250,7 +245,9 @@ def _orders(
             identity = pool.identity_of(whose.home, whose.uid)
             register.make(site.settings.register, *identity)
         except CryptomailError as error:
-            refused.extend(Outcome(whose.user, keyring, one.fingerprint, REFUSED, str(error)) for one in certificates)
+            refused.extend(
+                Outcome(whose.user, keyring, one.fingerprint, Status.REFUSED, str(error)) for one in certificates
+            )
         else:
             yield identity, (whose, service.order(whose, certificates, site.settings, named, foreign))
 
@@ -260,35 +257,28 @@ def _weight(one: tuple[Any, ...]) -> int:
     return sum(1 + len(certificate.packets) // _LARGE for certificate in one[1].certificates)
 
 
-def _part(number: int, outcomes: Sequence[Outcome]) -> str:
-    return f"{number} of {keyreport.counted(len(outcomes), 'key')} {'was' if number == 1 else 'were'}"
+def _part(number: int, of: int) -> str:
+    return f"{number} of {keyreport.counted(of, 'key')} {'was' if number == 1 else 'were'}"
 
 
 def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
     """Write the report. Returns the exit code, where all is well; else raises what says how many are not."""
+    counts = Counter(one.status for one in outcomes)
     if as_json:
-        stdio.tell(json.dumps([one._asdict() for one in outcomes], indent=2))
+        stdio.tell(json.dumps([{**one._asdict(), "status": one.status.value} for one in outcomes], indent=2))
     else:
         told = outcomes
         if sys.stdout.isatty() and len(told) > ROWS:
             told = [one for one in outcomes if one.note]
-        table(("user", "what", "key", "why"), [(one.user, one.status, one.fingerprint, one.note) for one in told])
-        counts = ", ".join(
-            f"{sum(one.status == status for one in outcomes)} {status}"
-            for status in (*_STATUSES, *(one for one in _RARE if any(outcome.status == one for outcome in outcomes)))
-        )
-        stdio.tell(counts)
-    refused = sum(one.status == REFUSED for one in outcomes)
-    if refused:
-        raise RefusedKeyError(f"{_part(refused, outcomes)} refused: see the report")
-    revoked = sum(one.status == changes.REVOKED for one in outcomes)
-    if revoked:
-        raise RefusedKeyError(f"{_part(revoked, outcomes)} revoked: see the report")
-    different = sum(one.status == refresh.DIFFERENT for one in outcomes)
-    if different:
+        table(("user", "what", "key", "why"), [(one.user, one.status.value, one.fingerprint, one.note) for one in told])
+        stdio.tell(", ".join(f"{counts[one]} {one.value}" for one in Status if counts[one] or not one.rare))
+    if refused := counts[Status.REFUSED]:
+        raise RefusedKeyError(f"{_part(refused, len(outcomes))} refused: see the report")
+    if revoked := counts[Status.REVOKED]:
+        raise RefusedKeyError(f"{_part(revoked, len(outcomes))} revoked: see the report")
+    if different := counts[Status.DIFFERENT]:
         raise RefusedKeyError(f"{different} of {len(outcomes)} keys are other ones than before: see the report")
-    failed = sum(one.status == refresh.FAILED for one in outcomes)
-    if failed:
+    if failed := counts[Status.FAILED]:
         raise ServiceError(f"{failed} of {len(outcomes)} users' keys could not be looked up: see the report")
     return os.EX_OK
 

@@ -4,11 +4,8 @@ from typing import NamedTuple
 
 from sieve_filter.discovery import answer as published
 from sieve_filter.discovery.lookup import Answer
-from sieve_filter.keys.changes import REFUSED, Outcome
+from sieve_filter.keys.outcome import Outcome, Status
 from sieve_filter.openpgp.certificate import Certificate
-
-# What becomes of a key, besides what `enrol` tells.
-KEPT, DIFFERENT, REMOVED, FAILED = "kept", "different", "removed", "failed"
 
 
 class Plan(NamedTuple):
@@ -26,24 +23,24 @@ def plan(user: str, enrolled: frozenset[str], answer: Answer, replace: bool) -> 
     `replace`: whoever can change what is published could otherwise have mail encrypted to a key of theirs.
     """
 
-    def outcome(status: str, note: str, fingerprint: str = "") -> Outcome:
+    def outcome(status: Status, note: str, fingerprint: str = "") -> Outcome:
         return Outcome(user, "", fingerprint, status, note)
 
     if answer.error:
-        return Plan((), (), (outcome(FAILED, answer.error),))
+        return Plan((), (), (outcome(Status.FAILED, answer.error),))
     if answer.data is None:
         note = f"no key is published for {answer.address} any more; this one stays"
-        return Plan((), (), tuple(outcome(KEPT, note, one) for one in sorted(enrolled)))
+        return Plan((), (), tuple(outcome(Status.KEPT, note, one) for one in sorted(enrolled)))
     found = published.judge(answer.data, answer.address)
-    outcomes = [outcome(REFUSED, problem) for problem in found.problems]
+    outcomes = [outcome(Status.REFUSED, problem) for problem in found.problems]
     if not found.certificates:
         return Plan((), (), tuple(outcomes))
     absent = sorted(enrolled - {one.fingerprint for one in found.certificates})
     if replace:
         return Plan(found.certificates, tuple(absent), tuple(outcomes))
     known = tuple(one for one in found.certificates if one.fingerprint in enrolled)
-    outcomes += [outcome(KEPT, f"it is not published for {answer.address}; it stays", one) for one in absent]
+    outcomes += [outcome(Status.KEPT, f"it is not published for {answer.address}; it stays", one) for one in absent]
     note = f"another key is published for {answer.address}: ask its owner, and then take it with --replace"
     strangers = dict.fromkeys(one.fingerprint for one in found.certificates if one not in known)
-    outcomes += [outcome(DIFFERENT, note, one) for one in strangers]
+    outcomes += [outcome(Status.DIFFERENT, note, one) for one in strangers]
     return Plan(known, (), tuple(outcomes))

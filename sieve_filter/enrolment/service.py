@@ -15,8 +15,9 @@ from sieve_filter.enrolment import request
 from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
 from sieve_filter.gpg import colons, runner, temporary_home
 from sieve_filter.keys import changes, find, status
-from sieve_filter.keys.changes import IMPORTED, REFUSED, RENEWED, REVOKED, UNCHANGED, Order, Outcome, Verdicts
+from sieve_filter.keys.changes import Order, Verdicts
 from sieve_filter.keys.decision import Wait
+from sieve_filter.keys.outcome import Outcome, Status
 from sieve_filter.keys.recipients import Found
 from sieve_filter.keys.status import OwnerState
 from sieve_filter.mail.message import split
@@ -134,7 +135,7 @@ def set_up(vetted: tuple[Owner, Order, Verdicts], desk: Desk) -> list[Outcome]:
 
 def note_enrolled(outcomes: Sequence[Outcome], settings: Settings, warn: Callable[[str], object]) -> None:
     """Note outside their homes for whom keys were set up: see `register`."""
-    for user in {one.user for one in outcomes if one.status in (IMPORTED, RENEWED, UNCHANGED)}:
+    for user in {one.user for one in outcomes if one.status.in_place}:
         try:
             register.note(settings.register, user)
         except CryptomailError as error:  # the first delivery tries again
@@ -152,22 +153,22 @@ def tell(whose: Owner, before: Standing, outcomes: Sequence[Outcome], desk: Desk
     statuses = {one.fingerprint: one.status for one in outcomes}
     notes = {one.fingerprint: one.note.removeprefix("warning: ") for one in outcomes}
     there = before.used or ()
-    gone = [one.fingerprint for one in there if statuses.get(one.fingerprint) == REVOKED]
+    gone = [one.fingerprint for one in there if statuses.get(one.fingerprint) == Status.REVOKED]
     if gone:
         working = [one.fingerprint for one in after.used or ()]
         _post(notices.revocation_notice(gone, after.used), after.found.naming(working), whose, desk)
     keys = [
         one._replace(note=notes[one.fingerprint])
         for one in after.used or ()
-        if statuses.get(one.fingerprint) in (IMPORTED, RENEWED, UNCHANGED)
+        if one.fingerprint in statuses and statuses[one.fingerprint].in_place
     ]
-    new = [one for one in keys if statuses[one.fingerprint] == IMPORTED]
-    old = [one.fingerprint for one in there if statuses.get(one.fingerprint) in (None, REFUSED)]
+    new = [one for one in keys if statuses[one.fingerprint] == Status.IMPORTED]
+    old = [one.fingerprint for one in there if statuses.get(one.fingerprint) in (None, Status.REFUSED)]
     if new and old:
         instead = not any(one.fingerprint in old for one in after.used or ())
         _post(notices.addition_notice(new, instead), before.found.naming(old), whose, desk)
     posted = ""
-    if any(statuses[one.fingerprint] != UNCHANGED for one in keys):
+    if any(statuses[one.fingerprint] != Status.UNCHANGED for one in keys):
         try:
             _send_trial(keys, after, whose, desk)
         except CryptomailError as error:
@@ -232,13 +233,13 @@ def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing
     asked = order(whose, certificates, desk.settings, named=True, foreign=not whose.addresses)
     outcomes = changes.enrol([asked], desk.settings.keyrings.minimum_bits)
     note_enrolled(outcomes, desk.settings, desk.warn)
-    refused = [_reason(one, before, asked.keyring) for one in outcomes if one.status == REFUSED]
-    gone = [one.fingerprint for one in outcomes if one.status == REVOKED]
+    refused = [_reason(one, before, asked.keyring) for one in outcomes if one.status == Status.REFUSED]
+    gone = [one.fingerprint for one in outcomes if one.status == Status.REVOKED]
     if refused and not gone:
         return notices.refused(refused, before.used, any(" expired on " in one for one in refused))
     _keep(whose, before, desk)
     after, posted = tell(whose, before, outcomes, desk)
-    changed = any(one.status in (IMPORTED, RENEWED) for one in outcomes)
+    changed = any(one.status in (Status.IMPORTED, Status.RENEWED) for one in outcomes)
     if gone and not changed:
         return notices.revoked(gone, refused, after.used)
     notes = {one.fingerprint: one.note.removeprefix("warning: ") for one in outcomes}
@@ -262,7 +263,7 @@ def _keep(whose: Owner, before: Standing, desk: Desk) -> None:
             certificates = certificate.read(runner.export(home, key.used)).certificates
             kept = order(whose, certificates, desk.settings, named=True, foreign=True)
             for one in changes.enrol([kept], desk.settings.keyrings.minimum_bits):
-                if one.status == REFUSED:
+                if one.status == Status.REFUSED:
                     desk.warn(f"key {one.fingerprint} of {whose.user!r} is no longer used: {one.note}")
 
 

@@ -10,12 +10,11 @@ from sieve_filter.errors import CryptomailError, PlaceError, RefusedKeyError
 from sieve_filter.gpg import keybox, keyrings, temporary_home
 from sieve_filter.gpg.colons import Key
 from sieve_filter.keys import usable, vetting
+from sieve_filter.keys.outcome import Outcome, Status
 from sieve_filter.keys.store import Store, opened
 from sieve_filter.keys.vetting import Revoked, Verdict, Vetted
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.system.signals import at_most
-
-IMPORTED, RENEWED, UNCHANGED, REFUSED, REVOKED = "imported", "renewed", "unchanged", "refused", "revoked"
 
 
 class Order(NamedTuple):
@@ -35,16 +34,6 @@ class Order(NamedTuple):
     named: bool
     as_file: bool = False
     foreign: bool = False
-
-
-class Outcome(NamedTuple):
-    """What became of one certificate: `status` is one of the five above; `note` says why, or warns."""
-
-    user: str
-    keyring: str
-    fingerprint: str
-    status: str
-    note: str
 
 
 # What the quarantine says of each certificate of an order.
@@ -115,7 +104,7 @@ def clashing(stored: Sequence[str], fingerprint: str) -> str | None:
 
 
 def _put_one(order: Order, verdicts: Verdicts, rules: _Rules) -> Iterator[Outcome]:
-    def outcome(fingerprint: str, status: str, note: str) -> Outcome:
+    def outcome(fingerprint: str, status: Status, note: str) -> Outcome:
         return Outcome(order.user, order.keyring, fingerprint, status, note)
 
     fine: list[Vetted] = []
@@ -128,19 +117,19 @@ def _put_one(order: Order, verdicts: Verdicts, rules: _Rules) -> Iterator[Outcom
         if isinstance(verdict, Revoked):
             status, note = _revoke(order, verdict, rules)
         elif isinstance(verdict, str):
-            status, note = REFUSED, verdict
+            status, note = Status.REFUSED, verdict
         elif order.named:
             status, note = (
-                REFUSED,
+                Status.REFUSED,
                 f"{_strange(verdict.key)}; where that is meant, the administrator imports it with --foreign",
             )
         else:
-            status, note = REFUSED, f"no valid user ID of it has the address {order.user}"
-        refused = refused or status == REFUSED
+            status, note = Status.REFUSED, f"no valid user ID of it has the address {order.user}"
+        refused = refused or status == Status.REFUSED
         yield outcome(one.fingerprint, status, note)
     if order.named and refused:
         note = "another certificate that was given with it is refused"
-        yield from (outcome(one.key.fingerprint, REFUSED, note) for one in fine)
+        yield from (outcome(one.key.fingerprint, Status.REFUSED, note) for one in fine)
         return
     if not fine:
         return
@@ -148,7 +137,7 @@ def _put_one(order: Order, verdicts: Verdicts, rules: _Rules) -> Iterator[Outcom
         statuses = _place(order, fine, rules)
     except (CryptomailError, OSError) as error:
         why = f"{error.strerror}: {order.keyring}" if isinstance(error, OSError) else str(error)
-        yield from (outcome(one.key.fingerprint, REFUSED, why) for one in fine)
+        yield from (outcome(one.key.fingerprint, Status.REFUSED, why) for one in fine)
         return
     for fingerprint, taken in {one.key.fingerprint: one for one in fine}.items():
         warnings = _warnings(taken, order)
@@ -175,7 +164,7 @@ def _strange(key: Key) -> str:
     return f"none of its user IDs has an address of this user's; it has {has}"
 
 
-def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, str]:
+def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, Status]:
     """Put certificates into a keyring. Returns, for each fingerprint, what became of it."""
     with opened(order.keyring, make=True, as_file=order.as_file) as store:
         there = store.certificates
@@ -187,35 +176,35 @@ def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, s
                 there[fingerprint], added[fingerprint] = packets, one.blob
             elif there[fingerprint] != packets:
                 merged.append(one)
-        statuses = {one.key.fingerprint: UNCHANGED for one in vetted} | dict.fromkeys(added, IMPORTED)
+        statuses = {one.key.fingerprint: Status.UNCHANGED for one in vetted} | dict.fromkeys(added, Status.IMPORTED)
         if not added and not merged:
             return statuses
         _refuse_clashes(store.keys, vetted)
         content = store.with_added(vetted[0].header, added)
         if store.content or merged:
             with _copy(store, content) as home:
-                statuses |= dict.fromkeys(_merge(home, merged) - added.keys(), RENEWED)
+                statuses |= dict.fromkeys(_merge(home, merged) - added.keys(), Status.RENEWED)
                 _try_out(home, statuses, merged, rules.minimum_bits)
                 content = _content(store, home) if merged else content
             if not there.keys() <= store._replace(content=content).certificates.keys():
                 raise RefusedKeyError("gpg lost a key that was there")
-        if set(statuses.values()) != {UNCHANGED}:
+        if set(statuses.values()) != {Status.UNCHANGED}:
             rules.before_change(order)
             store.replace(content)
         return statuses
 
 
-def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
+def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[Status, str]:
     """Take the revocation of a key over into a keyring that has that key. Returns what became of it, and the note."""
     try:
         with opened(order.keyring) as store:
             if revoked.key.fingerprint not in store.certificates:
-                return REFUSED, revoked.reason
+                return Status.REFUSED, revoked.reason
             with _copy(store, store.content) as home:
                 before = {key.fingerprint: key for key in vetting.read_listing(home)}
                 old = before.get(revoked.key.fingerprint)
                 if old is None:
-                    return REFUSED, revoked.reason
+                    return Status.REFUSED, revoked.reason
                 keyrings.import_keys(str(home), revoked.packets)
                 after = {key.fingerprint: key for key in vetting.read_listing(home)}
                 if after.keys() != before.keys():
@@ -227,15 +216,15 @@ def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[str, str]:
                 rules.before_change(order)
                 store.replace(content)
     except RefusedKeyError:
-        return REFUSED, revoked.reason
+        return Status.REFUSED, revoked.reason
     except (CryptomailError, OSError) as error:
         why = f"{error.strerror}: {order.keyring}" if isinstance(error, OSError) else str(error)
-        return REFUSED, f"{revoked.reason}, and that cannot be taken over: {why}"
+        return Status.REFUSED, f"{revoked.reason}, and that cannot be taken over: {why}"
     try:
         vetting.judge(new, rules.minimum_bits)
     except RefusedKeyError as error:
-        return REVOKED, str(error)
-    return (RENEWED if newly else UNCHANGED), ""
+        return Status.REVOKED, str(error)
+    return (Status.RENEWED if newly else Status.UNCHANGED), ""
 
 
 def _merge(home: Path, versions: Sequence[Vetted]) -> set[str]:

@@ -4,8 +4,8 @@ Whoever runs that process could send anything at all. So the reader goes by the 
 cannot choose; every length is limited before anything is read; and what does not fit is an error.
 
 A frame is two lengths of 4 octets, JSON, and the octets of all `bytes` in it, one behind the other; in the JSON are
-their lengths. A tuple, list, set or NamedTuple is an array, a dict an array of pairs, and what may be of several types
-an array of a number (which of these) and the value.
+their lengths. A tuple, list, set or NamedTuple is an array, a dict an array of pairs, a member of an Enum its value,
+and what may be of several types an array of a number (which of these) and the value.
 """
 
 import functools
@@ -14,6 +14,7 @@ import struct
 import types
 import typing
 from collections.abc import Callable
+from enum import EnumType
 from typing import Any, NamedTuple, Union
 
 from sieve_filter import errors, limits
@@ -118,6 +119,8 @@ def _plain(value: Any, kind: Any, blobs: list[bytes]) -> Any:
         raise TypeError(f"a {type(value).__name__} is no {kind}")
     if kind in _PLAIN:
         return value
+    if _is_enum(kind):
+        return value.value
     if kind is bytes:
         blobs.append(value)
         return len(value)
@@ -135,6 +138,8 @@ def _value(plain: Any, kind: Any, content: _Octets) -> Any:
         if type(plain) is not kind:
             raise ValueError(f"no {kind.__name__}")
         return plain
+    if _is_enum(kind):
+        return kind(_value(plain, str, content))
     if kind is bytes:
         return content.take(_value(plain, int, content))
     if type(plain) is not list:
@@ -154,6 +159,11 @@ def _value(plain: Any, kind: Any, content: _Octets) -> Any:
     parts = _parts(kind)
     values = (_value(one, part, content) for one, part in zip(_exactly(plain, len(parts)), parts, strict=True))
     return tuple(values) if origin is tuple else kind(*values)
+
+
+def _is_enum(kind: Any) -> bool:
+    """Whether it is an Enum, whose values are all text."""
+    return isinstance(kind, EnumType)
 
 
 @functools.cache

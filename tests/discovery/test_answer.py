@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from sieve_filter.discovery import answer as published
 from sieve_filter.discovery.lookup import Answer
-from sieve_filter.discovery.refresh import FAILED, KEPT, plan
+from sieve_filter.discovery.refresh import plan
 from sieve_filter.errors import RefusedKeyError
+from sieve_filter.keys.outcome import Status
 from tests.support.certificates import ALICE, FINGERPRINT
 
 
@@ -69,8 +70,8 @@ def test_only_the_exact_address_will_do() -> None:
 def test_nothing_changes_where_nothing_is_known() -> None:
     enrolled = frozenset({FINGERPRINT})
     for answer, status in (
-        (Answer("alice@example.org", None, "no answer"), FAILED),
-        (Answer("alice@example.org", None, ""), KEPT),
+        (Answer("alice@example.org", None, "no answer"), Status.FAILED),
+        (Answer("alice@example.org", None, ""), Status.KEPT),
     ):
         for replace in (False, True):
             made = plan("alice", enrolled, answer, replace)

@@ -16,6 +16,7 @@ from sieve_filter import limits
 from sieve_filter.errors import EncryptionError, TimedOutError
 from sieve_filter.gpg import keybox, keyrings, runner
 from sieve_filter.keys import changes, vetting
+from sieve_filter.keys.outcome import Status
 from sieve_filter.keys.vetting import Revoked, Vetted
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
@@ -92,7 +93,7 @@ def test_two_versions_of_a_certificate_are_vetted_apart_and_merged(new_owner: Ca
     with TemporaryDirectory(prefix="keyring-", dir="/tmp") as directory:
         order = changes.Order("a", f"{directory}/k", both, frozenset({"a@example.org"}), named=True)
         outcomes = changes.enrol([order], 2048)
-        assert [(one.fingerprint, one.status) for one in outcomes] == [(fingerprint, changes.IMPORTED)]
+        assert [(one.fingerprint, one.status) for one in outcomes] == [(fingerprint, Status.IMPORTED)]
         (key,) = vetting.read_listing(Path(directory, "k"))
         assert key.addresses == {"a@example.org", "b@example.org"}
 
@@ -112,7 +113,7 @@ def test_another_key_with_the_same_key_id_is_refused(
     with TemporaryDirectory(prefix="keyring-", dir="/tmp") as directory:
         order = changes.Order("a", f"{directory}/k", certificates[:1], frozenset(), named=True, foreign=True)
         (outcome,) = changes.enrol([order], 2048)
-        assert (outcome.status, "which is another key" in outcome.note) == (changes.REFUSED, True)
+        assert (outcome.status, "which is another key" in outcome.note) == (Status.REFUSED, True)
         assert list(Path(directory, "k").iterdir()) == []
 
 
@@ -131,7 +132,7 @@ def test_disk_that_is_full_leaves_the_keyring_as_it_was(
         before = Path(directory, "k/pubring.kbx").read_bytes()
         monkeypatch.setattr(os, "fsync", full)
         (outcome,) = changes.enrol(orders[1:], 2048)
-        assert outcome.status == changes.REFUSED
+        assert outcome.status == Status.REFUSED
         assert "No space left on device; nothing in it has changed" in outcome.note
         assert Path(directory, "k/pubring.kbx").read_bytes() == before
 
@@ -149,7 +150,7 @@ def test_lock_that_another_import_holds_is_waited_for_but_not_for_ever(
         os.close(held)
         assert "another cryptomail is at work on" in outcome.note
         (outcome,) = changes.enrol([order], 2048)
-        assert outcome.status == changes.IMPORTED
+        assert outcome.status == Status.IMPORTED
 
 
 def test_time_limit_is_kept() -> None:
@@ -211,7 +212,7 @@ def test_what_the_process_that_vets_made_up_is_not_put_into_a_keyring(
         (outcome,) = changes.put([(order, verdicts)], 2048)
         assert outcome.fingerprint == given.fingerprint
         assert (outcome.status, outcome.note) == (
-            changes.REFUSED,
+            Status.REFUSED,
             "what looked at it answered with something that is not in it",
         )
         keyring = Path(directory, "k")

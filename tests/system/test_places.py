@@ -14,7 +14,8 @@ import pytest
 from lab.keys import Owner
 from sieve_filter.errors import CryptomailError, PlaceError
 from sieve_filter.keys import changes
-from sieve_filter.keys.changes import Order, Outcome, Verdicts
+from sieve_filter.keys.changes import Order, Verdicts
+from sieve_filter.keys.outcome import Outcome, Status
 from sieve_filter.openpgp import certificate
 from sieve_filter.system import places, pool
 from sieve_filter.system.pool import Identity
@@ -140,7 +141,7 @@ def test_owner_who_exchanges_folders_gets_no_key_into_another_s_keyring(
             assert identity.uid == GAMES
             for _, done in pool.each([(identity, [vetted])], put):
                 assert not isinstance(done, CryptomailError)
-                taken += done[0].status in (changes.IMPORTED, changes.UNCHANGED)
+                taken += done[0].status in (Status.IMPORTED, Status.UNCHANGED)
             assert keyrings(news) == []
     assert aim != "directory" or keyrings(first if first.stat().st_uid == NEWS else second) == []
     assert tries > 3

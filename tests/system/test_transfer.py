@@ -15,6 +15,7 @@ from sieve_filter.discovery import lookup
 from sieve_filter.enrolment import service
 from sieve_filter.errors import CryptomailError
 from sieve_filter.keys import changes
+from sieve_filter.keys.outcome import Status
 from sieve_filter.notify import reminders
 from sieve_filter.system import transfer
 
@@ -108,6 +109,8 @@ def test_whatever_else_is_sent_is_an_error_and_nothing_more(data: st.DataObject)
         (Pair, b"[0,[1,[],0]]", b""),
         (Pair, b'[0,["1",[]]]', b""),
         (tuple[int, str], b'[0,["a",1]]', b""),
+        (Status, b'[0,"no such word"]', b""),
+        (Status, b"[0,1]", b""),
         (int, b'[1,["SystemExit","x"]]', b""),
         (int, b'[1,["CryptomailError",1]]', b""),
         (int, b"\xff", b""),
