@@ -169,9 +169,11 @@ packages: ## Install the Debian packages that tests need, and have Debian start 
 .PHONY: venv
 venv: .venv/installed ## Make the development environment, .venv
 
+# Half of their time tests wait, for Dovecot or for a deadline.
 .PHONY: test
+test: WORKERS := $(shell expr 2 \* "$$(nproc)")
 test: packages venv ## Run all tests (installs missing Debian packages); TESTS=tests/openpgp for some
-	$(DEV) pytest -n auto $(TESTS)
+	$(DEV) pytest -n $(WORKERS) $(TESTS)
 
 .PHONY: faults
 faults: packages venv ## Cause every fault with many messages, and write docs/developer/faults.md
