@@ -96,7 +96,7 @@ def test_no_module_of_tests_imports_another_s_tests() -> None:
 def test_an_executed_filter_loads_what_it_needs_and_no_more() -> None:
     loaded = _loaded("programs.extprograms")
     ours = {name.split(".")[1] for name in loaded if name.startswith("sieve_filter.")}
-    assert ours == FILTER_PACKAGES | {"errors", "limits", "programs"}
+    assert ours == FILTER_PACKAGES | {"deadline", "errors", "limits", "programs"}
     assert not loaded & SLOW
     # Plain mail, encrypted by gpg, has no need of them.
     assert not loaded & {f"sieve_filter.{name}" for name in ("delivery.sequoia", "mail.lenient", "smime.cms")}

@@ -15,6 +15,7 @@ from contextlib import suppress
 from hashlib import sha256
 
 from sieve_filter import limits
+from sieve_filter.deadline import Deadline
 from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.dovecot import imap
@@ -78,10 +79,10 @@ class Attempt:
             finally:
                 os.close(file)
 
-    def is_stored(self, answer_by: float) -> bool:
+    def is_stored(self, answer_by: Deadline) -> bool:
         """Whether what was handed over in an earlier attempt is in one of the owner's mailboxes."""
         notes = self._notes()
-        seconds = min(_SECONDS, int(answer_by - time.monotonic()) // 2)
+        seconds = min(_SECONDS, int(answer_by.remaining()) // 2)
         if not notes or seconds < 1:
             return False
         from sieve_filter.dovecot import doveadm  # hardly any delivery needs it

@@ -6,6 +6,7 @@ import smtplib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
+from sieve_filter.deadline import Deadline
 from sieve_filter.delivery.again import Attempt
 from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.dovecot import lmtp
@@ -19,7 +20,7 @@ def seal(
     connected: Callable[[], smtplib.LMTP],
     environment: Mapping[str, str],
     check: Callable[[], None],
-    answer_by: float,
+    answer_by: Deadline,
     attempt: Attempt,
 ) -> Iterator[bytes]:
     """Deliver what was encrypted, with the envelope in `environment`. Returns `sealed`, or `pass` where nothing was.

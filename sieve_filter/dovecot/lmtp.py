@@ -4,24 +4,20 @@ import errno
 import os
 import re
 import smtplib
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from socket import socket
 from typing import NamedTuple, cast
 
+from sieve_filter.deadline import Deadline
 from sieve_filter.errors import DeliveryError, TimedOutError, UncertainError
 
 # Until when Dovecot must have an answer, from its first word on: it waits for 180 (sealing.conf).
 ANSWER_SECONDS = 170
 
-_SECONDS = 60  # for one answer before the message; the time for a whole message is its caller's to limit
+_SECONDS = 60  # for one answer before the message, if the deadline is not sooner
+_AT_ONCE = 0.001  # seconds; none would be no waiting at all
 _DOT = re.compile(rb"\n\.")
 _PLAIN_XTEXT = re.compile(rb"[!-*,-<>-~]")
-
-
-def answer_by() -> float:
-    """When, on the monotonic clock, whoever asks now must have an answer."""
-    return time.monotonic() + ANSWER_SECONDS
 
 
 class Envelope(NamedTuple):
@@ -53,17 +49,18 @@ def connect(socket_path: str) -> smtplib.LMTP:
 
 
 def send(
-    server: smtplib.LMTP, to: Envelope, message: Iterable[bytes], check: Callable[[], None], answer_by: float
+    server: smtplib.LMTP, to: Envelope, message: Iterable[bytes], check: Callable[[], None], answer_by: Deadline
 ) -> None:
     """Deliver `message`, in pieces, the last of which ends a line; return when the server has taken it, and hang up.
 
     `check` is called at the last moment at which the delivery can still be broken off, by raising an error. Behind it
-    there is only waiting for the answer, until `answer_by` on the monotonic clock: the server may store the message
-    whatever happens here. Raises DeliveryError where the server does not take it, for now or for good: it is then for
-    the sender's server to know. Raises UncertainError where its answer does not come.
+    there is only waiting for the answer, until `answer_by`: the server may store the message whatever happens here.
+    Raises DeliveryError where the server does not take it, for now or for good: it is then for the sender's server to
+    know. Raises UncertainError where its answer does not come.
     """
     original = f" ORCPT=rfc822;{_xtext(to.original_recipient)}" if to.original_recipient != to.recipient else ""
     try:
+        _wait_until(min(answer_by, Deadline.after(_SECONDS)), server)
         server.command_encoding = "utf-8"
         _demand(2, *server.docmd("LHLO", server.local_hostname))
         # LMTP servers must take commands without having been waited for (RFC 2033 section 5, RFC 2920).
@@ -84,15 +81,20 @@ def send(
         server.close()
 
 
-def _last_answer(server: smtplib.LMTP, answer_by: float) -> tuple[int, bytes]:
+def _last_answer(server: smtplib.LMTP, answer_by: Deadline) -> tuple[int, bytes]:
     try:
-        cast(socket, server.sock).settimeout(max(0.001, answer_by - time.monotonic()))
+        _wait_until(answer_by, server)
         return server.getreply()
     except (OSError, smtplib.SMTPException, TimedOutError) as error:
         raise UncertainError(
             f"Dovecot did not say whether it has stored the encrypted message: {error}; it is refused and will come "
             "again, and may be there twice then"
         ) from error
+
+
+def _wait_until(deadline: Deadline, server: smtplib.LMTP) -> None:
+    """Wait for no answer longer than until then."""
+    cast(socket, server.sock).settimeout(max(_AT_ONCE, deadline.remaining()))
 
 
 def _dot_stuffed(message: Iterable[bytes]) -> Iterator[bytes]:

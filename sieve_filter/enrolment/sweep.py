@@ -6,11 +6,11 @@ may be among these, and its public key must not be set up.
 """
 
 import random
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from sieve_filter import limits
+from sieve_filter.deadline import Deadline
 from sieve_filter.dovecot import doveadm, imap
 from sieve_filter.errors import CryptomailError
 from sieve_filter.notify import notices, post
@@ -33,10 +33,10 @@ def sweep(users: Iterable[str], folder: str, warn: Callable[[str], object]) -> l
 
 def lately(users: Sequence[str], folder: str, warn: Callable[[str], object]) -> list[Swept]:
     """Look at the folders in which something was saved lately, as long as a check may take; say who was left out."""
-    deadline = time.monotonic() + limits.CHECKED_SECONDS
+    deadline = Deadline.after(limits.CHECKED_SECONDS)
     waiting = random.sample(users, len(users))  # so that at large sites it is not the same ones who are left out
     swept: list[Swept] = []
-    while waiting and (seconds := deadline - time.monotonic()) > 0:
+    while waiting and (seconds := deadline.remaining()):
         try:
             found, problem = doveadm.saved_lately(waiting[: limits.USERS_AT_ONCE], folder, limits.CHECKED_DAYS, seconds)
         except CryptomailError as error:
@@ -44,7 +44,7 @@ def lately(users: Sequence[str], folder: str, warn: Callable[[str], object]) -> 
             return swept
         if problem:
             warn(f"not every folder {folder} was looked at: {problem}")
-        swept += [_sweep_one(user, folder, warn, max(1, deadline - time.monotonic())) for user in found]
+        swept += [_sweep_one(user, folder, warn, max(1, deadline.remaining())) for user in found]
         del waiting[: limits.USERS_AT_ONCE]
     if waiting:
         warn(f"the folders {folder} of {len(waiting)} users were not looked at: for that there is keys sweep --all")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sieve_filter.deadline import Deadline
 from sieve_filter.errors import DeliveryError
 from sieve_filter.notify.notices import Stamp
 
@@ -139,7 +140,7 @@ def _send(socket_path: str, user: str, message: bytes) -> None:
 def _hand_over(server: "smtplib.LMTP", user: str, message: bytes) -> None:
     from sieve_filter.dovecot import lmtp  # likewise
 
-    lmtp.send(server, lmtp.Envelope("", user, user), [message], lambda: None, lmtp.answer_by())
+    lmtp.send(server, lmtp.Envelope("", user, user), [message], lambda: None, Deadline.after(lmtp.ANSWER_SECONDS))
 
 
 def stamp() -> Stamp:

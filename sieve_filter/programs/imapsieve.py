@@ -6,19 +6,18 @@ IMAP processes alone look into. So it takes no argument, and acts for the owner 
 
 import os
 import resource
-import signal
 import sys
-import threading
 from collections.abc import Mapping
 
 from sieve_filter import limits
+from sieve_filter.deadline import Deadline
 from sieve_filter.delivery import pipeline
 from sieve_filter.enrolment import service, sweep
 from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import RefusedKeyError, UsageError
 from sieve_filter.notify.post import Post
 from sieve_filter.owners import owner
-from sieve_filter.system import pool, privileges, stdio
+from sieve_filter.system import pool, privileges, signals, stdio
 from sieve_filter.system.afterwards import afterwards
 
 # What a delivery sets, and IMAPSieve does not.
@@ -49,13 +48,10 @@ def run(environment: Mapping[str, str], config_file: str, post: Post, register: 
     whose = owner.identify(environment, settings.aliases)
     if dovecot_conf and post.folder:
         afterwards(whose.home, lambda: sweep.after_save(whose.user, post.folder, stdio.warn, dovecot_conf))
-    # The alarm clock is taken: each step of an enrolment sets its own.
-    deadline = threading.Timer(limits.KEY_MAIL_SECONDS, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    deadline.daemon = True
-    deadline.start()
+    signals.alarm(Deadline.after(limits.KEY_MAIL_SECONDS))
     raw = _read()
     stdio.write(service.answer(raw, whose, Desk(settings, post, stdio.warn)))
-    deadline.cancel()
+    signals.alarm(None)
     return os.EX_OK
 
 

@@ -10,14 +10,14 @@ from types import FrameType
 from typing import NoReturn
 
 from sieve_filter import errors
+from sieve_filter.deadline import Deadline
 from sieve_filter.delivery import pipeline
 from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.errors import CryptomailError, TimedOutError
 from sieve_filter.policy.settings import Options, Settings
-from sieve_filter.system import stdio
-from sieve_filter.system.signals import at_most
+from sieve_filter.system import signals, stdio
 
 _READ_OUT_SECONDS = 10
 
@@ -43,16 +43,17 @@ def run(
     try:
         for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _give_up)
-        signal.alarm(Settings().time_limit)
+        begun = Deadline.after(0)
+        signals.alarm(begun.later(Settings().time_limit))
         settings = pipeline.settings(options.config, config_file, trusted_owners, register)
-        signal.alarm(settings.time_limit)
+        signals.alarm(begun.later(settings.time_limit))
         incoming = watch(pipeline.receive_message(pieces, settings))
         delivery = pipeline.encrypt_for_owner(
             incoming, options, environment, settings, Engines(stdio.warn, lasting=False)
         )
         for piece in finish(delivery):
             stdio.write(piece)
-        signal.alarm(0)
+        signals.alarm(None)
     except CryptomailError as error:
         _read_out(chain(pieces, beginning.passing(stdio.read())))  # the first may have been broken off
         subject = pipeline.log_subject(beginning.message_id, environment.get("USER", "nobody"))
@@ -63,7 +64,7 @@ def run(
 
 def _read_out(pieces: Iterator[bytes]) -> None:
     """Take in the rest of the message: Dovecot's lmtp panics where a program ends before."""
-    with suppress(CryptomailError), at_most(_READ_OUT_SECONDS):
+    with suppress(CryptomailError), signals.at_most(_READ_OUT_SECONDS):
         for _ in pieces:
             pass
 
@@ -85,11 +86,11 @@ def seal(
     from sieve_filter.dovecot import lmtp
 
     attempt = Attempt(environment.get("USER", ""), lmtp.envelope(environment).recipient, dovecot_conf, stdio.warn)
-    answer_by = lmtp.answer_by()
+    answer_by = Deadline.after(lmtp.ANSWER_SECONDS)
 
     def check() -> None:
         sealing.check_caller(1)
-        signal.alarm(0)  # from here on, Dovecot may store the message: there is no giving up
+        signals.alarm(None)  # from here on, Dovecot may store the message: there is no giving up
 
     def finish(delivery: Delivery) -> Iterable[bytes]:
         return sealing.seal(delivery, lambda: lmtp.connect(socket_path), environment, check, answer_by, attempt)

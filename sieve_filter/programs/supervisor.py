@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from sieve_filter import errors
+from sieve_filter.deadline import Deadline
 from sieve_filter.dovecot.master import Master
 from sieve_filter.openpgp import armor_writer
 from sieve_filter.programs import worker
@@ -43,11 +44,11 @@ _TO_SERVE = 0.25  # what is begun with less of it may be stored and refused, and
 
 
 class _Request(NamedTuple):
-    """A connection, whose it is, and until when, on the monotonic clock, it must have an answer."""
+    """A connection, whose it is, and until when it must have an answer."""
 
     connection: socket.socket
     user: int
-    deadline: float
+    deadline: Deadline
 
 
 class _Process:
@@ -198,7 +199,7 @@ class _Supervisor:
             return
         self._open[user] += 1
         self._count_open += 1
-        request = _Request(connection, user, time.monotonic() + self._service.answer_seconds)
+        request = _Request(connection, user, Deadline.after(self._service.answer_seconds))
         self._waiting.setdefault(user, deque()).append(request)
 
     def _close(self, request: _Request) -> None:
@@ -253,8 +254,8 @@ class _Supervisor:
             return True
         if not self._idle:
             self._grows = len(self._channels) < _MOST_PROCESSES and not self._rests()
-            waited = time.monotonic() - (request.deadline - self._service.answer_seconds)
-            if not self._grows or waited < _GROW_SECONDS:
+            waited = request.deadline.later(_GROW_SECONDS - self._service.answer_seconds).is_over()
+            if not self._grows or not waited:
                 return False
             self._fork_worker()
         process = self._processes[self._idle.pop()]
@@ -271,11 +272,11 @@ class _Supervisor:
 
     def _is_too_late(self, request: _Request) -> bool:
         """Whether too little is left of the time for an answer to begin with it."""
-        return time.monotonic() > request.deadline - self._service.answer_seconds * _TO_SERVE
+        return request.deadline.later(-self._service.answer_seconds * _TO_SERVE).is_over()
 
-    def _their_deadline(self, request: _Request) -> float:
+    def _their_deadline(self, request: _Request) -> Deadline:
         """When a process must have given up, so that it can still say why."""
-        return request.deadline - self._service.answer_seconds * _FOR_LAST_WORDS
+        return request.deadline.later(-self._service.answer_seconds * _FOR_LAST_WORDS)
 
     def _fork_worker(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -370,13 +371,13 @@ class _Supervisor:
             if not requests:
                 del self._waiting[user]
         for child, process in self._processes.items():
-            if process.request is not None and process.request.deadline < now:
+            if process.request is not None and process.request.deadline.is_over():
                 process.late = True
                 os.kill(child, signal.SIGKILL)  # stopped or not
 
     def _refuse(self, request: _Request) -> None:
         """Have a process take in the rest of what the client sends, and say "no"."""
-        request = request._replace(deadline=time.monotonic() + 2 * _REFUSE_SECONDS)
+        request = request._replace(deadline=Deadline.after(2 * _REFUSE_SECONDS))
         try:
             self._fork(
                 request.connection.fileno(),

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import NamedTuple, NoReturn, cast
 
 from sieve_filter import errors
+from sieve_filter.deadline import Deadline
 from sieve_filter.delivery import pipeline, sealing
 from sieve_filter.delivery.again import Attempt
 from sieve_filter.delivery.encrypt import Delivery
@@ -32,8 +33,7 @@ from sieve_filter.dovecot.script_protocol import ProtocolError, Request
 from sieve_filter.errors import CryptomailError, DeliveryError, TimedOutError, UncertainError, UsageError
 from sieve_filter.owners import owner, register
 from sieve_filter.policy import arguments
-from sieve_filter.system import privileges, stdio
-from sieve_filter.system.signals import at_most
+from sieve_filter.system import privileges, signals, stdio
 
 NO = script_protocol.FAILURE
 DONE, LAST = b".", b"!"  # what a worker says of a connection that is done; with the latter it ends
@@ -89,22 +89,22 @@ def work(channel: socket.socket, service: Service, log: Log) -> None:
             return
 
 
-def hand_over(channel: socket.socket, connection: socket.socket, deadline: float) -> None:
-    """Give a worker a connection, and the time, on the monotonic clock, at which it must have answered."""
+def hand_over(channel: socket.socket, connection: socket.socket, deadline: Deadline) -> None:
+    """Give a worker a connection, and the deadline for its answer: the monotonic clock is the same in all processes."""
     descriptor = array.array("i", [connection.fileno()])
-    channel.sendmsg([_DEADLINE.pack(deadline)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)])
+    channel.sendmsg([_DEADLINE.pack(*deadline)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)])
 
 
-def _take(channel: socket.socket) -> tuple[socket.socket, float] | None:
+def _take(channel: socket.socket) -> tuple[socket.socket, Deadline] | None:
     data, passed, _, _ = socket.recv_fds(channel, _DEADLINE.size, 1)
     if not passed:
         return None
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, passed[0])
     connection.set_inheritable(False)  # recv_fds() of Python 3.11 takes MSG_CMSG_CLOEXEC, and forgets it
-    return connection, _DEADLINE.unpack(data)[0]
+    return connection, Deadline(*_DEADLINE.unpack(data))
 
 
-def act_for(connection: socket.socket, deadline: float, service: Service, log: Log) -> None:
+def act_for(connection: socket.socket, deadline: Deadline, service: Service, log: Log) -> None:
     """Serve one connection of a system user's, with that user's rights: as root no more than has to be is done."""
     _take_signals()
     user, group = peer(connection)
@@ -165,7 +165,7 @@ class _Worker:
         self._log("warning", stdio.for_log(text))
 
     def answer(
-        self, connection: socket.socket, deadline: float, prepare: Callable[[Request | None], Connected]
+        self, connection: socket.socket, deadline: Deadline, prepare: Callable[[Request | None], Connected]
     ) -> None:
         """Answer one request; whatever happens, this process goes on, and no answer is "yes" by mistake.
 
@@ -173,7 +173,7 @@ class _Worker:
         """
         progress = _Progress(connection)
         try:
-            with at_most(_HEAD_SECONDS):
+            with signals.at_most(_HEAD_SECONDS):
                 self._answer(connection, deadline, progress, prepare)
         except Exception as error:
             _read_out(progress.received(), _LAST_WORD_SECONDS)
@@ -196,11 +196,11 @@ class _Worker:
     def _answer(
         self,
         connection: socket.socket,
-        deadline: float,
+        deadline: Deadline,
         progress: "_Progress",
         prepare: Callable[[Request | None], Connected],
     ) -> None:
-        started = time.monotonic()
+        begun = Deadline.after(0)
         _check_peer(connection)
         request, beginning = _read_head(connection)
         progress.head_was_read(request, beginning)
@@ -212,7 +212,7 @@ class _Worker:
         settings = pipeline.settings(
             chosen.config, self._service.config_file, self._trusted_owners, self._service.register
         )
-        signal.alarm(max(1, min(settings.time_limit, int(deadline - time.monotonic()))))
+        signals.alarm(min(deadline, begun.later(settings.time_limit)))
         incoming = pipeline.receive_message(progress.received(), settings)
         if seals:
             attempt = self._attempt(request)
@@ -225,9 +225,9 @@ class _Worker:
 
             def check() -> None:
                 sealing.check_caller(connection.fileno())
-                if time.monotonic() > deadline - self._service.answer_seconds * _TO_STORE:
+                if deadline.later(-self._service.answer_seconds * _TO_STORE).is_over():
                     raise TimedOutError("too little time is left for Dovecot to store it")
-                signal.alarm(0)  # from here on, Dovecot may store the message: there is no giving up
+                signals.alarm(None)  # from here on, Dovecot may store the message: there is no giving up
 
             progress.attempt = attempt
             output = sealing.seal(delivery, connected, request.environment, check, deadline, attempt)
@@ -238,11 +238,11 @@ class _Worker:
                 answer.clear()
             answer += piece
         progress.sealed = answer == b"sealed"
-        signal.alarm(0)  # what is done is done: a "no" behind the "yes" would make it a failure
+        signals.alarm(None)  # what is done is done: a "no" behind the "yes" would make it a failure
         connection.settimeout(_LAST_WORD_SECONDS)
         connection.sendall(answer + script_protocol.SUCCESS)
         connection.shutdown(socket.SHUT_WR)  # the supervisor has this connection too: closing it would end nothing
-        milliseconds = (time.monotonic() - started) * 1000
+        milliseconds = (time.monotonic() - begun.moment) * 1000
         self._log("info", stdio.for_log(progress.summary(delivery, milliseconds)))
 
 
@@ -323,7 +323,7 @@ def _check_peer(connection: socket.socket) -> None:
 
 def _read_out(pieces: Iterator[bytes], seconds: int) -> None:
     """Take in the rest of what the client sends: it might not listen before."""
-    with suppress(OSError, TimedOutError), at_most(seconds):
+    with suppress(OSError, TimedOutError), signals.at_most(seconds):
         for _ in pieces:
             pass
 
