@@ -3,12 +3,16 @@
 from collections.abc import Callable, Iterable
 
 from sieve_filter.delivery.encrypt import Engine, Sink
-from sieve_filter.errors import ConfigError
+from sieve_filter.errors import ConfigError, EncryptionError
 from sieve_filter.gpg import runner
 from sieve_filter.keys.recipients import Recipients
 from sieve_filter.policy.settings import AUTO, SEQUOIA, Settings
 
 Warn = Callable[[str], object]
+
+
+class UnverifiedError(Exception):
+    """What this process read of a keyring is not so: GnuPG does not encrypt to these keys."""
 
 
 class Engines:
@@ -25,13 +29,24 @@ class Engines:
     def choose(self, settings: Settings, *, large: bool) -> Engine:
         """What encrypts the next message; a `large` one goes through GnuPG, which does not hold it in memory.
 
-        Raises ConfigError where Sequoia is asked for and not installed.
+        The engine verifies what this process read of a keyring; else it raises UnverifiedError, after it may have taken
+        some of what it was to encrypt. Raises ConfigError where Sequoia is asked for and not installed.
         """
 
         def by_gnupg(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> None:
-            runner.encrypt(
-                source, sink, recipients.homes, recipients.fingerprints, settings.compression, recipients.expired_after
-            )
+            try:
+                runner.encrypt(
+                    source,
+                    sink,
+                    recipients.homes,
+                    recipients.fingerprints,
+                    settings.compression,
+                    recipients.expired_after,
+                )
+            except EncryptionError as error:
+                if recipients.proofs:
+                    raise UnverifiedError from error
+                raise
 
         if large or not self._wants_sequoia(settings):
             return by_gnupg

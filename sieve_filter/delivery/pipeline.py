@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from sieve_filter.delivery.encrypt import Decide, Delivery, encrypt_message, unchanged
-from sieve_filter.delivery.engines import Engines
+from sieve_filter.delivery.engines import Engines, UnverifiedError
 from sieve_filter.delivery.incoming import Incoming, receive
 from sieve_filter.errors import ConfigError, TooLargeError, UsageError
 from sieve_filter.keys import find
-from sieve_filter.keys.decision import Encrypt, Rules, StoreClear, Wait, decide
+from sieve_filter.keys.decision import Encrypt, Rules, StoreClear, Wait, decide, settled
 from sieve_filter.keys.recipients import Found
 from sieve_filter.limits import SMALL_OCTETS
 from sieve_filter.mail.header_policy import POLICIES
@@ -79,9 +79,14 @@ def encrypt_for_owner(
     whose = owner.identify(environment, settings.aliases)
     subject = log_subject(message_id(incoming.message), whose.user)
 
-    def decided() -> Encrypt | StoreClear:
-        found = _find_in_script(options.keydata) if options.keydata else find_keys(whose, settings, wanted)
+    def decided(listed: bool) -> Encrypt | StoreClear:
+        if options.keydata:
+            found = _find_in_script(options.keydata, listed)
+        else:
+            found = find_keys(whose, settings, wanted, listed=listed)
         decision = decide(found, rules(settings, options), int(time.time()))
+        if not settled(decision, found):
+            return decided(listed=True)
         if found.lost:
             register.note(settings.register, whose.user)
         if isinstance(decision, Wait):
@@ -101,7 +106,13 @@ def encrypt_for_owner(
                 return unchanged(incoming, "it is larger than size_limit")
             raise _too_large(settings.size_limit)
         incoming = incoming._replace(rest=_limited(incoming, settings.size_limit))
-    return _encrypt(incoming, options.header_policy or settings.header_policy, decided, settings, engines)
+    policy = options.header_policy or settings.header_policy
+    if incoming.whole:  # it can be read twice
+        try:
+            return _encrypt(incoming, policy, lambda: decided(listed=False), settings, engines)
+        except UnverifiedError:
+            pass
+    return _encrypt(incoming, policy, lambda: decided(listed=True), settings, engines)
 
 
 def encrypt_to(message: bytes, found: Found, settings: Settings, engines: Engines) -> Delivery:
@@ -119,9 +130,11 @@ def _encrypt(incoming: Incoming, policy: str, decided: Decide, settings: Setting
     return encrypt_message(incoming, POLICIES[policy], decided, encrypt, boundary, Spool(), MemoryFile)
 
 
-def find_keys(whose: Owner, settings: Settings, wanted: Sequence[str] = (), *, signatures: bool = False) -> Found:
+def find_keys(
+    whose: Owner, settings: Settings, wanted: Sequence[str] = (), *, signatures: bool = False, listed: bool = True
+) -> Found:
     """As `find.find`; where there is no key, it is known whether there was one. Raises RegisterError too."""
-    found = find.find(whose, settings.keyrings, wanted, signatures=signatures)
+    found = find.find(whose, settings.keyrings, wanted, signatures=signatures, listed=listed)
     if found.holdings:
         return found
     served = bool(found.strangers) and find.unchanged_since(found.strangers, register.upgraded(settings.register))
@@ -139,10 +152,10 @@ def rules(settings: Settings, options: Options) -> Rules:
     )
 
 
-def _find_in_script(pieces: Sequence[str]) -> Found:
+def _find_in_script(pieces: Sequence[str], listed: bool) -> Found:
     from sieve_filter.keys import script_key  # others do not pay for its imports
 
-    return find.find_in_file(script_key.keyring(pieces))
+    return find.find_in_file(script_key.keyring(pieces), listed=listed)
 
 
 def log_subject(message_id: str, user: str) -> str:

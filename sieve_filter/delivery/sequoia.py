@@ -31,8 +31,9 @@ def installed() -> bool:
 def encrypt(source: Iterable[bytes], recipients: Recipients) -> bytes:
     """`source` encrypted to exactly the subkeys of `recipients`, in binary and not compressed.
 
-    `recipients` come fresh from GnuPG's listing: PySequoia would encrypt to an expired key. Raises UnsuitableError
-    before `source` is read, EncryptionError where it fails later, KeyringError where a key cannot be got from GnuPG.
+    `recipients` come fresh from GnuPG's listing or `reading`: PySequoia would encrypt to an expired key. Raises
+    UnsuitableError before `source` is read, EncryptionError where it fails later, KeyringError where a key cannot be
+    got from GnuPG.
     """
     certificates = _certificates(recipients)
     from pysequoia import encrypt as encrypt_to
@@ -48,20 +49,25 @@ def encrypt(source: Iterable[bytes], recipients: Recipients) -> bytes:
 
 @lru_cache(maxsize=_CERTIFICATES)
 def _certificates(recipients: Recipients) -> "Sequence[Cert]":
-    """The certificates, each with no other subkey than the one to encrypt to."""
+    """The certificates, each with no other subkey than the one to encrypt to.
+
+    Each proof (see `plain`) has to serve by itself: so PySequoia verifies every signature in it.
+    """
     from pysequoia import Cert
     from pysequoia import encrypt as encrypt_to
 
     try:
-        certificates = [Cert.from_bytes(_export(one, recipients.homes)) for one in recipients.fingerprints]
-        trial = encrypted_message(encrypt_to(b"", certificates, armor=False))
+        proofs = recipients.proofs or [(_export(one, recipients.homes),) for one in recipients.fingerprints]
+        certificates = [[Cert.from_bytes(proof) for proof in one] for one in proofs]
+        trials = [encrypted_message(encrypt_to(b"", [proof], armor=False)) for one in certificates for proof in one]
     except (CryptomailError, MemoryError):
         raise
     except Exception as error:  # as above; its text begins with what is wrong with the key, and goes on for pages
         raise UnsuitableError(str(error).partition("\n")[0]) from error
-    if trial is None or trial.container != "SEIPD v1":  # a key's features choose, and PySequoia cannot be told to
+    # A key's features choose the container, and PySequoia cannot be told to.
+    if any(trial is None or trial.container != "SEIPD v1" for trial in trials):
         raise UnsuitableError("it would write packets that older mail clients cannot open")
-    return certificates
+    return [first for first, *_ in certificates]
 
 
 def _export(fingerprint: str, homes: Sequence[str]) -> bytes:

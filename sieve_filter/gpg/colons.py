@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sieve_filter.openpgp.user_id import address_in
 
-_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
+_ESCAPE = rb"\\x([0-9a-fA-F]{2})"  # compiled where it is used: most deliveries have no listing
 
 
 class Subkey(NamedTuple):
@@ -116,4 +116,4 @@ def _address(user_id: bytes) -> str | None:
 
 
 def _unescaped(field: bytes) -> bytes:
-    return _ESCAPE.sub(lambda escape: bytes([int(escape[1], 16)]), field)
+    return re.sub(_ESCAPE, lambda escape: bytes([int(escape[1], 16)]), field)

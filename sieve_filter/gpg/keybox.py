@@ -4,10 +4,10 @@ The format is that of GnuPG's kbx/keybox-blob.c: blobs, each with its length in 
 of the blobs that GnuPG itself wrote into a quarantine, which spares runs of gpg for each owner.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from sieve_filter.openpgp.digest import sha1
 from sieve_filter.openpgp.packets import certificate_fingerprint, key_fingerprints
 
 NAME = "pubring.kbx"
@@ -40,7 +40,7 @@ def split(data: bytes) -> Keybox:
         if blob[4] == _HEADER and not header:
             header = blob
         elif blob[4] == _OPENPGP and header:
-            if hashlib.sha1(blob[:-_CHECKSUM], usedforsecurity=False).digest() != blob[-_CHECKSUM:]:
+            if sha1(blob[:-_CHECKSUM]) != blob[-_CHECKSUM:]:
                 raise ValueError("a certificate in the keyring is damaged")
             blobs[certificate_fingerprint(packets(blob))] = blob
         elif blob[4] != _EMPTY:
@@ -59,15 +59,30 @@ def packets(blob: bytes) -> bytes:
     return blob[start : start + int.from_bytes(blob[12:16])]
 
 
+def plain(data: bytes) -> list[bytes]:
+    """The certificates in the keyring file `data`, in which gpg finds them all. Raises ValueError where there is more:
+    a certificate twice or passed over, the place of one that was deleted.
+    """
+    box = split(data)
+    if join(box.header, box.blobs.values()) != data:
+        raise ValueError("there is more than its certificates")
+    return [_plain(blob) for blob in box.blobs.values()]
+
+
 def only(header: bytes, blob: bytes) -> bytes:
     """The certificate in a keyring file of that header and that blob. Raises ValueError where there is more in it.
 
     So it does where gpg would not find the certificate's keys: it looks them up in a table in the blob.
     """
-    found = packets(blob)
-    alone = Keybox(header, {certificate_fingerprint(found): blob})
+    alone = Keybox(header, {certificate_fingerprint(packets(blob)): blob})
     if split(header) != Keybox(header, {}) or split(header + blob) != alone:
         raise ValueError("there is more than one certificate")
+    return _plain(blob)
+
+
+def _plain(blob: bytes) -> bytes:
+    """The certificate in a blob. Raises ValueError where gpg would not find its keys."""
+    found = packets(blob)
     count, size = int.from_bytes(blob[16:18]), int.from_bytes(blob[18:20])
     entries = (_HEAD + number * size for number in range(count))
     table = [blob[start : start + _FINGERPRINT].hex().upper() for start in entries]

@@ -25,8 +25,9 @@ _OPTIONS = (
 )
 
 # RFC 4880 packets only: a key made by GnuPG 2.4 prefers its own AEAD packet, which other clients cannot open.
-# The cipher is named because a key without preferences would get the one that was mandatory then, 3DES.
-_PACKETS = ("--rfc4880", "--cipher-algo", "AES256")
+# The cipher is named because a key without preferences would get the one that was mandatory then, 3DES; and with those
+# packets alone, gpg would take a key of which it lists that it is invalid, because no signature on a user ID is good.
+_PACKETS = ("--rfc4880", "--no-allow-non-selfsigned-uid", "--cipher-algo", "AES256")
 
 # What has a listing show fingerprints: of keys, and of subkeys too.
 FINGERPRINTS = ("--fingerprint", "--fingerprint")

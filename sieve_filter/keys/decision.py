@@ -75,7 +75,23 @@ def decide(found: Found, rules: Rules, now: int) -> Decision:
             tuple(dict.fromkeys(fingerprint for one in chosen for fingerprint in one.fingerprints)),
             tuple(dict.fromkeys(version for one in chosen for version in one.versions)),
             min((one.expired_after for one in chosen if one.expired_after is not None), default=None),
+            tuple(proofs for one in chosen for proofs in one.proofs),
         )
+    )
+
+
+def settled(decision: Decision, found: Found) -> bool:
+    """Whether what was decided is sure once mail is encrypted.
+
+    Where this process read the keyring, nobody has verified what it says, and only what mail is encrypted to will be.
+    """
+    read = [holding for holding in found.holdings if holding.proofs is not None]
+    if not read:
+        return True
+    return (
+        isinstance(decision, Encrypt)
+        and decision.recipients.expired_after is None
+        and len(decision.recipients.fingerprints) == sum(len(holding.keys) for holding in found.holdings)
     )
 
 
@@ -83,7 +99,8 @@ def _usable(holding: Holding, rules: Rules, now: int) -> Recipients | UnusableKe
     """The keys of a keyring that may be encrypted to, or why there is none."""
     home, keys = holding.home, holding.keys
     if fingerprints := _chosen(keys, rules.minimum_bits, now):
-        return Recipients((home.path,), fingerprints, (home.version,))
+        proofs = tuple(holding.proofs[one] for one in fingerprints) if holding.proofs is not None else ()
+        return Recipients((home.path,), fingerprints, (home.version,), proofs=proofs)
     reasons = "; ".join(f"key {key.fingerprint} {usable.choose(key, rules.minimum_bits, now)}" for key in keys)
     error = f"no usable key in {home.path}: {reasons}; renew or replace it"
     moments = {key: moment for key in keys if (moment := usable.last_good(key, now)) is not None}

@@ -10,7 +10,7 @@ from sieve_filter import limits
 from sieve_filter.errors import KeyringError, NoKeyError, UsageError
 from sieve_filter.gpg import colons, runner
 from sieve_filter.gpg.colons import Key
-from sieve_filter.keys import usable
+from sieve_filter.keys import reading, usable
 from sieve_filter.keys.recipients import FileVersion, Found, Holding, Home
 from sieve_filter.owners.owner import Owner, expand
 from sieve_filter.policy.settings import Keyrings
@@ -44,11 +44,14 @@ def parse_wanted(text: str) -> str:
     raise UsageError(f"--key {text!r} is neither a full fingerprint (40 or 64 hexadecimal digits) nor an address")
 
 
-def find(owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = (), *, signatures: bool = False) -> Found:
+def find(
+    owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = (), *, signatures: bool = False, listed: bool = True
+) -> Found:
     """The keys of `owner` that count, in the one keyring that counts; or those `wanted` (see `parse_wanted`) from the
     owner's keyrings, and no others. Whether they may be encrypted to is another matter: see `decision`.
 
-    With `signatures`, each holding has gpg's listing. Raises NoKeyError where a wanted key is missing, KeyringError
+    With `signatures`, each holding has gpg's listing. Unless they have to be `listed` by gpg, this process may read the
+    owner's own keyring: see `reading`. Raises NoKeyError where a wanted key is missing, KeyringError
     where a keyring cannot be read.
     """
     if wanted:
@@ -57,7 +60,7 @@ def find(owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = (), *, signat
         return Found(owner.user, tuple(_find_wanted(one, homes, shared) for one in wanted), named=True)
     place = expand(keyrings.owner[0], owner) if keyrings.owner else "a keyring"
     for home in existing(keyrings.owner, owner):
-        if (holding := _list(home, (), signatures)).keys:
+        if (holding := _all(home, signatures, listed)).keys:
             return Found(owner.user, (holding,), place)
         refuse_damaged(home.path)
     strangers: list[Holding] = []
@@ -70,10 +73,13 @@ def find(owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = (), *, signat
     return Found(owner.user, (), place, strangers=tuple(strangers))
 
 
-def find_in_file(path: str) -> Found:
-    """The keys in a file of binary certificates, as if the message named them. Raises NoKeyError, KeyringError."""
+def find_in_file(path: str, *, listed: bool = True) -> Found:
+    """The keys in a file of binary certificates, as if the message named them; for `listed` see `find`.
+
+    Raises NoKeyError, KeyringError.
+    """
     home = _home(path)
-    if home is None or not (holding := _list(home)).keys:
+    if home is None or not (holding := _all(home, listed=listed)).keys:
         raise NoKeyError(f"there is no key in {path}")
     return Found("", (holding,), named=True)
 
@@ -126,6 +132,10 @@ def _secrets(home: str, grips: Sequence[str]) -> list[str]:
     except OSError as error:
         raise KeyringError(f"cannot look into {home}/private-keys-v1.d: {error.strerror}") from error
     return [grip for grip, version in files.items() if version is not None and version.is_file and version.size > 0]
+
+
+def _all(home: Home, signatures: bool = False, listed: bool = True) -> Holding:
+    return (None if listed else reading.read(home)) or _list(home, (), signatures)
 
 
 @lru_cache(maxsize=_LISTINGS)

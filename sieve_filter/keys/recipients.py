@@ -1,6 +1,6 @@
 """What a search for an owner's keys finds, and what mail is encrypted to. Pure: only the shapes of it."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from sieve_filter.gpg.colons import Key
@@ -27,11 +27,16 @@ class Home(NamedTuple):
 
 
 class Holding(NamedTuple):
-    """Keys in one keyring that count; `listing` is gpg's, with signatures, where these were asked for."""
+    """Keys in one keyring that count; `listing` is gpg's, with signatures, where these were asked for.
+
+    Where this process read the keyring, each key has the encryption subkey alone that may be chosen, and `proofs` has
+    certificates of it, by its fingerprint: see `plain`. Nobody has verified them.
+    """
 
     home: Home
     keys: tuple[Key, ...]
     listing: bytes = b""
+    proofs: Mapping[str, tuple[bytes, ...]] | None = None
 
 
 class Found(NamedTuple):
@@ -71,10 +76,12 @@ class Found(NamedTuple):
 class Recipients(NamedTuple):
     """What to encrypt to: fingerprints of encryption subkeys, the GnuPG homes that hold them, and their versions.
 
-    Where the keys have expired, `expired_after` is the last second at which they were good.
+    Where the keys have expired, `expired_after` is the last second at which they were good. Where this process read the
+    keyring, `proofs` are those of each subkey (see `Holding`), which whoever encrypts has to verify.
     """
 
     homes: tuple[str, ...]
     fingerprints: tuple[str, ...]
     versions: tuple[Version, ...]
     expired_after: int | None = None
+    proofs: tuple[tuple[bytes, ...], ...] = ()

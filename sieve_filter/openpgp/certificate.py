@@ -28,6 +28,7 @@ from sieve_filter.openpgp.packets import (
     fingerprint,
     following,
     split,
+    subpackets,
 )
 from sieve_filter.openpgp.user_id import address_in
 
@@ -247,18 +248,7 @@ def _issued_by(signature: bytes, key_id: bytes) -> bool:
 def _issuers(area: bytes) -> list[bytes]:
     """The key IDs that a signature's subpackets (RFC 9580 section 5.2.3.7) name as its issuer's."""
     found: list[bytes] = []
-    position = 0
-    while position < len(area):
-        first = area[position]
-        octets = 1 if first < 192 else 2 if first < 255 else 5
-        if octets == 1:
-            size = first
-        elif octets == 2:
-            size = (first - 192 << 8) + int.from_bytes(area[position + 1 : position + 2]) + 192
-        else:
-            size = int.from_bytes(area[position + 1 : position + 5])
-        content = area[position + octets : position + octets + size]
-        position += octets + size
+    for _, content in subpackets(area):
         kind = content[0] & 0x7F if content else 0
         if kind == _ISSUER:
             found.append(content[1:9])

@@ -3,8 +3,10 @@
 `encrypted` walks the packets of messages, which may be divided and larger than memory.
 """
 
-import hashlib
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from sieve_filter.openpgp.digest import sha1
 
 SIGNATURE, SECRET_KEY, PUBLIC_KEY, SECRET_SUBKEY, USER_ID, PUBLIC_SUBKEY, USER_ATTRIBUTE = 2, 5, 6, 7, 13, 14, 17
 MARKER, TRUST, PADDING = 10, 12, 21
@@ -61,6 +63,25 @@ def following(data: bytes, start: int) -> tuple[Packet, int]:
     return Packet(tag, data[start:end], data[body:end]), end
 
 
+def subpackets(area: bytes) -> Iterator[tuple[int, bytes]]:
+    """The subpackets of a signature (section 5.2.3.7), each with its length: its type's octet, and what is behind it.
+
+    Where `area` is cut short, what is there of the last has fewer octets than its length says.
+    """
+    position = 0
+    while position < len(area):
+        first = area[position]
+        octets = 1 if first < 192 else 2 if first < 255 else 5
+        if octets == 1:
+            size = first
+        elif octets == 2:
+            size = (first - 192 << 8) + int.from_bytes(area[position + 1 : position + 2]) + 192
+        else:
+            size = int.from_bytes(area[position + 1 : position + 5])
+        yield size, area[position + octets : position + octets + size]
+        position += octets + size
+
+
 def certificate_fingerprint(data: bytes) -> str:
     """The fingerprint of the certificate that begins `data`. Raises MalformedError."""
     packet, _ = following(data, 0)
@@ -77,10 +98,8 @@ def key_fingerprints(certificate: bytes) -> frozenset[str]:
 def fingerprint(body: bytes) -> str:
     """The fingerprint of the key in a packet's `body` (section 5.5.4), in upper-case hexadecimal digits."""
     if body[:1] == b"\x04":
-        # SHA-1 is what a version 4 fingerprint is made with; it protects nothing here that GnuPG would not.
-        digest = hashlib.sha1(b"\x99" + (len(body) & 0xFFFF).to_bytes(2) + body, usedforsecurity=False).hexdigest()
-    else:
-        digest = hashlib.sha256(
-            (b"\x9a" if body[:1] == b"\x05" else b"\x9b") + len(body).to_bytes(4) + body
-        ).hexdigest()
-    return digest.upper()
+        return sha1(b"\x99" + (len(body) & 0xFFFF).to_bytes(2) + body).hex().upper()
+    import hashlib  # see `digest`
+
+    begin = b"\x9a" if body[:1] == b"\x05" else b"\x9b"
+    return hashlib.sha256(begin + len(body).to_bytes(4) + body).hexdigest().upper()

@@ -7,7 +7,7 @@ import pytest
 
 from lab.keys import Owner
 from tests.support.enrolment import letter, program
-from tests.support.filtered import decrypt, fingerprint_of
+from tests.support.filtered import MESSAGE, decrypt, fingerprint_of
 from tests.support.server import ALICE, Outbox, Server
 from tests.support.site import Site, said
 
@@ -73,6 +73,15 @@ def test_saving_a_key_over_imap_costs_few_runs_of_gpg(
         [_, (_, added), _, (_, gone)] = outbox.take()
         assert b"is encrypted to this key too" in decrypt(added, alice)
         assert b"was just taken away" in decrypt(gone, second)
+
+
+def test_message_costs_one_run_of_gpg_where_nobody_has_seen_the_key(server: Server, alice: Owner, runs: Runs) -> None:
+    """The executed filter reads the key itself; GnuPG verifies it as it encrypts."""
+    server.give(alice.public(ALICE))
+    done = server.filter(MESSAGE, environment={"PATH": runs.path})
+    assert decrypt(done.stdout, alice) == MESSAGE
+    (ran,) = runs.take()
+    assert "--encrypt" in ran
 
 
 @pytest.mark.parametrize(
