@@ -174,15 +174,14 @@ def existing(templates: Sequence[str], owner: Owner) -> list[Home]:
 def _home(path: str) -> Home | None:
     """The GnuPG home at `path`, if there is a keyring in it; or the file.
 
-    One that cannot be looked at is an error, not "no key". Neither is a file without an octet "no key", if no program
-    leaves one where keys are none: a disk was full, or a copy broke off. GnuPG 2.0 did leave such a pubring.gpg.
+    One that cannot be looked at is an error, not "no key".
     """
     try:
         if (alone := _version(path, or_directory=True)) and alone.is_file:
             return Home(path, (alone,))
         keyrings = [_version(f"{path}/{name}") for name in _KEYRING_FILES]
-        keybox, *others = keyrings
-        if keybox is None and not any(version is not None and version.size > 0 for version in others):
+        there = [(version, name) for version, name in zip(keyrings, _KEYRING_FILES, strict=True) if version is not None]
+        if all(version.size == 0 and _may_be_empty(f"{path}/{name}", path) for version, name in there):
             return None
         return Home(path, (*keyrings, *(_version(f"{path}/{name}") for name in _OTHER_FILES)))
     except OSError as error:
@@ -206,11 +205,10 @@ def refuse_damaged(home: str) -> None:
 
     for path, content in _contents(home, limits.KEYRING_OCTETS):
         try:
-            # What is left where all keys were removed is a keybox with nothing but its header; or an empty pubring.gpg.
-            if path.endswith(".kbx"):
-                damaged = not content or bool(keybox.split(content).blobs)
-            else:
-                damaged = bool(content) or path == home
+            if not content:
+                damaged = not _may_be_empty(path, home)
+            else:  # what is left where all keys were removed is a keybox with nothing but its header
+                damaged = not path.endswith(".kbx") or bool(keybox.split(content).blobs)
         except ValueError:
             damaged = True
         if damaged:
@@ -225,7 +223,7 @@ def refuse_not_whole(home: Home) -> None:
 
     for path, content in _contents(home.path, limits.SHARED_KEYRING_OCTETS):
         try:
-            if not content and (path.endswith(".kbx") or path == home.path):
+            if not content and not _may_be_empty(path, home.path):
                 raise ValueError("it is empty")
             if path.endswith(".kbx"):
                 keybox.split(content)
@@ -233,6 +231,14 @@ def refuse_not_whole(home: Home) -> None:
                 raise ValueError(problems[0])
         except ValueError as error:
             raise KeyringError(f"{path} is damaged ({error}): set the keys in it up again") from error
+
+
+def _may_be_empty(path: str, home: str) -> bool:
+    """Whether GnuPG leaves such a file without an octet where keys are none, as 2.0 did a pubring.gpg.
+
+    Any other was lost: a disk was full, or a copy broke off.
+    """
+    return path != home and not path.endswith(".kbx")
 
 
 def _contents(home: str, most: int) -> Iterator[tuple[str, bytes]]:
