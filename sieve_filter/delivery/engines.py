@@ -59,8 +59,10 @@ class Engines:
 
         def by_sequoia(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> None:
             if recipients not in self._unsuitable and recipients.expired_after is None:
+                plain = b"".join(source)
+                source = [plain]
                 try:
-                    sink(sequoia.encrypt(source, recipients))
+                    sink(sequoia.encrypt(plain, recipients))
                     return
                 except sequoia.UnsuitableError as error:
                     self._unsuitable.add(recipients)

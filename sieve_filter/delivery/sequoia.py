@@ -1,10 +1,10 @@
 """Encrypts in this process, by PySequoia: the only module that knows it. GnuPG stays the keeper of the keys."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from sieve_filter.errors import CryptomailError, EncryptionError
+from sieve_filter.errors import CryptomailError
 from sieve_filter.gpg import runner
 from sieve_filter.keys.recipients import Recipients
 from sieve_filter.openpgp.encrypted import encrypted_message
@@ -28,46 +28,56 @@ def installed() -> bool:
     return find_spec("pysequoia") is not None
 
 
-def encrypt(source: Iterable[bytes], recipients: Recipients) -> bytes:
-    """`source` encrypted to exactly the subkeys of `recipients`, in binary and not compressed.
+def encrypt(plain: bytes, recipients: Recipients) -> bytes:
+    """`plain` encrypted to exactly the subkeys of `recipients`, in binary and not compressed.
 
     `recipients` come fresh from GnuPG's listing or `reading`: PySequoia would encrypt to an expired key. Raises
-    UnsuitableError before `source` is read, EncryptionError where it fails later, KeyringError where a key cannot be
-    got from GnuPG.
+    UnsuitableError, KeyringError where a key cannot be got from GnuPG.
     """
-    certificates = _certificates(recipients)
-    from pysequoia import encrypt as encrypt_to
-
-    plain = b"".join(source)
-    try:
-        return encrypt_to(plain, certificates, armor=False)
-    except (CryptomailError, MemoryError):  # the time is over, say
-        raise
-    except Exception as error:  # PySequoia raises nothing more special
-        raise EncryptionError(f"Sequoia could not encrypt: {type(error).__name__}") from error
+    return _encrypt(plain, _certificates(recipients))
 
 
 @lru_cache(maxsize=_CERTIFICATES)
 def _certificates(recipients: Recipients) -> "Sequence[Cert]":
     """The certificates, each with no other subkey than the one to encrypt to.
 
-    Each proof (see `plain`) has to serve by itself: so PySequoia verifies every signature in it.
+    Each proof (see `plain`) has to serve by itself: so PySequoia verifies every signature in it. Those that are
+    returned have not been tried: the message will.
     """
     from pysequoia import Cert
+
+    proofs = recipients.proofs or [(_export(one, recipients.homes),) for one in recipients.fingerprints]
+    try:
+        certificates = [[Cert.from_bytes(proof) for proof in one] for one in proofs]
+    except (CryptomailError, MemoryError):  # the time is over, say
+        raise
+    except Exception as error:  # PySequoia raises nothing more special
+        raise _unsuitable(error) from error
+    for _, *others in certificates:
+        for other in others:
+            _encrypt(b"", [other])
+    return [first for first, *_ in certificates]
+
+
+def _encrypt(plain: bytes, certificates: "Sequence[Cert]") -> bytes:
     from pysequoia import encrypt as encrypt_to
 
     try:
-        proofs = recipients.proofs or [(_export(one, recipients.homes),) for one in recipients.fingerprints]
-        certificates = [[Cert.from_bytes(proof) for proof in one] for one in proofs]
-        trials = [encrypted_message(encrypt_to(b"", [proof], armor=False)) for one in certificates for proof in one]
+        encrypted = encrypt_to(plain, certificates, armor=False)
     except (CryptomailError, MemoryError):
         raise
-    except Exception as error:  # as above; its text begins with what is wrong with the key, and goes on for pages
-        raise UnsuitableError(str(error).partition("\n")[0]) from error
+    except Exception as error:
+        raise _unsuitable(error) from error
     # A key's features choose the container, and PySequoia cannot be told to.
-    if any(trial is None or trial.container != "SEIPD v1" for trial in trials):
+    message = encrypted_message(encrypted)
+    if message is None or message.container != "SEIPD v1":
         raise UnsuitableError("it would write packets that older mail clients cannot open")
-    return [first for first, *_ in certificates]
+    return encrypted
+
+
+def _unsuitable(error: Exception) -> UnsuitableError:
+    """With what is wrong, which begins PySequoia's words; they go on for pages."""
+    return UnsuitableError(str(error).partition("\n")[0])
 
 
 def _export(fingerprint: str, homes: Sequence[str]) -> bytes:

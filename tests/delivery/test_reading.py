@@ -280,7 +280,7 @@ def read(path: Path) -> Recipients | None:
 
 def by_sequoia(recipients: Recipients) -> bool:
     try:
-        return bool(sequoia.encrypt([b"x"], recipients))
+        return bool(sequoia.encrypt(b"x", recipients))
     except sequoia.UnsuitableError:
         return False
 

@@ -321,7 +321,10 @@ def gpg(encrypts: str, settings: str = "") -> Cause:
 
 @contextmanager
 def missing_gpg(person: Person) -> Iterator[None]:
-    with config('engine = "gnupg"\n')(person), dovecot.wrapped(person.lab, 'PATH=/nonexistent\nexport PATH\nexec "$PROGRAM" "$@"'):
+    with (
+        config('engine = "gnupg"\n')(person),
+        dovecot.wrapped(person.lab, 'PATH=/nonexistent\nexport PATH\nexec "$PROGRAM" "$@"'),
+    ):
         yield
 
 
