@@ -25,6 +25,8 @@ from sieve_filter.openpgp.user_id import address_in
 # RFC 9580 section 9.1. Encryption is what matters here: keys of other algorithms only sign.
 _RSA, _ELGAMAL, _DSA, _ECDH, _ECDSA, _EDDSA = 1, 16, 17, 18, 19, 22
 _INTEGERS = {_RSA: 2, _ELGAMAL: 3, _DSA: 4, _ECDH: 1, _ECDSA: 1, _EDDSA: 1}
+_SIGNATURE_INTEGERS = {_RSA: 1, _DSA: 2, _ECDSA: 2, _EDDSA: 2}
+_MOST_BITS = 16_384
 _ON_CURVES = (_ECDH, _ECDSA, _EDDSA)
 _ENCRYPTING = (_RSA, _ELGAMAL, _ECDH)
 _HASHES = (2, 8, 9, 10, 11)  # section 9.5: SHA-1 and SHA-2; others are new or broken
@@ -124,6 +126,8 @@ def _components(packets: Sequence[Packet]) -> list[_Component]:
         if packet.tag == TRUST and packet.body[1:2] in _CACHED:
             continue
         if packet.tag == SIGNATURE and found:
+            if not _is_whole(packet.body):
+                raise _UnusualError
             found[-1].signatures.append(packet)
         elif (packet.tag == PUBLIC_KEY and last is None) or (
             (packet.tag == USER_ID and last in (PUBLIC_KEY, USER_ID))
@@ -223,12 +227,26 @@ def _own(component: _Component, primary: PlainKey, kinds: Sequence[int], now: in
     return found
 
 
+def _is_whole(signature: bytes) -> bool:
+    """Whether the numbers at the end are where they must be: of one broken signature, GnuPG gives the whole key up."""
+    position = 4
+    for _ in ("hashed", "not hashed"):
+        position += 2 + int.from_bytes(signature[position : position + 2])
+    position += 2  # of the digest
+    for _ in range(_SIGNATURE_INTEGERS.get(signature[2], 0)):
+        bits = int.from_bytes(signature[position : position + 2])
+        if bits > _MOST_BITS:
+            return False
+        position += 2 + (bits + 7) // 8
+    return signature[0] == 4 and signature[2] in _SIGNATURE_INTEGERS and position == len(signature)
+
+
 def _signature(packet: Packet) -> tuple[_Signature, set[str]]:
     """The signature in a packet (section 5.2.3), and the key IDs that it names as its issuer's."""
     body = packet.body
     hashed = int.from_bytes(body[4:6])
     unhashed = int.from_bytes(body[6 + hashed : 8 + hashed])
-    if body[0] != 4 or body[3] not in _HASHES or hashed > _HASHED_OCTETS or 8 + hashed + unhashed > len(body):
+    if body[3] not in _HASHES or hashed > _HASHED_OCTETS:
         raise _UnusualError
     signed: dict[int, bytes] = {}
     issuers: set[str] = set()

@@ -363,6 +363,17 @@ def test_home_with_another_keyring_is_not_read(certificates: Mapping[str, bytes]
     assert find.find_in_file(str(tmp_path), listed=False).holdings[0].proofs is None
 
 
+def test_one_broken_signature_is_enough_for_gpg_to_be_asked(certificates: Mapping[str, bytes], tmp_path: Path) -> None:
+    """gpg cannot read a key at all in which a signature's number is too long, be it that of a subkey for log-ins."""
+    *packets, last = split(certificates["several subkeys"])
+    hashed = int.from_bytes(last.body[4:6])
+    numbers = 10 + hashed + int.from_bytes(last.body[6 + hashed : 8 + hashed])
+    broken = last.body[:numbers] + b"\xff" + last.body[numbers + 1 :]
+    (tmp_path / "keys.pgp").write_bytes(b"".join(one.raw for one in [*packets, _with(last, broken)]))
+    assert listed(tmp_path / "keys.pgp")[1] == ()
+    assert check(tmp_path / "keys.pgp") == "not read"
+
+
 FOREVER = bytes(4)
 
 
