@@ -6,6 +6,7 @@ import re
 from sieve_filter import limits
 from sieve_filter.mail.mime import WHITE_SPACE, decode_packed
 from sieve_filter.mail.randomness import Letters
+from sieve_filter.openpgp.checksum import Checksum
 
 # RFC 9580 section 6.2. A key that is not among its five is text that an encrypted message has no need of.
 _ARMOR_BEGIN = b"-----BEGIN PGP MESSAGE-----"
@@ -17,11 +18,6 @@ _ARMOR_HEAD = re.compile(
 _ARMOR_TAIL = b"-----END PGP MESSAGE-----"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*+")
 _ARMOR_CHECKSUM = rb"\n=([A-Za-z0-9+/]{4})\Z"  # compiled where it is used: in mail that is encrypted already
-
-CRC24_INIT, _CRC24_POLYNOMIAL = 0xB704CE, 0x1864CFB  # RFC 9580 section 6.1.1
-# Octets whose 2**23 bits shift what is before them by one: x**(2**23) has the remainder x, since the generator is
-# x + 1 times a primitive polynomial of degree 23.
-_CRC24_BLOCK = 1 << 20
 
 
 def dearmor(data: bytes) -> bytes | None:
@@ -92,45 +88,3 @@ class Content:
             if decode_packed(checksum[1]) != self._checksum.finish().to_bytes(3):
                 return None
         return octets
-
-
-class Checksum:
-    """The armor's checksum (RFC 9580 section 6.1) of octets that come in pieces.
-
-    It is the remainder of the octets, read as a polynomial over GF(2), after division by the generator. The work is
-    shifts of long integers, many times as fast as a table look-up for each octet.
-    """
-
-    def __init__(self) -> None:
-        self._polynomial = CRC24_INIT
-        self._held = bytearray()
-
-    def feed(self, octets: bytes) -> None:
-        self._held += octets
-        whole = len(self._held) - len(self._held) % _CRC24_BLOCK
-        for start in range(0, whole, _CRC24_BLOCK):
-            block = int.from_bytes(self._held[start : start + _CRC24_BLOCK])
-            self._polynomial = self._polynomial << 1 ^ block << 24
-        del self._held[:whole]
-
-    def finish(self) -> int:
-        """Folding halves the polynomial until it is short: with h for its upper part, h * x**k has the remainder of
-        h * (x**k mod generator).
-        """
-        rest = self._polynomial << 8 * len(self._held) ^ int.from_bytes(self._held) << 24
-        folds = [(16, 1 << 16)]
-        while (width := folds[-1][0] * 2) < rest.bit_length():
-            # Squaring over GF(2) puts a zero between the bits, as if the binary digits were digits in base 4.
-            folds.append((width, _remainder(int(f"{folds[-1][1]:b}", 4))))
-        for width, power in reversed(folds):
-            upper, rest = rest >> width, rest & (1 << width) - 1
-            for bit in range(24):
-                if power >> bit & 1:
-                    rest ^= upper << bit
-        return _remainder(rest)
-
-
-def _remainder(polynomial: int) -> int:
-    while (excess := polynomial.bit_length() - 25) >= 0:
-        polynomial ^= _CRC24_POLYNOMIAL << excess
-    return polynomial
