@@ -15,7 +15,7 @@ from sieve_filter.openpgp import packets, plain
 from sieve_filter.openpgp.plain import Plain, PlainKey
 from sieve_filter.system import places
 
-# Keyrings kept in memory, some 4 KB each.
+# Keyrings kept in memory, some 2 KB each.
 _KEYRINGS = 2_000
 
 
