@@ -121,6 +121,14 @@ class ServiceError(CryptomailError):
     code = os.EX_UNAVAILABLE
 
 
+class ImapRefusalError(ServiceError):
+    """An IMAP server says no to a command; `response_code` says why, if it does (RFC 9051 section 7.1)."""
+
+    def __init__(self, text: str, response_code: str = "") -> None:
+        super().__init__(text)
+        self.response_code = response_code
+
+
 class NoSuchHostError(ServiceError):
     """There is no host of that name."""
 

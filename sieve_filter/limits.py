@@ -164,3 +164,7 @@ VETTING_SECONDS = 2 * CERTIFICATES_AT_ONCE * QUARANTINE_SECONDS
 STOP_SECONDS = 5
 # Users whose left-over quarantines are swept at each start: anybody can make what looks like one.
 SWEPT_USERS = 10
+# Octets of one literal in an IMAP session of the command mailbox: more than a piece of a message.
+IMAP_LITERAL_OCTETS = 2_000_000
+# Seconds for one mailbox: a million messages take some hours.
+MAILBOX_SECONDS = 7 * 86_400

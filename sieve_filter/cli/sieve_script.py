@@ -2,15 +2,14 @@
 
 import argparse
 import difflib
-import getpass
 import os
 import re
 import sys
 import time
-from pathlib import Path
 
 from sieve_filter import limits
-from sieve_filter.errors import FileError, RefusedKeyError, ScriptError, ServiceError, UsageError
+from sieve_filter.cli import files, passwords
+from sieve_filter.errors import RefusedKeyError, ScriptError, ServiceError, UsageError
 from sieve_filter.gpg import keybox
 from sieve_filter.keys import usable, vetting
 from sieve_filter.mail.header_policy import POLICIES
@@ -90,7 +89,7 @@ def _run(options: argparse.Namespace, _config_file: str) -> int:
         stdio.write(block.encode())
         return os.EX_OK
     host, port = _server(options.upload)
-    password = _password(options)
+    password = passwords.ask(options.user, options.password_file)
     with managesieve.login(host, port, options.user, password, options.ca_file) as session:
         if options.remove:
             _take_out(session, options, host)
@@ -114,7 +113,7 @@ def _block(options: argparse.Namespace) -> str:
     address = options.user if options.user and "@" in options.user else None
     name = "standard input" if options.key == "-" else options.key
     try:
-        fingerprint, small = minimal_key(_read(options.key), address, Settings().keyrings.minimum_bits)
+        fingerprint, small = minimal_key(files.read(options.key), address, Settings().keyrings.minimum_bits)
     except RefusedKeyError as error:
         raise RefusedKeyError(f"{name}: {error}") from error
     given = (("--header-policy", options.header_policy), ("--on-expired", options.on_expired))
@@ -182,24 +181,6 @@ def _server(text: str) -> tuple[str, int]:
     return match["v6"] or match["host"], port
 
 
-def _password(options: argparse.Namespace) -> str:
-    if options.password_file is not None:
-        try:
-            first = _read(options.password_file).decode("utf-8").partition("\n")[0].removesuffix("\r")
-        except UnicodeDecodeError:
-            raise UsageError(f"{options.password_file} is not UTF-8") from None
-    else:
-        try:
-            # Where there is no terminal, getpass would read, and show, standard input.
-            with open("/dev/tty", "rb"):  # noqa: PTH123 - only to see whether there is one
-                first = getpass.getpass(f"Password of {options.user}: ")
-        except (OSError, EOFError):
-            raise UsageError("there is no terminal to ask for the password: use --password-file FILE") from None
-    if not first:
-        raise UsageError("the password is empty")
-    return first
-
-
 def _confirm(question: str, yes: bool) -> None:
     if yes:
         return
@@ -213,17 +194,3 @@ def _confirm(question: str, yes: bool) -> None:
 def _show(old: str, new: str, name: str) -> None:
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), f"{name} (now)", f"{name} (then)", lineterm="")
     stdio.tell("\n".join(lines))
-
-
-def _read(name: str) -> bytes:
-    try:
-        if name == "-":
-            data = sys.stdin.buffer.read(limits.CERTIFICATE_FILE_OCTETS + 1)
-        else:
-            with Path(name).open("rb") as file:
-                data = file.read(limits.CERTIFICATE_FILE_OCTETS + 1)
-    except OSError as error:
-        raise FileError(f"cannot read {name}: {error.strerror}") from error
-    if len(data) > limits.CERTIFICATE_FILE_OCTETS:
-        raise RefusedKeyError(f"{name} is larger than {limits.CERTIFICATE_FILE_OCTETS} octets")
-    return data

@@ -33,7 +33,7 @@ def look(configuration: str) -> Wiring:
     if not configuration or not Path(configuration).exists():
         return Wiring(OK, "")
     try:
-        return judge(doveadm.settings_of_deliveries(configuration, _SETTINGS), _read)
+        return judge(doveadm.settings_of("lmtp", configuration, _SETTINGS), _read)
     except UnknownUserError as error:
         return Wiring(WARNING, f"it cannot be told whether deliveries call the filter: {error}")
 

@@ -171,9 +171,22 @@ def _lines(output: bytes) -> list[str]:
     return [line for line in output.decode("utf-8", "replace").split("\n") if line.strip()]
 
 
-def settings_of_deliveries(configuration: str, names: Sequence[str]) -> str:
-    """What doveconf says of settings as LMTP processes have them. Raises UnknownUserError where it cannot."""
-    done = _run(["doveconf", "-c", configuration, "-f", "protocol=lmtp", *names], "deliveries")
+def settings_of(protocol: str, configuration: str, names: Sequence[str]) -> str:
+    """What doveconf says of settings as processes for that protocol (lmtp, imap) have them; those of the installed
+    Dovecot where no `configuration` is named. Raises UnknownUserError where it cannot.
+    """
+    chosen = ["-c", configuration] if configuration else []
+    done = _run(["doveconf", *chosen, "-f", f"protocol={protocol}", *names], f"its settings for {protocol}")
     if done.returncode != 0:
         raise UnknownUserError(f"doveconf: {(_lines(done.stderr) or ['it did not say why'])[-1]}")
     return done.stdout.decode("utf-8", "replace")
+
+
+def index_directory(user: str, configuration: str) -> str:
+    """Where Dovecot has the index of that user's INBOX; empty where it does not say."""
+    chosen = ["-c", configuration] if configuration else []
+    try:
+        done = _run(["doveadm", *chosen, "mailbox", "path", "-u", user, "-t", "index", "INBOX"], user)
+    except UnknownUserError:
+        return ""
+    return done.stdout.decode("utf-8", "surrogateescape").strip() if done.returncode == 0 else ""

@@ -1,20 +1,24 @@
 """Speaks IMAP (RFC 9051) over two streams, as far as looking after a folder needs it: bytes in, bytes out.
 
-The session has a user already: `doveadm exec imap` gives such a one on its standard input and output. There is no time
-limit here, so whoever starts a session also ends it.
+`doveadm exec imap` gives a session that has a user already on its standard input and output. There is no time limit
+here, so whoever starts a session also ends it.
 """
 
 import base64
 import re
+from collections.abc import Iterator, Sequence
 from typing import IO, NamedTuple
 
-from sieve_filter.errors import ServiceError
+from sieve_filter.errors import ImapRefusalError, ServiceError
 
 _LITERAL = re.compile(rb"\{([0-9]{1,10})\}\r?\n\Z")
 _LINE_OCTETS = 100_000  # what Dovecot takes from a client, too
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]+")
-_LISTED = re.compile(rb'\* LIST \(([^)]*)\) (?:NIL|"(?:[^"\\]|\\.)*") (.+)\Z', re.DOTALL)
-_PREFIX = re.compile(rb'\* NAMESPACE \(\("((?:[^"\\]|\\.)*)"')
+_STRING = rb'"((?:[^"\\]|\\.)*)"'
+_LISTED = re.compile(rb"\* LIST \(([^)]*)\) (?:NIL|" + _STRING + rb") (.+)\Z", re.DOTALL)
+_SHIFTED = re.compile(r"&([A-Za-z0-9+,]*)-")
+_TOKEN = re.compile(rb"[()]|NIL|" + _STRING)
+_CODE = re.compile(rb"(?:NO|BAD) \[([A-Z-]+)")
 
 
 class Response(NamedTuple):
@@ -24,41 +28,74 @@ class Response(NamedTuple):
     literals: tuple[bytes, ...]
 
 
+class Listed(NamedTuple):
+    """A folder that can be selected: its name as a command has it, and its attributes in lower case (RFC 6154)."""
+
+    name: bytes
+    attributes: frozenset[bytes]
+    separator: bytes
+
+
 class Session:
     """One session. Every method raises ServiceError where the server refuses, or is gone."""
 
-    def __init__(self, responses: IO[bytes], commands: IO[bytes], most: int) -> None:
-        """`most` is how many octets a literal may have."""
+    def __init__(
+        self, responses: IO[bytes], commands: IO[bytes], most: int, greeting: bytes | None = b"PREAUTH"
+    ) -> None:
+        """`most` is how many octets a literal may have, `greeting` how the server has to begin, if it does."""
         self._responses = responses
         self._commands = commands
         self._most = most
         self._number = 0
-        if not self._response().text.startswith(b"* PREAUTH"):
-            raise ServiceError("Dovecot gives no IMAP session; its log says why")
+        if greeting is not None and not self._response().text.startswith(b"* " + greeting):
+            raise ServiceError("the server gives no IMAP session; its log says why")
 
     def run(self, command: bytes, literal: bytes | None = None) -> list[Response]:
         """What the server answers to `command`, to which `literal` may be added (RFC 9051 section 4.3)."""
+        if literal is None:
+            return list(self.ask(command))
+        return list(self.ask(command + b" {%d}" % len(literal), [literal]))
+
+    def ask(self, command: bytes, continuations: Sequence[bytes] = ()) -> Iterator[Response]:
+        """What the server answers to `command`, as it comes; all of it has to be taken before the next command.
+
+        `continuations` are sent when the server asks to go on. Raises ImapRefusalError where it says no.
+        """
         self._number += 1
         tag = b"c%d" % self._number
-        self._send(tag + b" " + command + (b"" if literal is None else b" {%d}" % len(literal)) + b"\r\n")
-        found: list[Response] = []
+        self._send(tag + b" " + command + b"\r\n")
+        waiting = list(continuations)
         while not (response := self._response()).text.startswith(tag + b" "):
-            if response.text.startswith(b"+") and literal is not None:
-                self._send(literal + b"\r\n")
-                literal = None
+            if response.text.startswith(b"+") and waiting:
+                self._send(waiting.pop(0) + b"\r\n")
             else:
-                found.append(response)
-        if not response.text.startswith(tag + b" OK"):
-            said = response.text[len(tag) + 1 :].decode("utf-8", "replace")
-            raise ServiceError(f"IMAP {command.split()[0].decode()} was refused: {said[:200]}")
-        return found
+                yield response
+        answer = response.text[len(tag) + 1 :]
+        if not answer.startswith(b"OK"):
+            code = _CODE.match(answer)
+            said = answer.decode("utf-8", "replace")
+            raise ImapRefusalError(
+                f"IMAP {command.split()[0].decode()} was refused: {said[:200]}", code[1].decode() if code else ""
+            )
+        yield response
+
+    def capabilities(self) -> frozenset[bytes]:
+        """What the server can do (RFC 9051 section 7.2.2), in upper case."""
+        said = [one.text for one in self.run(b"CAPABILITY") if one.text.startswith(b"* CAPABILITY ")]
+        return frozenset(word.upper() for text in said for word in text.split()[2:])
 
     def prefix(self) -> str:
         """The prefix of the user's own folders (RFC 2342), which mostly is empty."""
+        own, _ = self.namespaces()
+        return own[0].decode("ascii", "replace") if own else ""
+
+    def namespaces(self) -> tuple[list[bytes], list[bytes]]:
+        """The prefixes of the user's own folders, and those of other people's and public ones (RFC 2342)."""
         for response in self.run(b"NAMESPACE"):
-            if match := _PREFIX.match(response.text):
-                return re.sub(rb"\\(.)", rb"\1", match[1]).decode("ascii", "replace")
-        return ""
+            if response.text.startswith(b"* NAMESPACE "):
+                own, *others = _prefixes(response.text)
+                return own, [prefix for kind in others for prefix in kind]
+        return [], []
 
     def sizes(self) -> dict[int, int]:
         """The UIDs in the selected folder, and the octets of each message."""
@@ -79,17 +116,31 @@ class Session:
 
     def mailboxes(self) -> list[bytes]:
         """The names of all folders that can be selected, as a command has them."""
-        found = [(match, one) for one in self.run(b'LIST "" "*"') if (match := _LISTED.match(one.text))]
-        return [
-            quoted(one.literals[-1]) if one.literals else match[2]
-            for match, one in found
-            if b"\\Noselect" not in match[1] and b"\\NonExistent" not in match[1]
-        ]
+        return [one.name for one in self.listing()]
+
+    def listing(self, returned: bytes = b"") -> list[Listed]:
+        """All folders that can be selected; `returned` is what else the server is to tell of them (RFC 5258)."""
+        found: list[Listed] = []
+        for one in self.run(b'LIST "" "*"' + returned):
+            if match := _LISTED.match(one.text):
+                attributes = frozenset(match[1].lower().split())
+                name = quoted(one.literals[-1]) if one.literals else match[3]
+                if not attributes & {b"\\noselect", b"\\nonexistent"}:
+                    found.append(Listed(name, attributes, unquoted(match[2] or b"")))
+        return found
 
     def search(self, criteria: bytes) -> list[int]:
         """The UIDs of the messages in the selected folder that match."""
         said = [one.text for one in self.run(b"UID SEARCH " + criteria) if one.text.startswith(b"* SEARCH")]
         return [int(uid) for text in said for uid in text.split()[2:] if uid.isdigit()]
+
+    def status(self, name: bytes) -> dict[bytes, int]:
+        """How many messages a folder has, quoted (MESSAGES), and which UID comes next (UIDNEXT)."""
+        for response in self.run(b"STATUS " + name + b" (MESSAGES UIDNEXT)"):
+            if response.text.startswith(b"* STATUS "):
+                words = response.text.rpartition(b"(")[2].rstrip(b")").split()
+                return {key: int(value) for key, value in zip(words[::2], words[1::2], strict=False)}
+        return {}
 
     def exists(self, name: bytes) -> bool:
         """Whether there is a folder of that name, quoted, that can be selected."""
@@ -107,9 +158,12 @@ class Session:
         text = b""
         literals: list[bytes] = []
         while True:
-            line = self._responses.readline(_LINE_OCTETS)
+            try:
+                line = self._responses.readline(_LINE_OCTETS)
+            except OSError as error:  # a time limit of the connection, too
+                raise ServiceError(f"the IMAP session ended too early: {error}") from error
             if not line.endswith(b"\n"):
-                raise ServiceError("the IMAP session ended too early; Dovecot's log says why")
+                raise ServiceError("the IMAP session ended too early; the server's log says why")
             text += line
             literal = _LITERAL.search(line)
             if literal is None:
@@ -128,6 +182,21 @@ class Session:
             raise ServiceError(f"the IMAP session ended too early: {error.strerror}") from error
 
 
+def _prefixes(text: bytes) -> list[list[bytes]]:
+    """The prefixes in an answer to NAMESPACE, of each of the three kinds: each is NIL or a list of lists."""
+    kinds: list[list[bytes]] = [[], [], []]
+    kind, depth, first = -1, 0, False
+    for token in _TOKEN.finditer(text):
+        kind += depth == 0 and token[0] != b")"
+        depth += {b"(": 1, b")": -1}.get(token[0], 0)
+        if token[0] == b"(":
+            first = depth == 2
+        elif first and token[1] is not None and kind < len(kinds):
+            kinds[kind].append(unquoted(token[1]))
+            first = False
+    return kinds
+
+
 def mailbox(name: str) -> bytes:
     """A folder's name as a command has it: in modified UTF-7 (RFC 3501 section 5.1.3), and quoted."""
 
@@ -138,6 +207,25 @@ def mailbox(name: str) -> bytes:
     return quoted(_NOT_PLAIN.sub(shifted, name.replace("&", "&-")).encode("ascii"))
 
 
+def label(name: bytes) -> str:
+    """A folder's name for people, from that in a command: see `mailbox`."""
+    text = (unquoted(name[1:-1]) if name.startswith(b'"') else name).decode("utf-8", "backslashreplace")
+
+    def shifted(match: re.Match[str]) -> str:
+        encoded = match[1].replace(",", "/")
+        try:
+            return base64.b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-16-be") if encoded else "&"
+        except ValueError:
+            return match[0]
+
+    return _SHIFTED.sub(shifted, text)
+
+
 def quoted(text: bytes) -> bytes:
     """A quoted string (RFC 9051 section 4.3)."""
     return b'"' + re.sub(rb'(["\\])', rb"\\\1", text) + b'"'
+
+
+def unquoted(text: bytes) -> bytes:
+    """What is between the quotes of a quoted string."""
+    return re.sub(rb"\\(.)", rb"\1", text)

@@ -233,20 +233,20 @@ def as_prometheus(check: Check) -> str:
         f"cryptomail_key_accounts_passed_over {check.passed_over}",
     ]
     out += ["# HELP cryptomail_key_state 0 OK, 1 warning, 2 critical, 3 unknown.", "# TYPE cryptomail_key_state gauge"]
-    out += [f"cryptomail_key_state{_labels({'user': one.user})} {one.state}" for one in states]
+    out += [f"cryptomail_key_state{labels({'user': one.user})} {one.state}" for one in states]
     out += [
         "# HELP cryptomail_keys_used Keys that an owner's mail is encrypted to.",
         "# TYPE cryptomail_keys_used gauge",
     ]
     out += [
-        f"cryptomail_keys_used{_labels({'user': one.user})} {sum(bool(key.used) for key in one.keys)}" for one in states
+        f"cryptomail_keys_used{labels({'user': one.user})} {sum(bool(key.used) for key in one.keys)}" for one in states
     ]
     out += [
         "# HELP cryptomail_key_expires_seconds When a key in use expires, in seconds since 1970.",
         "# TYPE cryptomail_key_expires_seconds gauge",
     ]
     out += [
-        f"cryptomail_key_expires_seconds{_labels({'user': one.user, 'fingerprint': key.fingerprint})} {key.expires}"
+        f"cryptomail_key_expires_seconds{labels({'user': one.user, 'fingerprint': key.fingerprint})} {key.expires}"
         for one in states
         for key in one.keys
         if key.used and key.expires is not None
@@ -330,8 +330,10 @@ def _day(seconds: int | None) -> str:
     return "never" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
 
 
-def _labels(labels: Mapping[str, str]) -> str:
+def labels(values: Mapping[str, str]) -> str:
+    """The labels of a sample in Prometheus' text format."""
+
     def escaped(value: str) -> str:
         return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
-    return "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in labels.items()) + "}"
+    return "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in values.items()) + "}"

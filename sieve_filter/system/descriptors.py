@@ -25,16 +25,19 @@ def keep() -> None:
                 os.set_inheritable(descriptor, False)
 
 
-def close_all_but(kept: int) -> None:
+def close_all_but(*kept: int) -> None:
     """Close everything from 3 up but `kept`: for a process that is to act for somebody else."""
-    os.closerange(3, kept)
-    os.closerange(max(3, kept + 1), _MANY)
+    first = 3
+    for one in sorted(kept):
+        os.closerange(first, one)
+        first = max(first, one + 1)
+    os.closerange(first, _MANY)
 
 
-def let_go(kept: int) -> None:
+def let_go(*kept: int) -> None:
     """Keep nothing of the parent's but standard error and `kept`: no terminal to type into, nothing others said."""
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1):
         os.dup2(null, number)
-    close_all_but(kept)
+    close_all_but(*kept)

@@ -70,6 +70,7 @@ def each(
     work: Callable[[_T], _R],
     seconds: int | None = None,
     at_once: int | None = None,
+    keeping: Callable[[_T], Sequence[int]] = lambda _: (),
 ) -> Generator[tuple[_T, _R | CryptomailError]]:
     """Give each item of each chunk to `work`, in a process for the chunk that is `Identity` for good.
 
@@ -77,8 +78,10 @@ def each(
     with the error that it raised, as they get done. Only what `work` says that it returns is taken (see `transfer`): an
     owner may have got hold of the process. One that takes more than `seconds` for an item, else OWNER_SECONDS, is
     killed; time in which nobody asks for the next item does not count. Where a process dies, so does that item alone.
+    A process has nothing of the caller's that is open but the descriptors which `keeping` says belong to its items.
     """
-    return _each(chunks, work, transfer.returned(work), seconds or limits.OWNER_SECONDS, at_once or os.cpu_count() or 1)
+    at_once = at_once or os.cpu_count() or 1
+    return _each(chunks, work, transfer.returned(work), seconds or limits.OWNER_SECONDS, at_once, keeping)
 
 
 def alone(identity: Identity, work: Callable[[], _R]) -> _R:
@@ -87,20 +90,27 @@ def alone(identity: Identity, work: Callable[[], _R]) -> _R:
     def do(_: None) -> _R:
         return work()
 
-    ((_, result),) = _each([(identity, (None,))], do, transfer.returned(work), limits.OWNER_SECONDS, 1)
+    ((_, result),) = _each([(identity, (None,))], do, transfer.returned(work), limits.OWNER_SECONDS, 1, lambda _: ())
     if isinstance(result, CryptomailError):
         raise result
     return result
 
 
 def _each(
-    chunks: Iterable[tuple[Identity, Sequence[_T]]], work: Callable[[_T], _R], kind: Any, seconds: int, at_once: int
+    chunks: Iterable[tuple[Identity, Sequence[_T]]],
+    work: Callable[[_T], _R],
+    kind: Any,
+    seconds: int,
+    at_once: int,
+    keeping: Callable[[_T], Sequence[int]],
 ) -> Generator[tuple[_T, _R | CryptomailError]]:
     running: list[_Process[_T]] = []
     waited = 0.0  # seconds, without those that the caller takes
 
     def start(identity: Identity, items: Iterable[_T]) -> None:
-        running.append(_Process(identity, deque(items), work, kind, seconds, waited))
+        waiting = deque(items)
+        kept = [descriptor for item in waiting for descriptor in keeping(item)]
+        running.append(_Process(identity, waiting, work, kind, seconds, waited, kept))
 
     def collect() -> Generator[tuple[_T, _R | CryptomailError]]:
         nonlocal waited
@@ -144,7 +154,14 @@ class _Process(Generic[_T]):
     """
 
     def __init__(
-        self, identity: Identity, items: "deque[_T]", work: Callable[[_T], Any], kind: Any, seconds: int, now: float
+        self,
+        identity: Identity,
+        items: "deque[_T]",
+        work: Callable[[_T], Any],
+        kind: Any,
+        seconds: int,
+        now: float,
+        kept: Sequence[int],
     ) -> None:
         self.identity = identity
         self.items = items
@@ -158,7 +175,7 @@ class _Process(Generic[_T]):
         self._number = os.fork()  # a Process of multiprocessing costs as much again, for each user
         if self._number == 0:
             try:
-                _run(identity, items, work, kind, theirs)
+                _run(identity, items, work, kind, theirs, kept)
             except BaseException:  # whatever it is: this process must not go on as its parent does
                 os._exit(os.EX_SOFTWARE)
             os._exit(os.EX_OK)  # what is open belongs to the parent
@@ -271,10 +288,12 @@ def _pass_over(_number: int, _frame: FrameType | None) -> None:
     """Ignore a signal. With SIG_IGN, Python would complain of one that had come just before."""
 
 
-def _run(identity: Identity, items: Iterable[_T], work: Callable[[_T], Any], kind: Any, pipe: int) -> None:
+def _run(
+    identity: Identity, items: Iterable[_T], work: Callable[[_T], Any], kind: Any, pipe: int, kept: Sequence[int]
+) -> None:
     """What a process does: to be `identity`, and to do `work` for each item."""
     stop_on_signals()
-    descriptors.let_go(pipe)
+    descriptors.let_go(pipe, *kept)
     _become(identity)
     for item in items:
         try:

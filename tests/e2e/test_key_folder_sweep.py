@@ -18,29 +18,6 @@ from tests.support.imap_keys import FOLDER, answers, armored, save, session, tex
 CRITICAL = 2  # as Nagios' plugins end
 
 
-@pytest.fixture(scope="session")
-def path(lab_sealed: Lab) -> str:
-    """A PATH in which the command doveadm asks the lab's Dovecot."""
-    directory = lab_sealed.directory / "bin-of-the-lab"
-    directory.mkdir()
-    configuration = lab_sealed.inside(lab_sealed.directory / "dovecot.conf")
-    # Any name is a user's there, so Dovecot cannot list them.
-    (directory / "doveadm").write_text(
-        f"""#!/bin/sh
-if [ "$1 $2" = "user *" ]; then exec cat {lab_sealed.inside(directory)}/users; fi
-exec /usr/bin/doveadm -c {configuration} "$@"
-"""
-    )
-    (directory / "doveadm").chmod(0o755)
-    return f"{lab_sealed.inside(directory)}:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@pytest.fixture
-def users(lab_sealed: Lab) -> Path:
-    """A file of all users, one a line."""
-    return lab_sealed.directory / "bin-of-the-lab" / "users"
-
-
 def sweep(person: Person, path: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return keys(person.lab, path, *(arguments or ("sweep",)), "--user", person.address)
 

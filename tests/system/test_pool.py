@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -59,7 +59,7 @@ def double(number: int) -> int:
     return 2 * number
 
 
-def told(work: Callable[[int], int], *items: int, **options: int) -> dict[int, int | str]:
+def told(work: Callable[[int], int], *items: int, **options: Any) -> dict[int, int | str]:
     """What became of each item, all given to one process."""
     done = pool.each([(ME, items)], work, **options)
     return {item: str(result) if isinstance(result, CryptomailError) else result for item, result in done}
