@@ -1,1 +1,1 @@
-"""Mail that is stored already: what of it can still be read, and what becomes of it."""
+"""Mail that is stored already, over IMAP: what can still be read."""
