@@ -41,11 +41,10 @@ _YENC = b"=ybegin "  # yEnc's draft 1.3
 _YENC_ESCAPE = re.compile(rb"=(.)", re.DOTALL)
 _LESS_42, _LESS_64 = (bytes((octet - less) % 256 for octet in range(256)) for less in (42, 64))
 _UU_LINE = re.compile(rb"^(?:[>|] ?)*+(?:begin [0-7]{3,4} |M[ -`]{59})", re.MULTILINE)
-_QUOTED_UU = re.compile(rb"^(?:[>|] ?)++(?=M)", re.MULTILINE)
+_QUOTED_UU = re.compile(rb"((?:[>|] ?)*+)M[ -`]{40}")  # longer than the last line may be, whose length may be ">"
 _HEXADECIMAL = re.compile(rb"(?:[0-9A-Fa-f]{2}[ \t\r\n:,]{0,4}+)++")
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_BASE64 = bytes(set(range(256)) - set(_BASE64))
-_URL_SAFE = re.compile(rb"[-_][A-Za-z0-9]++[-_]")
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 # What compressed data begins with. A ZIP archive: PKWARE's APPNOTE.TXT, section 4.3.7. A packet of compressed data (RFC
@@ -62,7 +61,7 @@ _COMPRESSED = re.compile(
     rb"|(?<=\xc8)(?:[\x00-\xbf\xe0-\xfe]|[\xc0-\xdf].|\xff.{4}))\x01))",
     re.DOTALL,
 )
-_FIRST_PIECE, _PIECE = 256, 65_536  # what only looks like it mostly ends in the first
+_PIECE = 64  # octets that are lost at a place that is damaged, at most
 
 
 def layers(data: bytes) -> Iterator[bytes]:
@@ -172,14 +171,20 @@ def _without_yenc(data: bytes) -> bytes:
 
 
 def _without_uuencode(text: bytes) -> bytes:
-    """Each line by itself, as POSIX defines them: what is between makes noise, and nothing is shifted."""
+    """Each line by itself, as POSIX defines them: what is between makes noise, and nothing is shifted.
+
+    A line that is not full is in a quotation as those before it are.
+    """
     if not _UU_LINE.search(text):
         return b""
     octets = bytearray()
-    for line in filter(None, _QUOTED_UU.sub(b"", text).split(b"\n")):
-        length = line[0] - 32 & 63
+    quotation = b""
+    for line in text.split(b"\n"):
+        if match := _QUOTED_UU.match(line):
+            quotation = match[1]
+        line = line.removeprefix(quotation)
         with suppress(binascii.Error):
-            octets += binascii.a2b_uu(line[: 1 + (length + 2) // 3 * 4].rstrip(b"\r"))
+            octets += binascii.a2b_uu(line[: 1 + ((line[0] - 32 & 63) + 2) // 3 * 4].rstrip(b"\r")) if line else b""
     return bytes(octets)
 
 
@@ -204,12 +209,14 @@ _UNDO_TEXT: tuple[Callable[[bytes], bytes], ...] = (
 def _base64(text: bytes) -> Iterator[bytes]:
     """The octets of all base64 in `text` (RFC 4648 sections 4 and 5), without what is between."""
     alphabets = [text]
-    if _URL_SAFE.search(text):
+    if b"-" in text or b"_" in text:
         alphabets.append(text.translate(_FROM_URL_SAFE))
     for one in alphabets:
         packed = one.translate(None, _NOT_BASE64)
         for start in range(4):
-            yield binascii.a2b_base64(packed[start : len(packed) - (len(packed) - start) % 4])
+            # The last group may be short; a single character in it is no octet.
+            end = len(packed) - ((len(packed) - start) % 4 == 1)
+            yield binascii.a2b_base64(packed[start:end] + b"==")
 
 
 def _decompressed(match: re.Match[bytes], data: bytes, most: int) -> bytes:
@@ -232,10 +239,9 @@ def _decompressed(match: re.Match[bytes], data: bytes, most: int) -> bytes:
                 start += int.from_bytes(match["name"], "little") + int.from_bytes(match["extra"], "little")
     octets = bytearray()
     try:
-        size = _FIRST_PIECE
         while start < len(data):
-            piece = data[start : start + size]
-            start, size = start + size, _PIECE
+            piece = data[start : start + _PIECE]
+            start += _PIECE
             while True:
                 some = decompress.decompress(piece, _PIECE)
                 octets += some

@@ -1,7 +1,8 @@
 """Tells whether there are secret keys in some octets, by the keys themselves and not by what is written on them. Pure.
 
-A packet counts whose structure is that of a secret key and fits its length, wherever it begins. Octets that are not one
-look like it about once in a terabyte. A key need not be whole: its beginning is enough.
+A packet counts whose structure is that of a secret key and fits its length, wherever it begins. Noise looks like it
+less than once in fifty terabytes; encodings that are undone by mistake make megabytes of it from a message. A key need
+not be whole: its beginning is enough.
 """
 
 import re
@@ -16,7 +17,7 @@ _LABEL = re.compile(
 )
 
 # RFC 9580 section 4.2: packet types 5 and 7, in all their lengths; section 5.5.2: version, time of making, algorithm.
-# Lengths that are not told, or in part, are not allowed here, which is nothing to rely on.
+# Lengths that are not told, or in part, are not allowed here, which is nothing to rely on: a key has to say more then.
 # The first octet is matched by itself, because a search for it is fast.
 _PACKET = re.compile(
     rb"[\x94-\x97\x9c-\x9f\xc5\xc7](?=(?:"
@@ -28,16 +29,25 @@ _PACKET = re.compile(
 
 # Section 9.1: how many integers (MPIs) the public and the secret key material have.
 _INTEGERS = {1: (2, 4), 2: (2, 4), 3: (2, 4), 16: (3, 1), 17: (4, 1), 18: (1, 1), 19: (1, 1), 20: (3, 1), 22: (1, 1)}
-_ON_CURVES = (18, 19, 22)
+_RSA = (1, 2, 3)
 _ECDH = 18
+_ON_CURVES = (_ECDH, 19, 22)
 # Octets of both where they are fixed: sections 5.5.5.7 to 5.5.5.10, and RFC 9980.
 _OCTETS = {25: (32, 32), 26: (56, 56), 27: (32, 32), 28: (57, 57)}
 _OCTETS |= {30: (1984, 64), 31: (2649, 89), 32: (32, 64), 33: (32, 64), 34: (64, 128), 35: (1216, 96), 36: (1624, 120)}
 _VERSION_4 = (25, 26, 27, 28, 35)  # those of them that keys of version 4 may have
-_MOST_BITS = 16_384
+_MODULUS_BITS = range(384, 16_385)  # PGP 2 made the shortest
+_EXPONENT_BITS = range(1, 257)  # the public one of RSA: FIPS 186-5, section 5.4
+_POINT_BITS = range(112, 1_201)
+_CURVES = (0x2A, 0x2B, 0x60)  # what an object identifier of a curve begins with (section 9.2): 1.2, 1.3 or 2.16
 _CIPHERS = range(1, 14)  # section 9.3
+_SHORT_BLOCKS = range(1, 5)  # those of them that encrypt 8 octets at a time, not 16
+_HASHES = range(1, 15)  # section 9.5
 _AEAD, _CFB, _OLD_CFB = 253, 254, 255  # section 3.7.2.1
-_STRINGS_TO_KEYS = (0, 1, 3, 4)  # section 3.7.1
+_NONCES = {1: 16, 2: 15, 3: 12}  # octets of AEAD's (section 9.6)
+_CHECKS = {_AEAD: 16, _CFB: 20, _OLD_CFB: 2}  # octets that tell whether it was decrypted well
+# Section 3.7.1: what makes keys of strings, and how many octets it has behind a digest's number; Argon2 has no such.
+_HASHED, _ARGON2, _ARGON2_OCTETS = {0: 0, 1: 8, 3: 9}, 4, 19
 # GnuPG's own, for a secret that is somewhere else: a number for a digest and these letters follow.
 _ELSEWHERE, _GNU = 101, int.from_bytes(b"GNU")
 
@@ -84,21 +94,25 @@ class _Reader:
         if self.position > len(self._data):
             raise IndexError
 
-    def integers(self, count: int, exactly: bool) -> bool:
-        """Go past so many MPIs (section 3.2). Returns whether they can be some.
+    def is_integer(self, allowed: range, exactly: bool) -> bool:
+        """Go past an MPI (section 3.2). Returns whether it can be one of so many bits.
 
         `exactly`: the first bit is where it says.
         Those of points and scalars on curves are written in several ways.
         """
-        for _ in range(count):
-            bits = self.number(2)
-            if not 0 < bits <= _MOST_BITS:
-                return False
-            first = self.number(1)
-            if exactly and first.bit_length() != (bits - 1) % 8 + 1:
-                return False
-            self.skip((bits + 7) // 8 - 1)
+        bits = self.number(2)
+        if bits not in allowed:
+            return False
+        first = self.number(1)
+        if exactly and first.bit_length() != (bits - 1) % 8 + 1:
+            return False
+        self.skip((bits + 7) // 8 - 1)
         return True
+
+    def is_checksum(self, begin: int) -> bool:
+        """Whether the next two octets are the sum of all those from `begin` on, or are missing."""
+        told = self._data[self.position : self.position + 2]
+        return len(told) < 2 or sum(self._data[begin : self.position]) & 0xFFFF == int.from_bytes(told)
 
 
 def _is_secret(reader: _Reader, end: int | None) -> bool:
@@ -111,24 +125,23 @@ def _is_secret(reader: _Reader, end: int | None) -> bool:
     algorithm = reader.number(1)
     told = reader.number(4) if version > 4 else None
     begin = reader.position
-    if not _has_public(reader, version, algorithm) or (told is not None and reader.position - begin != told):
+    if not _has_public(reader, version, algorithm):
+        return False
+    public = reader.position - begin
+    if told is not None and public != told:
+        return False
+    if version < 5 and algorithm in _OCTETS and end is None:  # too little is left that could tell it from noise
         return False
     usage = reader.number(1)
-    if end is not None and reader.position >= end:
-        return False
+    allowed = _secret_octets(algorithm, public)
+    if usage in _CHECKS:
+        return _has_protection(reader, version, usage, allowed, end)
     if usage:
-        # Of these, little else can be told: what is encrypted is hardly longer than it is in plain.
-        if algorithm in _OCTETS and end is not None and not 0 <= end - reader.position - _OCTETS[algorithm][1] <= 100:
+        # A cipher by itself: that was over before there were keys on curves.
+        if usage not in _CIPHERS or version > 4 or algorithm >= _ECDH or end is None:
             return False
-        return _is_encrypted(reader, version, usage)
-    if version == 5 and (reader.number(1) != 0 or reader.number(4) == 0):  # LibrePGP's draft, section 5.5.3
-        return False
-    try:
-        if not _has_secret(reader, algorithm):
-            return False
-    except IndexError:  # it is cut short
-        return True
-    return end is None or reader.position + (0 if version == 6 else 2) == end
+        return end - reader.position - _vector_octets(usage) - _CHECKS[_OLD_CFB] in allowed
+    return _has_plain(reader, version, algorithm, allowed, end)
 
 
 def _has_public(reader: _Reader, version: int, algorithm: int) -> bool:
@@ -138,35 +151,80 @@ def _has_public(reader: _Reader, version: int, algorithm: int) -> bool:
     if algorithm not in _INTEGERS:
         return False
     if algorithm in _ON_CURVES:
-        curve = reader.number(1)
-        if not 3 <= curve <= 16:
+        octets = reader.number(1)
+        if not 3 <= octets <= 16 or reader.number(1) not in _CURVES:
             return False
-        reader.skip(curve)
-    if not reader.integers(_INTEGERS[algorithm][0], algorithm not in _ON_CURVES):
+        reader.skip(octets - 1)
+        if not reader.is_integer(_POINT_BITS, exactly=False):
+            return False
+        # Section 5.5.5.6: three octets, the first of which is 1, say how a key is derived.
+        return algorithm != _ECDH or (reader.number(2) == 0x0301 and reader.number(2) > 0)
+    begin = reader.position
+    if not reader.is_integer(_MODULUS_BITS, exactly=True):
         return False
-    # Section 5.5.5.6: three octets, the first of which is 1, say how a key is derived.
-    return algorithm != _ECDH or (reader.number(2) == 0x0301 and reader.number(2) > 0)
+    # Nothing is longer than the modulus.
+    others = _EXPONENT_BITS if algorithm in _RSA else range(1, 8 * (reader.position - begin - 2) + 1)
+    return all(reader.is_integer(others, exactly=True) for _ in range(_INTEGERS[algorithm][0] - 1))
 
 
-def _has_secret(reader: _Reader, algorithm: int) -> bool:
+def _secret_octets(algorithm: int, public: int) -> range:
+    """How many octets of secret material there may be where there are so many of public."""
     if algorithm in _OCTETS:
-        reader.skip(_OCTETS[algorithm][1])
-        return True
-    return reader.integers(_INTEGERS[algorithm][1], exactly=False)
+        return range(_OCTETS[algorithm][1], _OCTETS[algorithm][1] + 1)
+    # Those of RSA, d, p, q and u, are two and a half times as long as n.
+    return range(public // 2, 3 * public + 1) if algorithm in _RSA else range(3, public + 1)
 
 
-def _is_encrypted(reader: _Reader, version: int, usage: int) -> bool:
+def _vector_octets(cipher: int) -> int:
+    """How many octets the initialization vector has, which is as long as a block."""
+    return 8 if cipher in _SHORT_BLOCKS else 16
+
+
+def _has_protection(reader: _Reader, version: int, usage: int, allowed: range, end: int | None) -> bool:
     """Whether what follows says how a secret is encrypted, as it does behind that usage octet."""
-    if usage not in (_AEAD, _CFB, _OLD_CFB):
-        return version < 5 and usage in _CIPHERS
     if version > 4:
         reader.skip(1)
     cipher = reader.number(1)
-    if usage == _AEAD and reader.number(1) not in (1, 2, 3):  # section 9.6
-        return False
+    mode = reader.number(1) if usage == _AEAD else 0
     if version == 6:
         reader.skip(1)
     kind = reader.number(1)
     if kind == _ELSEWHERE:
         return reader.number(4) & 0xFFFFFF == _GNU
-    return cipher in _CIPHERS and kind in _STRINGS_TO_KEYS
+    if cipher not in _CIPHERS or (usage == _AEAD and mode not in _NONCES):
+        return False
+    if kind == _ARGON2:
+        if usage != _AEAD:  # section 3.7.1.4
+            return False
+        reader.skip(_ARGON2_OCTETS)
+    else:
+        if kind not in _HASHED or reader.number(1) not in _HASHES:
+            return False
+        reader.skip(_HASHED[kind])
+    if end is None or version > 4:
+        return True
+    vector = _NONCES[mode] if usage == _AEAD else _vector_octets(cipher)
+    return end - reader.position - vector - _CHECKS[usage] in allowed
+
+
+def _has_plain(reader: _Reader, version: int, algorithm: int, allowed: range, end: int | None) -> bool:
+    """Whether a secret follows that is not encrypted."""
+    if version == 5 and (reader.number(1) != 0 or reader.number(4) == 0):  # LibrePGP's draft, section 5.5.3
+        return False
+    begin = reader.position
+    behind = 0 if version == 6 else 2
+    if end is not None and end - begin - behind not in allowed:
+        return False
+    fixed = algorithm in _OCTETS
+    bits = range(1, 8 * allowed.stop)
+    try:
+        if fixed:
+            reader.skip(_OCTETS[algorithm][1])
+        elif not all(reader.is_integer(bits, exactly=False) for _ in range(_INTEGERS[algorithm][1])):
+            return False
+    except IndexError:  # it is cut short
+        return version > 4 or not fixed
+    # Where little else tells it from noise, the checksum has to.
+    if version < 5 and (fixed or end is None) and not reader.is_checksum(begin):
+        return False
+    return end is None or reader.position + behind == end

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from sieve_filter.enrolment import request
 from sieve_filter.openpgp import secret_key
-from tests.support.samples import Home, home, multipart, old_packet, packet, part
+from tests.support.samples import Home, home, multipart, noise, old_packet, packet, part
 
 __all__ = ["home"]
 
@@ -44,6 +44,10 @@ KINDS = {
 
 class Keys(dict[str, tuple[bytes, bytes]]):
     """Of each kind of key the binary public and secret key, as gpg exports them."""
+
+    def __repr__(self) -> str:
+        """Short enough for Hypothesis to show."""
+        return "keys"
 
 
 @pytest.fixture(scope="session")
@@ -87,9 +91,18 @@ def yencoded(data: bytes) -> bytes:
 
 def in_rtf(text: bytes) -> bytes:
     """As word processors write it: lines that end anywhere, control words and escapes in their middle."""
-    lines = [re.sub(rb"([\\{}])", rb"\\\1", line) for line in text.replace(b"\r", b"").split(b"\n")]
-    lines = [line[:7] + b"{\\*\\bkmkstart one}\r\n" + line[7:30].replace(b"/", b"\\'2f") + line[30:] for line in lines]
-    lines = [line[:20] + b"\\b0\\fs20 " + line[20:] if b"\\" not in line[:40] else line for line in lines]
+
+    def escaped(piece: bytes) -> bytes:
+        return re.sub(rb"([\\{}])", rb"\\\1", piece)
+
+    lines = [
+        escaped(line[:7])
+        + b"{\\*\\bkmkstart one}\r\n"
+        + escaped(line[7:20]).replace(b"/", b"\\'2f")
+        + b"\\b0\\fs20 "
+        + escaped(line[20:])
+        for line in text.replace(b"\r", b"").split(b"\n")
+    ]
     return b"{\\rtf1\\ansi{\\fonttbl{\\f0 Arial;}}\\pard " + b"\\par\r\n".join(lines) + b"}"
 
 
@@ -103,6 +116,12 @@ def in_utf_7(text: bytes) -> bytes:
     return "".join(
         shifted(one) if at % 3 == 0 and one > " " else one.replace("+", "+-") for at, one in enumerate(decoded)
     ).encode("latin-1")
+
+
+def in_quoted_printable(data: bytes, quote_spaces: bool = False) -> bytes:
+    """As text, where the ends of its lines survive that, else as octets (RFC 2045 section 6.7, rule 4)."""
+    encoded = quopri.encodestring(data, quotetabs=quote_spaces)
+    return encoded if quopri.decodestring(encoded) == data else binascii.b2a_qp(data, quote_spaces, istext=False)
 
 
 def zipped(data: bytes) -> bytes:
@@ -173,13 +192,13 @@ OF_ANYTHING: dict[str, Wrap] = {
     "a compressed packet": lambda data: b"\xa3\x01" + zlib.compress(data, wbits=-15),
     "yEnc": yencoded,
     "a literal packet": lambda data: packet(11, b"b\x03key\x00\x00\x00\x00" + data),
-    "quoted-printable": lambda data: quopri.encodestring(data, quotetabs=True),
+    "quoted-printable": lambda data: in_quoted_printable(data, quote_spaces=True),
     "a message as text": lambda data: part(b"text/plain", data),
     "a base64 part": lambda data: multipart(
         b"multipart/mixed", part(b"application/x", base64.encodebytes(data), b"Content-Transfer-Encoding: base64")
     ),
     "a quoted-printable part": lambda data: part(
-        b"text/html", quopri.encodestring(data), b"Content-Transfer-Encoding: quoted-printable"
+        b"text/html", in_quoted_printable(data), b"Content-Transfer-Encoding: quoted-printable"
     ),
     "an attached message": lambda data: part(b"message/rfc822", part(b"application/octet-stream", data)),
 }
@@ -235,15 +254,56 @@ FIXED = b"\x65\x00\x00\x00\x1b" + b"k" * 32
 
 def test_backslashes_that_are_a_part_of_a_key_s_text_are_kept() -> None:
     octets = b"\xf3\xcf\x3c" * 3 + b"\x00" + b"\xf3\xcf\x3c" * 3 + b"\x00" + b"\xf3\xcf\x3c" * 4
-    text = uuencoded(packet(5, b"\x04\x65\x00\x00\x00\x1b" + octets + b"\x00" + b"s" * 32 + b"\x12\x34"))
+    text = uuencoded(packet(5, b"\x04\x65\x00\x00\x00\x1b" + octets + b"\x00" + b"s" * 32 + b"\x0e\x60"))
     assert text.count(b"\\") >= 8
     assert secret_key.found(json.dumps({"key": text.decode()}).encode())
+
+
+PLAIN_KEY = packet(5, b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x0e\x60")
+
+
+def compressed(fits: Callable[[bytes], bool], compress: Wrap) -> bytes:
+    """A compressed secret key, which is lost with a single octet that is wrong, with so much behind it that it fits."""
+    made = (compress(PLAIN_KEY + noise(octets)) for octets in itertools.count(20))
+    return next(one for one in made if fits(one))
+
+
+def test_the_last_line_of_quoted_uuencoding_is_read_whatever_its_length_is_written_as() -> None:
+    # A line of 30 octets begins with ">", as what is quoted does.
+    text = uuencoded(compressed(lambda made: len(made) % 45 == 30, bz2.compress))
+    assert secret_key.found(b"> " + text.replace(b"\n", b"\n> "))
+
+
+def test_base64_for_urls_is_known_by_a_single_letter_of_it() -> None:
+    def fits(made: bytes) -> bool:
+        return len(re.findall(rb"[-_]", base64.urlsafe_b64encode(made))) == 1
+
+    assert secret_key.found(base64.urlsafe_b64encode(compressed(fits, bz2.compress)))
+
+
+@pytest.mark.parametrize("octets", [1, 2])
+def test_base64_is_read_to_its_last_octet(octets: int) -> None:
+    text = base64.b64encode(compressed(lambda made: len(made) % 3 == octets, bz2.compress))
+    assert secret_key.found(text.rstrip(b"="))
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x12\x34",
+        b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x12\x34",  # the checksum is another
+        b"\x04" + FIXED + b"\x00" + b"s" * 31 + b"\x0e\x60",
+        b"\x04" + FIXED + b"\xfe\x09\x03\x08" + b"s" * 8 + b"\x60" + b"i" * 16 + b"s" * 90,  # more than it can be
+        b"\x04" + FIXED + b"\xfd\x09\x04" + b"s" * 84,  # there are no such nonces
+    ],
+)
+def test_what_only_begins_like_a_secret_key_and_does_not_fit_is_none(body: bytes) -> None:
+    assert not secret_key.found(packet(5, body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x0e\x60",
         b"\x04" + FIXED + b"\xfe\x09\x03\x08" + b"s" * 8 + b"\x60" + b"i" * 16 + b"s" * 52,
         b"\x06\x65\x00\x00\x00\x1b\x00\x00\x00\x20" + b"k" * 32 + b"\x00" + b"s" * 32,
         b"\x06\x65\x00\x00\x00\x1b\x00\x00\x00\x20" + b"k" * 32 + b"\xfd\x26\x09\x02\x14\x04" + b"s" * 84,
@@ -258,7 +318,7 @@ def test_secret_keys_of_other_versions_are_found(body: bytes) -> None:
 
 def test_a_secret_subkey_behind_a_public_key_is_found(keys: Keys) -> None:
     public, _ = keys["Ed25519"]
-    assert secret_key.found(public + packet(7, b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x12\x34"))
+    assert secret_key.found(public + packet(7, b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x0e\x60"))
 
 
 @pytest.mark.parametrize(
