@@ -139,6 +139,24 @@ class LoginError(CryptomailError):
     code = os.EX_NOPERM
 
 
+class BusyError(CryptomailError):
+    """Somebody else is at the same work."""
+
+    code = os.EX_TEMPFAIL
+
+
+class QuotaError(CryptomailError):
+    """A mailbox has no room for a message beside the one that it is to replace."""
+
+    code = os.EX_CANTCREAT
+
+
+class LeftError(CryptomailError):
+    """Not all was done: some messages were left as they are."""
+
+    code = os.EX_PROTOCOL
+
+
 class StoppedError(CryptomailError):
     """The command was stopped by a signal, or a step of it took too long."""
 

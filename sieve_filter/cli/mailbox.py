@@ -5,6 +5,7 @@ import functools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import date
 from typing import NamedTuple, TypeVar
 
 from sieve_filter import limits
@@ -24,24 +25,39 @@ _R = TypeVar("_R")
 
 class Job(NamedTuple):
     """A mailbox on this server: its owner, the descriptors of an IMAP session of theirs, and where the index of their
-    INBOX is; empty where Dovecot does not say.
+    INBOX is; empty where Dovecot does not say. `parent` is the process that wants to know.
     """
 
     owner: Owner
     responses: int
     commands: int
     indexes: str
+    parent: int
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """Add what may follow `cryptomail mailbox`."""
-    from sieve_filter.cli import mailbox_audit
+def add_to(parser: argparse.ArgumentParser, key_folder: str) -> None:
+    """Add what may follow `cryptomail mailbox`; `key_folder` is that in which owners save keys."""
+    from sieve_filter.cli import mailbox_audit, mailbox_encrypt
 
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     action = actions.add_parser("audit", help="say what can still be read, of mail that is stored already")
     _add_options(action)
     action.add_argument("--prometheus", action="store_true", help="write Prometheus' text format")
     action.set_defaults(run=functools.partial(_run, mailbox_audit.run), action="audit")
+
+    action = actions.add_parser("encrypt", help="encrypt mail that is stored in clear")
+    _add_options(action)
+    action.add_argument("--before", type=_day, metavar="DATE", help="only what came before that day: 2026-01-31")
+    action.add_argument("--dry-run", action="store_true", help="say what would be encrypted, and change nothing")
+    action.add_argument("--key-file", metavar="FILE", help="with --imap: your public key, armored or binary")
+    action.set_defaults(run=functools.partial(_run, mailbox_encrypt.run), action="encrypt", key_folder=key_folder)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day, as 2026-01-31") from None
 
 
 def _add_options(action: argparse.ArgumentParser) -> None:
@@ -81,6 +97,11 @@ def own_session(options: argparse.Namespace) -> Iterator[tuple[str, imap.Session
         yield server.user, session
 
 
+def configuration_of(options: argparse.Namespace) -> str:
+    """The configuration file of the Dovecot that this is installed into; empty where there is none."""
+    return options.dovecot_conf if os.path.exists(options.dovecot_conf) else ""  # noqa: PTH110
+
+
 def session_of(job: Job) -> imap.Session:
     """The session of a job, in the process that does it. Raises ServiceError."""
     responses, commands = os.fdopen(job.responses, "rb"), os.fdopen(job.commands, "wb")
@@ -99,7 +120,7 @@ def on_this_server(
     what it returned or raised, as they get done. Of whom it is not done, `rest` tells.
     """
     sessions: dict[str, ExitStack] = {}
-    configuration = options.dovecot_conf if os.path.exists(options.dovecot_conf) else ""  # noqa: PTH110
+    configuration = configuration_of(options)
 
     def jobs() -> Iterable[tuple[Identity, Sequence[Job]]]:
         for identity, whose in owners(asked, options, site, rest, advance):
@@ -107,7 +128,7 @@ def on_this_server(
             session = doveadm.imap_session(whose.user, limits.MAILBOX_SECONDS, configuration)
             responses, commands = stack.enter_context(session)
             index = doveadm.index_directory(whose.user, configuration)
-            yield identity, [Job(whose, responses.fileno(), commands.fileno(), index)]
+            yield identity, [Job(whose, responses.fileno(), commands.fileno(), index, os.getpid())]
 
     def keeping(job: Job) -> tuple[int, int]:
         return job.responses, job.commands

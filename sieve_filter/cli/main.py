@@ -107,7 +107,7 @@ def _parser(arguments: Sequence[str], defaults: Post) -> argparse.ArgumentParser
     if arguments[:1] == ["mailbox"]:
         from sieve_filter.cli import mailbox
 
-        mailbox.add_to(command)
+        mailbox.add_to(command, defaults.folder)
 
     command = commands.add_parser("sieve-script", help="write your Sieve script with your key in it, and upload it")
     if arguments[:1] == ["sieve-script"]:

@@ -117,10 +117,14 @@ def encrypt_for_owner(
 
 def encrypt_to(message: bytes, found: Found, settings: Settings, engines: Engines) -> Delivery:
     """Encrypt a message of the server's own to the keys `found`, which are named. Raises CryptomailError."""
+    return encrypt_incoming_to(Incoming(split(message), True, ()), found, settings, engines)
+
+
+def encrypt_incoming_to(incoming: Incoming, found: Found, settings: Settings, engines: Engines) -> Delivery:
+    """Encrypt a message to the keys `found`, which are named. Raises CryptomailError."""
     decision = decide(found, rules(settings, Options()), int(time.time()))
     if isinstance(decision, Wait):
         raise decision.error
-    incoming = Incoming(split(message), True, ())
     return _encrypt(incoming, settings.header_policy, lambda: decision, settings, engines)
 
 

@@ -15,6 +15,7 @@ from sieve_filter.errors import UnknownUserError
 
 _SECONDS = 60
 _SECONDS_TO_END = 5
+_SECONDS_TO_PURGE = 3600
 _NO_SUCH_USER = 67  # EX_NOUSER: what doveadm ends with then
 # For a process that Dovecot has started: what Dovecot says to it in its environment would lead doveadm astray.
 _OUTSIDE = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -98,6 +99,20 @@ def valid_uids() -> range:
     except (UnknownUserError, ValueError):
         return range(_NO_UID)
     return range(first, last + 1 if last else _NO_UID)
+
+
+def purge(user: str, folders: Sequence[str], configuration: str) -> None:
+    """Take away what Dovecot keeps of messages that were removed from those folders: in caches, and in files of mdbox.
+
+    Raises UnknownUserError where it does not.
+    """
+    chosen = ["-c", configuration] if configuration else []
+    commands = [["mailbox", "cache", "purge", "-u", user, "--", *folders], ["purge", "-u", user]]
+    for command in commands:
+        done = _run(["doveadm", *chosen, *command], user, _SECONDS_TO_PURGE)
+        if done.returncode != 0:
+            said = _lines(done.stderr) or ["it did not say why"]
+            raise UnknownUserError(f"doveadm {command[0]} for {user} failed: {said[-1]}")
 
 
 def _ask(names: Sequence[str]) -> dict[str, Account | UnknownUserError]:

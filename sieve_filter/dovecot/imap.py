@@ -6,7 +6,7 @@ here, so whoever starts a session also ends it.
 
 import base64
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 from sieve_filter.errors import ImapRefusalError, ServiceError
@@ -36,6 +36,22 @@ class Listed(NamedTuple):
     separator: bytes
 
 
+class Selected(NamedTuple):
+    """A folder that is selected: of what its UIDs are, and which of these comes next (RFC 9051 section 2.3.1.1)."""
+
+    uid_validity: int
+    uid_next: int
+
+
+class Draft(NamedTuple):
+    """A message that is to be saved: its flags, its date as IMAP writes it, how many octets it has, and these."""
+
+    flags: Iterable[bytes]
+    date: bytes
+    size: int
+    pieces: Iterable[bytes]
+
+
 class Session:
     """One session. Every method raises ServiceError where the server refuses, or is gone."""
 
@@ -61,23 +77,41 @@ class Session:
 
         `continuations` are sent when the server asks to go on. Raises ImapRefusalError where it says no.
         """
-        self._number += 1
-        tag = b"c%d" % self._number
+        tag = self._tag()
         self._send(tag + b" " + command + b"\r\n")
         waiting = list(continuations)
-        while not (response := self._response()).text.startswith(tag + b" "):
+        for response in self._answers(tag, command):
             if response.text.startswith(b"+") and waiting:
                 self._send(waiting.pop(0) + b"\r\n")
             else:
                 yield response
-        answer = response.text[len(tag) + 1 :]
-        if not answer.startswith(b"OK"):
-            code = _CODE.match(answer)
-            said = answer.decode("utf-8", "replace")
-            raise ImapRefusalError(
-                f"IMAP {command.split()[0].decode()} was refused: {said[:200]}", code[1].decode() if code else ""
-            )
-        yield response
+
+    def select(self, name: bytes) -> Selected:
+        """Select the folder of that name, quoted, to change it."""
+        said = b"\n".join(one.text for one in self.run(b"SELECT " + name))
+        numbers = {key: int(value) for key, value in re.findall(rb"\[(UIDVALIDITY|UIDNEXT) ([0-9]+)\]", said)}
+        return Selected(numbers.get(b"UIDVALIDITY", 0), numbers.get(b"UIDNEXT", 1))
+
+    def append(self, name: bytes, drafts: Sequence[Draft], at_once: bool) -> list[int]:
+        """Save messages in the folder of that name, quoted: all, or none (RFC 3502). Returns their UIDs (RFC 4315).
+
+        With `at_once`, the server is not asked before each whether it takes it (LITERAL+ in RFC 7888).
+        """
+        tag = self._tag()
+        self._send(tag + b" APPEND " + name, more=True)
+        for draft in drafts:
+            end = b"+}\r\n" if at_once else b"}\r\n"
+            head = b' (%b) "%b" {%d%b' % (b" ".join(draft.flags), draft.date, draft.size, end)
+            self._send(head, more=at_once)
+            if not at_once:
+                while not (response := self._response()).text.startswith(b"+"):
+                    self._check(tag, response, b"APPEND")
+            for piece in draft.pieces:
+                self._send(piece, more=True)
+        self._send(b"\r\n")
+        done = list(self._answers(tag, b"APPEND"))[-1].text
+        match = re.search(rb"\[APPENDUID [0-9]+ ([0-9:,]+)\]", done)
+        return uids(match[1]) if match else []
 
     def capabilities(self) -> frozenset[bytes]:
         """What the server can do (RFC 9051 section 7.2.2), in upper case."""
@@ -154,6 +188,26 @@ class Session:
         self.run(rb"UID STORE %d +FLAGS.SILENT (\Deleted)" % uid)
         self.run(b"UID EXPUNGE %d" % uid)
 
+    def _tag(self) -> bytes:
+        self._number += 1
+        return b"c%d" % self._number
+
+    def _answers(self, tag: bytes, command: bytes) -> Iterator[Response]:
+        while not (response := self._response()).text.startswith(tag + b" "):
+            yield response
+        self._check(tag, response, command)
+        yield response
+
+    def _check(self, tag: bytes, response: Response, command: bytes) -> None:
+        """Raise ImapRefusalError where that is the end of the command, and it was refused."""
+        answer = response.text.removeprefix(tag + b" ")
+        if answer != response.text and not answer.startswith(b"OK"):
+            code = _CODE.match(answer)
+            said = answer.decode("utf-8", "replace")
+            raise ImapRefusalError(
+                f"IMAP {command.split()[0].decode()} was refused: {said[:200]}", code[1].decode() if code else ""
+            )
+
     def _response(self) -> Response:
         text = b""
         literals: list[bytes] = []
@@ -174,10 +228,12 @@ class Session:
                 raise ServiceError("a message is larger than it was said to be, or cut short")
             literals.append(data)
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes, more: bool = False) -> None:
+        """Send `data`, at the latest when it is not said any longer that there is `more`."""
         try:
             self._commands.write(data)
-            self._commands.flush()
+            if not more:
+                self._commands.flush()
         except OSError as error:
             raise ServiceError(f"the IMAP session ended too early: {error.strerror}") from error
 
@@ -224,6 +280,20 @@ def label(name: bytes) -> str:
 def quoted(text: bytes) -> bytes:
     """A quoted string (RFC 9051 section 4.3)."""
     return b'"' + re.sub(rb'(["\\])', rb"\\\1", text) + b'"'
+
+
+def uids(text: bytes) -> list[int]:
+    """The UIDs in a sequence-set (RFC 9051 section 9), in their order."""
+    found: list[int] = []
+    for part in text.split(b","):
+        first, _, last = part.partition(b":")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def sequence(numbers: Iterable[int]) -> bytes:
+    """A sequence-set of these UIDs."""
+    return b",".join(b"%d" % one for one in numbers)
 
 
 def unquoted(text: bytes) -> bytes:

@@ -15,6 +15,7 @@ BEGINNING = 65_536
 PIECE = 1_000_000
 
 BODY, _BINARY = b"BODY.PEEK[]", b"BINARY.PEEK[]"
+_FETCHED = re.compile(rb"\* [0-9]+ FETCH \(")
 _UID = re.compile(rb"[( ]UID ([0-9]+)")
 _SIZE = re.compile(rb"[( ]RFC822\.SIZE ([0-9]+)")
 _FLAGS = re.compile(rb"[( ]FLAGS \(([^)]*)\)")
@@ -80,15 +81,27 @@ class Stored(NamedTuple):
         return doubt.there
 
 
-def stored(session: imap.Session) -> Iterator[Stored]:
-    """All messages of the selected folder, as they come: all are to be taken before the next command.
+def stored(session: imap.Session, uids: bytes = b"1:*") -> Iterator[Stored]:
+    """Those messages of the selected folder, as they come: all are to be taken before the next command.
 
-    Raises ServiceError.
+    `uids` is a sequence-set. Raises ServiceError.
     """
-    command = b"UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[]<0.%d>)" % BEGINNING
+    if not uids:
+        return
+    command = b"UID FETCH %b (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[]<0.%d>)" % (uids, BEGINNING)
     for response in session.ask(command):
         if (message := _stored(response)) is not None:
             yield message
+
+
+def sizes(session: imap.Session, uids: bytes) -> dict[int, int]:
+    """How many octets each of those messages has; `uids` is a sequence-set. Raises ServiceError."""
+    found: dict[int, int] = {}
+    for response in session.run(b"UID FETCH %b (UID RFC822.SIZE)" % uids):
+        uid, size = _UID.search(response.text), _SIZE.search(response.text)
+        if uid and size:
+            found[int(uid[1])] = int(size[1])
+    return found
 
 
 def pieces(session: imap.Session, uid: int, section: bytes = BODY) -> Iterator[bytes]:
@@ -133,12 +146,16 @@ def _piece(session: imap.Session, uid: int, section: bytes, position: int) -> by
     return found
 
 
+def uid_and_flags(response: Response) -> tuple[int, tuple[bytes, ...]] | None:
+    """What a response says of a message's UID and flags, without \\Recent; None where it does not."""
+    uid, flags = _UID.search(response.text), _FLAGS.search(response.text)
+    if not (uid and flags and _FETCHED.match(response.text)):
+        return None
+    return int(uid[1]), tuple(flag for flag in flags[1].split() if flag.lower() != b"\\recent")
+
+
 def _stored(response: Response) -> Stored | None:
-    text = response.text
-    if not re.match(rb"\* [0-9]+ FETCH \(", text):
+    read, size, date = uid_and_flags(response), _SIZE.search(response.text), _DATE.search(response.text)
+    if not (read and size and date):  # what is told of others' changes
         return None
-    uid, size, flags, date = (one.search(text) for one in (_UID, _SIZE, _FLAGS, _DATE))
-    if not (uid and size and flags and date):  # what is told of others' changes
-        return None
-    kept = tuple(flag for flag in flags[1].split() if flag.lower() != b"\\recent")
-    return Stored(int(uid[1]), kept, date[1], int(size[1]), response.literals[0] if response.literals else b"")
+    return Stored(*read, date[1], int(size[1]), response.literals[0] if response.literals else b"")

@@ -1,0 +1,233 @@
+"""Replaces what of a mailbox is in clear by what a delivery would store now."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from hashlib import sha256
+from typing import NamedTuple
+
+from sieve_filter import limits
+from sieve_filter.delivery import incoming
+from sieve_filter.delivery.encrypt import Delivery
+from sieve_filter.delivery.incoming import Incoming
+from sieve_filter.dovecot.imap import Selected, Session, sequence
+from sieve_filter.errors import EncryptionError, ImapRefusalError, QuotaError, SpoolError, TooLargeError
+from sieve_filter.mailbox import audit, messages, recovery, walk
+from sieve_filter.mailbox import replace as replacing
+from sieve_filter.mailbox.audit import Progress
+from sieve_filter.mailbox.journal import Journal
+from sieve_filter.mailbox.messages import Stored
+from sieve_filter.mailbox.replace import New
+from sieve_filter.mailbox.walk import Folder
+from sieve_filter.system.spool import Spool
+
+Filter = Callable[[Incoming], Delivery]
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DATE = re.compile(rb" ?([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4}) ")
+_INEXACT = "IMAP does not give its octets as they are"
+
+
+class Wish(NamedTuple):
+    """What is to be encrypted: the folders with these names, else all but those for drafts, outgoing mail and keys, and
+    other people's; of these what came before a day, if one is named. With `dry_run`, nothing is changed.
+    """
+
+    folders: tuple[str, ...]
+    before: date | None
+    keys: str
+    dry_run: bool
+
+
+class Outcome(NamedTuple):
+    """What became of a mailbox: how many messages are encrypted now that were not, or would be; in which folders; how
+    many were left as they are, and why; and whether the quota kept it from going on.
+    """
+
+    user: str
+    encrypted: int
+    folders: tuple[str, ...]
+    left: tuple[tuple[str, int], ...]
+    over_quota: bool = False
+    unkeyed: bool = False
+
+
+class _Clear(NamedTuple):
+    """A folder, and the UIDs of what is in clear in it: what the owner has seen, and what is new."""
+
+    folder: Folder
+    uid_validity: int
+    seen: list[int]
+    unseen: list[int]
+
+
+class Encryption:
+    """The encryption of one mailbox. `between` is called between steps, and may wait, or raise."""
+
+    def __init__(
+        self, session: Session, journal: Journal, turn: Filter, wish: Wish, between: Callable[[], None]
+    ) -> None:
+        self._session = session
+        self._journal = journal
+        self._turn = turn
+        self._wish = wish
+        self._between = between
+        self._can = replacing.abilities(session)
+        self._encrypted = 0
+        self._folders: dict[str, None] = {}
+        self._left: dict[str, int] = {}
+
+    def run(self, user: str, progress: Progress) -> Outcome:
+        """Encrypt it all. Raises CryptomailError; whatever was done stays, and the next run goes on.
+
+        Messages keep their order, but new mail comes last: a telephone rings once.
+        """
+        if not self._wish.dry_run:
+            self._encrypted += recovery.recover(self._session, self._journal, self._can)
+        found = walk.chosen(walk.folders(self._session), self._wish.folders)
+        prefix = self._session.prefix()
+        mine = [one for one in found if self._is_meant(one, prefix)]
+        clear = [self._find(one) for one in mine]
+        over_quota = False
+        with progress(sum(len(one.seen) + len(one.unseen) for one in clear)) as advance:
+            try:
+                for one in clear:
+                    self._replace_all(one, one.seen, advance)
+                for one in clear:
+                    self._replace_all(one, one.unseen, advance)
+            except QuotaError:
+                over_quota = True
+        return Outcome(user, self._encrypted, tuple(self._folders), tuple(self._left.items()), over_quota)
+
+    def _is_meant(self, folder: Folder, prefix: str) -> bool:
+        if folder.label == prefix + self._wish.keys:
+            return False  # what is saved there is answered, and looked at for secret keys
+        return bool(self._wish.folders) or not (folder.unfinished or folder.shared)
+
+    def _find(self, folder: Folder) -> _Clear:
+        """What the filter would encrypt in that folder."""
+        selected = self._session.select(folder.name)
+        found = _Clear(folder, selected.uid_validity, [], [])
+        later: list[Stored] = []
+        for message in messages.stored(self._session):
+            if message.draft or not self._is_early(message.date):
+                continue
+            verdict = audit.verdict_of(message)
+            if verdict is None:
+                later.append(message._replace(beginning=b""))
+            elif not verdict.shape.encrypted:
+                self._note(found, message)
+            self._between()
+        for message in later:
+            verdict = audit.verdict_on_all(self._session, message.uid, self._can.binary)
+            if verdict is not None and not verdict.shape.encrypted:
+                self._note(found, message)
+            self._between()
+        found.seen.sort()
+        found.unseen.sort()
+        return found
+
+    @staticmethod
+    def _note(found: _Clear, message: Stored) -> None:
+        seen = any(flag.lower() == b"\\seen" for flag in message.flags)
+        (found.seen if seen else found.unseen).append(message.uid)
+
+    def _is_early(self, written: bytes) -> bool:
+        day = _DATE.match(written)
+        if self._wish.before is None or day is None:
+            return self._wish.before is None
+        return date(int(day[3]), _MONTHS.index(day[2].decode().title()) + 1, int(day[1])) < self._wish.before
+
+    def _replace_all(self, clear: _Clear, uids: Sequence[int], advance: Callable[[int], None]) -> None:
+        if not uids:
+            return
+        if self._wish.dry_run:
+            self._count(clear.folder, len(uids))
+            advance(len(uids))
+            return
+        selected = self._session.select(clear.folder.name)
+        if selected.uid_validity != clear.uid_validity:
+            self._leave(f"the folder {clear.folder.label} was made anew meanwhile", len(uids))
+            return
+        at_once = limits.REPLACED_MESSAGES if self._can.multiappend else 1
+        for position in range(0, len(uids), at_once):
+            some = uids[position : position + at_once]
+            for batch in self._batches(some):
+                self._replace(clear.folder, selected, batch)
+                self._between()
+            advance(len(some))
+
+    def _replace(self, folder: Folder, selected: Selected, batch: list[New]) -> None:
+        """Replace messages; where they are too much together, one by one."""
+        try:
+            done, reasons = replacing.replace(self._session, folder, selected, batch, self._journal, self._can)
+        except ImapRefusalError as error:
+            if len(batch) > 1:
+                for one in batch:
+                    self._replace(folder, selected, [one])
+                return
+            if error.response_code == "OVERQUOTA":
+                raise QuotaError("the quota has no room for a message beside the one that it is to replace") from error
+            done, reasons = 0, [str(error)]
+        self._count(folder, done)
+        for reason in reasons:
+            self._leave(reason)
+
+    def _batches(self, uids: Sequence[int]) -> Iterator[list[New]]:
+        """What takes the place of these messages, as much at once as there may be."""
+        sizes = messages.sizes(self._session, sequence(uids))
+        batch: list[int] = []
+        octets = 0
+        for uid in (one for one in uids if one in sizes):
+            if batch and octets + sizes[uid] > limits.REPLACED_OCTETS:
+                yield from self._encrypt(batch)
+                batch, octets = [], 0
+            batch.append(uid)
+            octets += sizes[uid]
+        yield from self._encrypt(batch)
+
+    def _encrypt(self, uids: Sequence[int]) -> Iterator[list[New]]:
+        made: list[New] = []
+        later: list[Stored] = []
+        for message in messages.stored(self._session, sequence(uids)):
+            if not message.whole or message.doubtful:
+                later.append(message)
+            elif (new := self._new(message, iter([message.beginning]))) is not None:
+                made.append(new)
+        for message in later:
+            section = messages.section(self._session, message.uid, self._can.binary)
+            if section is None:
+                self._leave(_INEXACT)
+                continue
+            pieces = messages.pieces(self._session, message.uid, section)
+            if (new := self._new(message, pieces)) is not None:
+                made.append(new)
+        if made:
+            yield sorted(made, key=lambda new: new.uid)
+
+    def _new(self, message: Stored, pieces: Iterator[bytes]) -> New | None:
+        """What takes a message's place; None where it stays, or has gone."""
+        octets, digest = Spool(), sha256()
+        try:
+            taken = incoming.receive(pieces, limits.SMALL_OCTETS)
+            if not taken.message.raw:
+                return None
+            delivery = self._turn(taken)
+            if not delivery.encrypted:
+                self._leave(delivery.reason)
+                return None
+            for piece in delivery.pieces:
+                digest.update(piece)
+                octets.write(piece)
+        except (EncryptionError, SpoolError, TooLargeError) as error:
+            self._leave(str(error))
+            return None
+        return New(message.uid, message.flags, message.date, octets, digest.hexdigest())
+
+    def _count(self, folder: Folder, number: int) -> None:
+        self._encrypted += number
+        if number:
+            self._folders[folder.label] = None
+
+    def _leave(self, reason: str, number: int = 1) -> None:
+        self._left[reason] = self._left.get(reason, 0) + number

@@ -1,0 +1,176 @@
+"""Replaces messages of the selected folder by others, so that none is ever missing and none stays twice.
+
+A message's octets cannot change under its UID (RFC 9051 section 2.3.1.1). So the new one is saved first, with the same
+flags and date, and read back; then the old one is removed, if nobody has changed it meanwhile. Who moves or deletes the
+old one meanwhile has done so: the new one is taken away again. Only a move within the moment between the two commands
+that mark the old one and remove it leaves the new one besides. CONDSTORE (RFC 7162) tells of two runs at the same time,
+over two ways, which one may remove it.
+"""
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import NamedTuple
+
+from sieve_filter.dovecot import imap
+from sieve_filter.dovecot.imap import Draft, Session
+from sieve_filter.errors import ImapRefusalError, ServiceError
+from sieve_filter.mailbox import messages
+from sieve_filter.mailbox.journal import Entry, Journal, Note
+from sieve_filter.mailbox.walk import Folder
+from sieve_filter.system.spool import Spool
+
+_DELETED = b"\\deleted"
+# How often it is tried to remove a message that others change meanwhile, of which so often only after those; seconds.
+_ATTEMPTS, _WAITED, _PAUSE = 8, 3, 0.3
+_MODIFIED = re.compile(rb"[( ]MODSEQ \(([0-9]+)\)")
+
+
+class Abilities(NamedTuple):
+    """What a server can do: MULTIAPPEND, LITERAL+, CONDSTORE and BINARY."""
+
+    multiappend: bool
+    literal_plus: bool
+    condstore: bool
+    binary: bool
+
+
+class New(NamedTuple):
+    """What is to take a message's place: that one's UID, flags and date; and the octets."""
+
+    uid: int
+    flags: tuple[bytes, ...]
+    date: bytes
+    octets: Spool
+    digest: str
+
+
+class _State(NamedTuple):
+    """What a message is like now."""
+
+    flags: frozenset[bytes]
+    modified: int
+
+
+def abilities(session: Session) -> Abilities:
+    """Raises ServiceError where the server has not the least that it takes: UIDPLUS (RFC 4315)."""
+    found = session.capabilities()
+    if b"UIDPLUS" not in found:
+        raise ServiceError("the server has no UIDPLUS, without which no message can be removed alone")
+    return Abilities(*(name in found for name in (b"MULTIAPPEND", b"LITERAL+", b"CONDSTORE", b"BINARY")))
+
+
+def replace(
+    session: Session, folder: Folder, selected: imap.Selected, news: Sequence[New], journal: Journal, can: Abilities
+) -> tuple[int, list[str]]:
+    """Replace those messages. Returns how many were, and for each that was left, why.
+
+    Several at once take a server that has MULTIAPPEND. Raises ImapRefusalError where it does not take them, and nothing
+    was changed; ServiceError.
+    """
+    entries = tuple(Entry(one.uid, one.octets.size, one.digest) for one in news)
+    journal.write(Note(folder.name.decode("latin-1"), selected.uid_validity, selected.uid_next, entries))
+    drafts = [Draft(one.flags, one.date, one.octets.size, one.octets) for one in news]
+    try:
+        saved = session.append(folder.name, drafts, can.literal_plus)
+    except ImapRefusalError:
+        journal.clear()
+        raise
+    if len(saved) != len(news):
+        raise ServiceError("the server does not say which UID a message got; run this again")
+    read = digests(session, saved, can)
+    wrong = {new.uid for new, uid in zip(news, saved, strict=True) if read.get(uid) != new.digest}
+    if wrong:  # somebody else's script changed it, say
+        undo(session, [uid for new, uid in zip(news, saved, strict=True) if new.uid in wrong])
+    good = {new.uid: uid for new, uid in zip(news, saved, strict=True) if new.uid not in wrong}
+    flags = {new.uid: frozenset(new.flags) for new in news}
+    count = finish(session, good, flags, can)
+    journal.clear()
+    return count, ["the server did not store an encrypted message as it was given"] * len(wrong)
+
+
+def finish(session: Session, pairs: dict[int, int], known: dict[int, frozenset[bytes]], can: Abilities) -> int:
+    """Remove old messages, each of which has a new one that is as it should be; `known` are the flags that these got.
+
+    Changes of flags that others made are carried over. Where an old one has gone, the new one is taken away again; so
+    it is where others do not stop changing the old one. Returns how many were replaced.
+    """
+    left, flags, count = dict(pairs), dict(known), 0
+    for attempt in range(_ATTEMPTS):
+        now = states(session, left, can)
+        undo(session, [new for old, new in left.items() if old not in now])
+        left = {old: new for old, new in left.items() if old in now}
+        same: list[int] = []
+        for old, new in left.items():
+            if _DELETED in _lowered(now[old].flags - flags[old]) and attempt < _WAITED:
+                continue  # another run may be about to remove it: who marks a message first does so
+            if now[old].flags != flags[old]:
+                session.run(b"UID STORE %d FLAGS.SILENT (%b)" % (new, b" ".join(sorted(now[old].flags))))
+                flags[old] = now[old].flags
+            same.append(old)
+        removed = _remove(session, same, max((one.modified for one in now.values()), default=0), can)
+        count += len(removed)
+        left = {old: new for old, new in left.items() if old not in removed}
+        if not left:
+            return count
+        time.sleep(_PAUSE)
+    undo(session, left.values())
+    return count
+
+
+def undo(session: Session, saved: Iterable[int]) -> None:
+    """Take away again what was saved."""
+    if numbers := imap.sequence(saved):
+        session.run(b"UID STORE %b +FLAGS.SILENT (\\Deleted)" % numbers)
+        session.run(b"UID EXPUNGE " + numbers)
+
+
+def states(session: Session, uids: Iterable[int], can: Abilities) -> dict[int, _State]:
+    """What those of the messages that are there are like now."""
+    numbers = imap.sequence(uids)
+    command = b"UID FETCH %b (UID FLAGS%b)" % (numbers, b" MODSEQ" if can.condstore else b"")
+    found: dict[int, _State] = {}
+    for response in session.run(command) if numbers else ():
+        if (read := messages.uid_and_flags(response)) is not None:
+            uid, flags = read
+            modified = _MODIFIED.search(response.text)
+            found[uid] = _State(frozenset(flags), int(modified[1]) if modified else 0)
+    return found
+
+
+def digests(session: Session, uids: Iterable[int], can: Abilities) -> dict[int, str]:
+    """The SHA-256 of those of the messages that are there, and whose octets can be known."""
+    found: dict[int, str] = {}
+    large: list[int] = []
+    for one in messages.stored(session, imap.sequence(uids)):
+        if one.whole and not one.doubtful:
+            found[one.uid] = sha256(one.beginning).hexdigest()
+        else:
+            large.append(one.uid)
+    for uid in large:
+        if section := messages.section(session, uid, can.binary):
+            digest = sha256()
+            for piece in messages.pieces(session, uid, section):
+                digest.update(piece)
+            found[uid] = digest.hexdigest()
+    return found
+
+
+def _remove(session: Session, uids: Sequence[int], modified: int, can: Abilities) -> list[int]:
+    """Remove those of the messages that nobody has changed since that was so. Returns which these are."""
+    if not uids:
+        return []
+    unchanged = b"(UNCHANGEDSINCE %d) " % modified if can.condstore else b""
+    done = session.run(b"UID STORE %b %b+FLAGS.SILENT (\\Deleted)" % (imap.sequence(uids), unchanged))
+    refused = re.search(rb"\[MODIFIED ([0-9:,]+)\]", done[-1].text)
+    others = set(imap.uids(refused[1])) if refused else set()
+    now = states(session, uids, can)
+    ours = [uid for uid in uids if uid in now and uid not in others]
+    if ours:
+        session.run(b"UID EXPUNGE " + imap.sequence(ours))
+    return ours
+
+
+def _lowered(flags: Iterable[bytes]) -> set[bytes]:
+    return {flag.lower() for flag in flags}

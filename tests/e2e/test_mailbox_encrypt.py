@@ -1,0 +1,275 @@
+"""Stored mail is encrypted: nothing is lost, doubled or changed, whatever happens meanwhile."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+from lab.client import Lab
+from sieve_filter.dovecot import imap
+from sieve_filter.mailbox import messages as stored
+from tests.e2e.conftest import NewPerson, Person, files_with, message
+from tests.support import mailboxes
+from tests.support.mailboxes import SAMPLES, folders, logged_in, mailbox, messages, save, session
+
+OK, BUSY, OVER_QUOTA, LEFT = 0, 75, 73, 76
+
+
+def exactly(person: Person, folder: str = "INBOX") -> dict[int, bytes]:
+    """The octets of all messages of a folder, by UID, NUL included."""
+    with session(person) as one:
+        one.run(b"EXAMINE " + imap.mailbox(folder))
+        found: dict[int, bytes] = {}
+        for uid in [message.uid for message in stored.stored(one)]:
+            section = stored.section(one, uid, True)
+            found[uid] = b"".join(stored.pieces(one, uid, section or stored.BODY))
+        return found
+
+
+def opened(person: Person, octets: bytes) -> bytes:
+    """The message as it was before it was encrypted, with the line ends of the wire."""
+    return person.read(octets)
+
+
+def numbered(canary: str, number: int) -> bytes:
+    return message(f"{canary}-{number}", f"Message-ID: <{number}@example.com>")
+
+
+def fill(person: Person, canary: str, count: int) -> None:
+    """Messages of different flags and dates, some of them new."""
+    with logged_in(person) as connection:
+        for number in range(count):
+            flags = ("\\Seen", "\\Seen \\Answered $Label1", "\\Flagged", "\\Seen \\Deleted", "")[number % 5]
+            date = f"{number % 28 + 1:02d}-Mar-2019 10:{number % 60:02d}:00 +0500"
+            mailboxes.append(connection, numbered(canary, number), "INBOX", flags, date)
+
+
+def contents(person: Person, folder: str = "INBOX") -> Counter[tuple[bytes, frozenset[str], str]]:
+    """What an owner has in a folder: octets before encryption, flags, and the moment of arrival."""
+    octets = exactly(person, folder)
+    return Counter((opened(person, octets[one.uid]), one.flags, one.date) for one in messages(person, folder))
+
+
+def test_flags_dates_and_order_stay_and_nothing_is_in_clear(
+    lab_sealed: Lab, new_person: NewPerson, path: str, canary: str
+) -> None:
+    person = new_person(lab_sealed)
+    fill(person, canary, 120)
+    save(person, numbered(canary, 1000), folder="Archive/2019", flags="\\Seen")
+    with logged_in(person) as connection:
+        connection.select("INBOX")
+        connection.fetch("1:*", "(ENVELOPE PREVIEW)")  # so that there is something in the cache
+    person.set_up_key()
+    before, order = contents(person), [one.octets for one in messages(person)]
+    done = mailbox(person, path, "encrypt")
+    assert (done.returncode, done.stderr) == (OK, "")
+    assert done.stdout == f"{person.address}: 121 messages encrypted\n"
+    assert contents(person) == before
+    after = messages(person)
+    seen = [opened(person, one.octets) for one in after if "\\Seen" in one.flags]
+    new = [opened(person, one.octets) for one in after if "\\Seen" not in one.flags]
+    assert [opened(person, one.octets) for one in after] == seen + new
+    assert seen == [one for one in order if one in set(seen)]
+    assert new == [one for one in order if one in set(new)]
+    assert folders(person, path)["INBOX"] == {"messages": 120, "encrypted": 120}
+    assert files_with(lab_sealed, [canary.encode()]) == []
+    done = mailbox(person, path, "encrypt")
+    assert done.stdout == f"{person.address}: 0 messages encrypted\n"
+    assert messages(person) == after
+
+
+def test_every_octet_of_odd_messages_stays(lab_sealed: Lab, new_person: NewPerson, path: str) -> None:
+    person = new_person(lab_sealed)
+    large = {name: one + b"a line\r\n" * 400_000 for name, one in list(SAMPLES.items())[:6]}
+    save(person, *SAMPLES.values(), *large.values(), flags="\\Seen")
+    person.set_up_key()
+    before = Counter(exactly(person).values())
+    clear = folders(person, path)["INBOX"]["clear"]
+    done = mailbox(person, path, "encrypt")
+    # What IMAP cannot give exactly is left, and told of.
+    left = int(match[1]) if (match := re.search(r": (\d+) messages? left in clear: IMAP does not", done.stdout)) else 0
+    assert done.returncode == (LEFT if left else OK), done.stderr
+    assert f": {clear - left} messages encrypted\n" in done.stdout
+    assert left <= 2
+    after = Counter(opened(person, one) for one in exactly(person).values())
+    assert sum(after.values()) == sum(before.values())
+    assert after - before == Counter()
+
+
+def test_what_is_not_to_be_encrypted_stays(lab_sealed: Lab, new_person: NewPerson, path: str, canary: str) -> None:
+    person, unkeyed = new_person(lab_sealed), new_person(lab_sealed)
+    save(unkeyed, message(canary))
+    for folder in ("Drafts", "Templates", "Outbox", "OpenPGP"):
+        save(person, message(canary), folder=folder)
+    save(person, message(canary), flags="\\Draft")
+    save(person, message(canary, "X: early"), date="01-Jan-2020 00:00:00 +0000")
+    save(person, message(canary, "X: late"), date="03-Jan-2020 00:00:00 +0000")
+    person.set_up_key()
+    before = {name: messages(person, name) for name in ("INBOX", "Drafts", "Templates", "Outbox", "OpenPGP")}
+    done = mailbox(person, path, "encrypt", "--dry-run")
+    assert done.stdout == f"{person.address}: 2 messages would be encrypted\n"
+    assert {name: messages(person, name) for name in before} == before
+    done = mailbox(person, path, "encrypt", "--before", "2020-01-02", "--json")
+    [user] = json.loads(done.stdout)["users"]
+    assert (user["encrypted"], user["left"]) == (1, [])
+    assert not [one for one in user["residue"] if "Maildir/dovecot.index.cache" in one]
+    after = {name: messages(person, name) for name in before}
+    assert {name: after[name] for name in after if name != "INBOX"} == {
+        name: before[name] for name in before if name != "INBOX"
+    }
+    assert after["INBOX"][:2] == [before["INBOX"][0], before["INBOX"][2]]
+    kept = messages(unkeyed)
+    done = mailbox(unkeyed, path, "encrypt")
+    assert (done.returncode, done.stdout) == (OK, f"{unkeyed.address}: has no key, all is left as it is\n")
+    assert messages(unkeyed) == kept
+
+
+def test_a_draft_is_left_even_where_its_folder_is_named(
+    lab_sealed: Lab, new_person: NewPerson, path: str, canary: str
+) -> None:
+    person = new_person(lab_sealed)
+    person.set_up_key()
+    save(person, message(canary), folder="Drafts", flags="\\Draft")
+    save(person, message(canary), folder="Drafts")
+    done = mailbox(person, path, "encrypt", "--folder", "Drafts")
+    assert done.stdout == f"{person.address}: 1 message encrypted\n"
+    assert [canary.encode() in one.octets for one in messages(person, "Drafts")] == [True, False]
+
+
+def running(person: Person, path: str) -> "subprocess.Popen[bytes]":
+    lab = person.lab
+    command = lab.command("env", f"PATH={path}", lab.inside(lab.cryptomail), "mailbox", "encrypt")
+    return subprocess.Popen(
+        [*command, "--user", person.address],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it has started."""
+    found = [pid]
+    for one in found:
+        for task in Path(f"/proc/{one}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += map(int, task.read_text().split())
+    return found
+
+
+def name_of(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
+def test_a_run_that_is_killed_is_put_right_by_the_next(
+    lab_sealed: Lab, new_person: NewPerson, path: str, canary: str
+) -> None:
+    """CRYPTOMAIL_KILLS says how many times; whom: the command, what acts for the owner, or Dovecot's imap."""
+    person = new_person(lab_sealed)
+    person.set_up_key()
+    chance = random.Random(os.environ.get("CRYPTOMAIL_KILL_SEED", canary))  # noqa: S311
+    expected: Counter[tuple[bytes, frozenset[str], str]] = Counter()
+    started = time.monotonic()
+    fill(person, canary, 40)
+    expected = contents(person)
+    mailbox(person, path, "encrypt", "--dry-run")
+    usual = 0.8
+    for number in range(int(os.environ.get("CRYPTOMAIL_KILLS", "12"))):
+        if number % 4 == 3:
+            fill(person, f"{canary}-{number}", 20)
+            expected = contents(person)
+        process = running(person, path)
+        time.sleep(chance.uniform(0.2, 2 * usual))
+        victims = family(process.pid)
+        kind = chance.choice(["all", "child", "imap", "command"])
+        chosen = {
+            "all": victims,
+            "child": victims[1:2],
+            "imap": [one for one in victims if name_of(one) == "imap"],
+            "command": victims[:1],
+        }[kind]
+        for one in chosen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+        process.wait(60)
+        count = len(messages(person))
+        assert count >= sum(expected.values()), (number, kind)
+    wait_until_nobody_works(person, path)
+    done = mailbox(person, path, "encrypt")
+    assert done.returncode == OK, (done.stdout, done.stderr, time.monotonic() - started)
+    assert contents(person) == expected
+    assert folders(person, path)["INBOX"] == {"messages": sum(expected.values()), "encrypted": sum(expected.values())}
+
+
+def wait_until_nobody_works(person: Person, path: str) -> None:
+    """What a killed command has started ends by itself, soon."""
+    deadline = time.monotonic() + 60
+    while mailbox(person, path, "encrypt").returncode == BUSY:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_what_others_change_meanwhile_is_respected(
+    lab_sealed: Lab, new_person: NewPerson, path: str, canary: str
+) -> None:
+    person = new_person(lab_sealed)
+    person.set_up_key()
+    fill(person, canary, 300)
+    expected = {one.octets: one for one in messages(person)}
+    deleted: set[bytes] = set()
+    moved: set[bytes] = set()
+    flagged: set[bytes] = set()
+    chance = random.Random(canary)  # noqa: S311
+    with logged_in(person) as connection:
+        connection.create("Elsewhere")
+        connection.select("INBOX")
+        uids = {one.uid: one.octets for one in messages(person)}
+        process = running(person, path)
+        while process.poll() is None:
+            uid = chance.choice(list(uids))
+            action = chance.choice(["delete", "move", "flag"])
+            octets = uids[uid]
+            if action == "flag":
+                _, said = connection.uid("STORE", str(uid), "+FLAGS", "$Work")
+                if any(one and b"$Work" in one for one in said):
+                    flagged.add(octets)
+            elif action == "move":
+                _, said = connection.uid("MOVE", str(uid), "Elsewhere")
+                moved.add(octets)
+                uids.pop(uid)
+            else:
+                connection.uid("STORE", str(uid), "+FLAGS", "\\Deleted")
+                connection.uid("EXPUNGE", str(uid))
+                deleted.add(octets)
+                uids.pop(uid)
+            time.sleep(0.005)
+        assert process.wait() in (OK, LEFT)
+    wait_until_nobody_works(person, path)
+    here = Counter(opened(person, one) for one in exactly(person).values())
+    there = Counter(opened(person, one) for one in exactly(person, "Elsewhere").values())
+    # What was moved or deleted by a UID that had gone already is still there: then nothing was done.
+    assert set(here + there) | deleted == set(expected)
+    assert max((here + there).values()) == 1
+    assert set(there) <= moved
+    assert not set(there) & set(here)
+    flags = {opened(person, one.octets): one.flags for one in messages(person)}
+    assert all("$Work" in flags[one] for one in flagged if one in flags)
+
+
+def test_two_runs_at_once_do_no_harm(lab_sealed: Lab, new_person: NewPerson, path: str, canary: str) -> None:
+    person = new_person(lab_sealed)
+    person.set_up_key()
+    fill(person, canary, 200)
+    expected = contents(person)
+    one = running(person, path)
+    other = running(person, path)
+    assert sorted([one.wait(120), other.wait(120)]) in ([OK, OK], [OK, BUSY])
+    assert contents(person) == expected
