@@ -15,6 +15,7 @@ from sieve_filter.delivery import pipeline
 from sieve_filter.dovecot import doveadm, imap
 from sieve_filter.errors import CryptomailError, UsageError
 from sieve_filter.mailbox import remote
+from sieve_filter.openpgp import checksum
 from sieve_filter.owners import directory
 from sieve_filter.owners.owner import Owner
 from sieve_filter.system import pool
@@ -75,6 +76,7 @@ def _add_options(action: argparse.ArgumentParser) -> None:
 
 def _run(action: Callable[[argparse.Namespace, Site], int], options: argparse.Namespace, config_file: str) -> int:
     pool.stop_on_signals()
+    checksum.load()
     if sum(map(bool, (options.user, options.all, options.imap))) != 1:
         raise UsageError(f"name --user, --all or --imap; see cryptomail mailbox {options.action} --help")
     if options.home and not options.user:

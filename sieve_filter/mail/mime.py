@@ -126,13 +126,18 @@ def split_multipart(body: bytes, boundary: bytes) -> Multipart | None:
     """
     if b"\n" in boundary:
         return None
-    line = re.compile(rb"\n--" + re.escape(boundary) + rb"(--)?[ \t]*+\r?(?=\n|\Z)")
+    line = b"\n--" + boundary
+    rest = re.compile(rb"(--)?[ \t]*+\r?(?=\n|\Z)")  # an expression with a boundary in it would be compiled each time
     text = b"\n" + body  # the delimiter may be the first line; and the line end before one belongs to it
     pieces: list[bytes] = []
-    start = 0
-    for delimiter in line.finditer(text):
-        pieces.append(text[start : delimiter.start()].removesuffix(b"\r"))
-        start = delimiter.end() + 1
+    start = found = 0
+    while (found := text.find(line, found)) >= 0:
+        delimiter = rest.match(text, found + len(line))
+        if delimiter is None:
+            found += 1
+            continue
+        pieces.append(text[start:found].removesuffix(b"\r"))
+        found, start = delimiter.end(), delimiter.end() + 1
         if delimiter[1]:
             return Multipart(pieces[0][1:], tuple(pieces[1:]), text[start:], closed=True)
         if len(pieces) > limits.MULTIPART_PARTS:
