@@ -6,54 +6,28 @@ import os
 import random
 import re
 import signal
-import subprocess
 import time
 from collections import Counter
 from pathlib import Path
 
 from lab.client import Lab
-from sieve_filter.dovecot import imap
-from sieve_filter.mailbox import messages as stored
-from tests.e2e.conftest import NewPerson, Person, files_with, message
-from tests.support import mailboxes
-from tests.support.mailboxes import SAMPLES, folders, logged_in, mailbox, messages, save, session
+from tests.e2e.conftest import NewPerson, files_with, message
+from tests.support.mailboxes import (
+    SAMPLES,
+    contents,
+    exactly,
+    fill,
+    folders,
+    logged_in,
+    mailbox,
+    messages,
+    numbered,
+    running,
+    save,
+    wait_until_nobody_works,
+)
 
-OK, BUSY, OVER_QUOTA, LEFT = 0, 75, 73, 76
-
-
-def exactly(person: Person, folder: str = "INBOX") -> dict[int, bytes]:
-    """The octets of all messages of a folder, by UID, NUL included."""
-    with session(person) as one:
-        one.run(b"EXAMINE " + imap.mailbox(folder))
-        found: dict[int, bytes] = {}
-        for uid in [message.uid for message in stored.stored(one)]:
-            section = stored.section(one, uid, True)
-            found[uid] = b"".join(stored.pieces(one, uid, section or stored.BODY))
-        return found
-
-
-def opened(person: Person, octets: bytes) -> bytes:
-    """The message as it was before it was encrypted, with the line ends of the wire."""
-    return person.read(octets)
-
-
-def numbered(canary: str, number: int) -> bytes:
-    return message(f"{canary}-{number}", f"Message-ID: <{number}@example.com>")
-
-
-def fill(person: Person, canary: str, count: int) -> None:
-    """Messages of different flags and dates, some of them new."""
-    with logged_in(person) as connection:
-        for number in range(count):
-            flags = ("\\Seen", "\\Seen \\Answered $Label1", "\\Flagged", "\\Seen \\Deleted", "")[number % 5]
-            date = f"{number % 28 + 1:02d}-Mar-2019 10:{number % 60:02d}:00 +0500"
-            mailboxes.append(connection, numbered(canary, number), "INBOX", flags, date)
-
-
-def contents(person: Person, folder: str = "INBOX") -> Counter[tuple[bytes, frozenset[str], str]]:
-    """What an owner has in a folder: octets before encryption, flags, and the moment of arrival."""
-    octets = exactly(person, folder)
-    return Counter((opened(person, octets[one.uid]), one.flags, one.date) for one in messages(person, folder))
+OK, BUSY, LEFT = 0, 75, 76
 
 
 def test_flags_dates_and_order_stay_and_nothing_is_in_clear(
@@ -72,9 +46,9 @@ def test_flags_dates_and_order_stay_and_nothing_is_in_clear(
     assert done.stdout == f"{person.address}: 121 messages encrypted\n"
     assert contents(person) == before
     after = messages(person)
-    seen = [opened(person, one.octets) for one in after if "\\Seen" in one.flags]
-    new = [opened(person, one.octets) for one in after if "\\Seen" not in one.flags]
-    assert [opened(person, one.octets) for one in after] == seen + new
+    seen = [person.read(one.octets) for one in after if "\\Seen" in one.flags]
+    new = [person.read(one.octets) for one in after if "\\Seen" not in one.flags]
+    assert [person.read(one.octets) for one in after] == seen + new
     assert seen == [one for one in order if one in set(seen)]
     assert new == [one for one in order if one in set(new)]
     assert folders(person, path)["INBOX"] == {"messages": 120, "encrypted": 120}
@@ -97,7 +71,7 @@ def test_every_octet_of_odd_messages_stays(lab_sealed: Lab, new_person: NewPerso
     assert done.returncode == (LEFT if left else OK), done.stderr
     assert f": {clear - left} messages encrypted\n" in done.stdout
     assert left <= 2
-    after = Counter(opened(person, one) for one in exactly(person).values())
+    after = Counter(person.read(one) for one in exactly(person).values())
     assert sum(after.values()) == sum(before.values())
     assert after - before == Counter()
 
@@ -140,17 +114,6 @@ def test_a_draft_is_left_even_where_its_folder_is_named(
     done = mailbox(person, path, "encrypt", "--folder", "Drafts")
     assert done.stdout == f"{person.address}: 1 message encrypted\n"
     assert [canary.encode() in one.octets for one in messages(person, "Drafts")] == [True, False]
-
-
-def running(person: Person, path: str) -> "subprocess.Popen[bytes]":
-    lab = person.lab
-    command = lab.command("env", f"PATH={path}", lab.inside(lab.cryptomail), "mailbox", "encrypt")
-    return subprocess.Popen(
-        [*command, "--user", person.address],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 def family(pid: int) -> list[int]:
@@ -209,14 +172,6 @@ def test_a_run_that_is_killed_is_put_right_by_the_next(
     assert folders(person, path)["INBOX"] == {"messages": sum(expected.values()), "encrypted": sum(expected.values())}
 
 
-def wait_until_nobody_works(person: Person, path: str) -> None:
-    """What a killed command has started ends by itself, soon."""
-    deadline = time.monotonic() + 60
-    while mailbox(person, path, "encrypt").returncode == BUSY:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 def test_what_others_change_meanwhile_is_respected(
     lab_sealed: Lab, new_person: NewPerson, path: str, canary: str
 ) -> None:
@@ -253,14 +208,14 @@ def test_what_others_change_meanwhile_is_respected(
             time.sleep(0.005)
         assert process.wait() in (OK, LEFT)
     wait_until_nobody_works(person, path)
-    here = Counter(opened(person, one) for one in exactly(person).values())
-    there = Counter(opened(person, one) for one in exactly(person, "Elsewhere").values())
+    here = Counter(person.read(one) for one in exactly(person).values())
+    there = Counter(person.read(one) for one in exactly(person, "Elsewhere").values())
     # What was moved or deleted by a UID that had gone already is still there: then nothing was done.
     assert set(here + there) | deleted == set(expected)
     assert max((here + there).values()) == 1
     assert set(there) <= moved
     assert not set(there) & set(here)
-    flags = {opened(person, one.octets): one.flags for one in messages(person)}
+    flags = {person.read(one.octets): one.flags for one in messages(person)}
     assert all("$Work" in flags[one] for one in flagged if one in flags)
 
 

@@ -2,7 +2,10 @@
 
 import imaplib
 import json
+import os
 import subprocess
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +17,7 @@ from sieve_filter.dovecot import imap
 from sieve_filter.mailbox import messages as stored
 from sieve_filter.mailbox import remote
 from sieve_filter.mailbox.remote import Server
-from tests.e2e.conftest import Person
+from tests.e2e.conftest import Person, message
 from tests.support.encrypted import ENCRYPTED
 
 # Mail that others' programs got wrong, and what they made of encryption: octets as a client saves them.
@@ -111,3 +114,52 @@ def messages(person: Person, folder: str = "INBOX") -> list[Message]:
             )
             for message in found
         ]
+
+
+def exactly(person: Person, folder: str = "INBOX") -> dict[int, bytes]:
+    """The octets of all messages of a folder, by UID, NUL included."""
+    with session(person) as one:
+        one.run(b"EXAMINE " + imap.mailbox(folder))
+        found: dict[int, bytes] = {}
+        for uid in [message.uid for message in stored.stored(one)]:
+            section = stored.section(one, uid, True)
+            found[uid] = b"".join(stored.pieces(one, uid, section or stored.BODY))
+        return found
+
+
+def numbered(canary: str, number: int) -> bytes:
+    return message(f"{canary}-{number}", f"Message-ID: <{number}@example.com>")
+
+
+def fill(person: Person, canary: str, count: int) -> None:
+    """Messages of different flags and dates, some of them new."""
+    with logged_in(person) as connection:
+        for number in range(count):
+            flags = ("\\Seen", "\\Seen \\Answered $Label1", "\\Flagged", "\\Seen \\Deleted", "")[number % 5]
+            date = f"{number % 28 + 1:02d}-Mar-2019 10:{number % 60:02d}:00 +0500"
+            append(connection, numbered(canary, number), "INBOX", flags, date)
+
+
+def contents(person: Person, folder: str = "INBOX") -> Counter[tuple[bytes, frozenset[str], str]]:
+    """What an owner has in a folder: octets before encryption, flags, and the moment of arrival."""
+    octets = exactly(person, folder)
+    return Counter((person.read(octets[one.uid]), one.flags, one.date) for one in messages(person, folder))
+
+
+def running(person: Person, path: str) -> "subprocess.Popen[bytes]":
+    lab = person.lab
+    command = lab.command("env", f"PATH={path}", lab.inside(lab.cryptomail), "mailbox", "encrypt")
+    return subprocess.Popen(
+        [*command, "--user", person.address],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def wait_until_nobody_works(person: Person, path: str) -> None:
+    """What a killed command has started ends by itself, soon."""
+    deadline = time.monotonic() + 60
+    while mailbox(person, path, "encrypt").returncode == os.EX_TEMPFAIL:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
