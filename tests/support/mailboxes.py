@@ -6,8 +6,8 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,10 @@ CORPUS = {
     file.name: file.read_bytes() for file in sorted((Path(__file__).parents[1] / "fuzz" / "corpus").glob("*.eml"))
 }
 SAMPLES = {name: octets for name, octets in (CORPUS | ENCRYPTED).items() if octets}  # Dovecot saves no empty message
+
+
+# How a session in somebody's mailbox is begun.
+Way = Callable[[Person], AbstractContextManager[imap.Session]]
 
 
 class Message(NamedTuple):
@@ -100,9 +104,9 @@ def append(connection: Any, message: bytes, folder: str, flags: str, date: str) 
     assert b" OK " in answer, answer
 
 
-def messages(person: Person, folder: str = "INBOX") -> list[Message]:
+def messages(person: Person, folder: str = "INBOX", way: Way | None = None) -> list[Message]:
     """All messages of a folder, by UID."""
-    with session(person) as one:
+    with (way or session)(person) as one:
         one.run(b"EXAMINE " + imap.mailbox(folder))
         found = list(stored.stored(one))
         return [
@@ -116,9 +120,9 @@ def messages(person: Person, folder: str = "INBOX") -> list[Message]:
         ]
 
 
-def exactly(person: Person, folder: str = "INBOX") -> dict[int, bytes]:
+def exactly(person: Person, folder: str = "INBOX", way: Way | None = None) -> dict[int, bytes]:
     """The octets of all messages of a folder, by UID, NUL included."""
-    with session(person) as one:
+    with (way or session)(person) as one:
         one.run(b"EXAMINE " + imap.mailbox(folder))
         found: dict[int, bytes] = {}
         for uid in [message.uid for message in stored.stored(one)]:
@@ -140,10 +144,12 @@ def fill(person: Person, canary: str, count: int) -> None:
             append(connection, numbered(canary, number), "INBOX", flags, date)
 
 
-def contents(person: Person, folder: str = "INBOX") -> Counter[tuple[bytes, frozenset[str], str]]:
+def contents(
+    person: Person, folder: str = "INBOX", way: Way | None = None
+) -> Counter[tuple[bytes, frozenset[str], str]]:
     """What an owner has in a folder: octets before encryption, flags, and the moment of arrival."""
-    octets = exactly(person, folder)
-    return Counter((person.read(octets[one.uid]), one.flags, one.date) for one in messages(person, folder))
+    octets = exactly(person, folder, way)
+    return Counter((person.read(octets[one.uid]), one.flags, one.date) for one in messages(person, folder, way))
 
 
 def running(person: Person, path: str) -> "subprocess.Popen[bytes]":
