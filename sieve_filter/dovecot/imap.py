@@ -292,8 +292,14 @@ def uids(text: bytes) -> list[int]:
 
 
 def sequence(numbers: Iterable[int]) -> bytes:
-    """A sequence-set of these UIDs."""
-    return b",".join(b"%d" % one for one in numbers)
+    """A sequence-set of these UIDs, as short as it can be."""
+    parts: list[list[int]] = []
+    for one in sorted(numbers):
+        if parts and one <= parts[-1][1] + 1:
+            parts[-1][1] = one
+        else:
+            parts.append([one, one])
+    return b",".join(b"%d" % first if first == last else b"%d:%d" % (first, last) for first, last in parts)
 
 
 def unquoted(text: bytes) -> bytes:

@@ -97,7 +97,7 @@ def stored(session: imap.Session, uids: bytes = b"1:*") -> Iterator[Stored]:
 def sizes(session: imap.Session, uids: bytes) -> dict[int, int]:
     """How many octets each of those messages has; `uids` is a sequence-set. Raises ServiceError."""
     found: dict[int, int] = {}
-    for response in session.run(b"UID FETCH %b (UID RFC822.SIZE)" % uids):
+    for response in session.ask(b"UID FETCH %b (UID RFC822.SIZE)" % uids):
         uid, size = _UID.search(response.text), _SIZE.search(response.text)
         if uid and size:
             found[int(uid[1])] = int(size[1])

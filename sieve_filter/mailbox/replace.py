@@ -24,6 +24,7 @@ from sieve_filter.system.spool import Spool
 _DELETED = b"\\deleted"
 # How often it is tried to remove a message that others change meanwhile, of which so often only after those; seconds.
 _ATTEMPTS, _WAITED, _PAUSE = 8, 3, 0.3
+_AT_ONCE = 500  # UIDs
 _MODIFIED = re.compile(rb"[( ]MODSEQ \(([0-9]+)\)")
 
 
@@ -143,11 +144,13 @@ def digests(session: Session, uids: Iterable[int], can: Abilities) -> dict[int, 
     """The SHA-256 of those of the messages that are there, and whose octets can be known."""
     found: dict[int, str] = {}
     large: list[int] = []
-    for one in messages.stored(session, imap.sequence(uids)):
-        if one.whole and not one.doubtful:
-            found[one.uid] = sha256(one.beginning).hexdigest()
-        else:
-            large.append(one.uid)
+    asked = list(uids)
+    for start in range(0, len(asked), _AT_ONCE):  # no server takes any number of them in a line
+        for one in messages.stored(session, imap.sequence(asked[start : start + _AT_ONCE])):
+            if one.whole and not one.doubtful:
+                found[one.uid] = sha256(one.beginning).hexdigest()
+            else:
+                large.append(one.uid)
     for uid in large:
         if section := messages.section(session, uid, can.binary):
             digest = sha256()

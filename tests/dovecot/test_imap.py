@@ -60,6 +60,28 @@ def test_what_is_no_modified_utf_7_is_shown_as_it_is() -> None:
     assert imap.label(b"\xff") == "\\xff"
 
 
+@given(st.sets(st.integers(1, 4_294_967_295) | st.integers(1, 50)))
+def test_a_set_of_uids_has_these_and_no_others(numbers: set[int]) -> None:
+    text = imap.sequence(numbers)
+    assert (imap.uids(text) if text else []) == sorted(numbers)
+
+
+def test_uids_that_follow_one_another_take_one_word() -> None:
+    assert imap.sequence(range(1, 100_000)) == b"1:99999"
+    assert imap.uids(b"4,7:9,2") == [4, 7, 8, 9, 2]
+
+
+def test_messages_are_saved_at_once() -> None:
+    sent = io.BytesIO()
+    drafts = [imap.Draft([b"\\Seen", b"$a"], b"01-Jan-2020 00:00:00 +0000", 3, [b"a", b"bc"])] * 2
+    said = b"c1 OK [APPENDUID 9 4:5] done\r\n"
+    assert session(said, sent=sent).append(b"INBOX", drafts, at_once=True) == [4, 5]
+    one = b' (\\Seen $a) "01-Jan-2020 00:00:00 +0000" {3+}\r\nabc'
+    assert sent.getvalue() == b"c1 APPEND INBOX" + one + one + b"\r\n"
+    with pytest.raises(ImapRefusalError, match="TRYCREATE"):
+        session(b"c1 NO [TRYCREATE] none\r\n").append(b"INBOX", drafts, at_once=False)
+
+
 def test_a_refusal_says_why() -> None:
     with pytest.raises(ImapRefusalError, match=r"IMAP APPEND was refused: NO \[OVERQUOTA\] Quota exceeded") as refused:
         session(b"c1 NO [OVERQUOTA] Quota exceeded\r\n").run(b"APPEND x")
