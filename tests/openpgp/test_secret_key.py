@@ -281,12 +281,6 @@ def test_base64_for_urls_is_known_by_a_single_letter_of_it() -> None:
     assert secret_key.found(base64.urlsafe_b64encode(compressed(fits, bz2.compress)))
 
 
-@pytest.mark.parametrize("octets", [1, 2])
-def test_base64_is_read_to_its_last_octet(octets: int) -> None:
-    text = base64.b64encode(compressed(lambda made: len(made) % 3 == octets, bz2.compress))
-    assert secret_key.found(text.rstrip(b"="))
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -298,6 +292,55 @@ def test_base64_is_read_to_its_last_octet(octets: int) -> None:
 )
 def test_what_only_begins_like_a_secret_key_and_does_not_fit_is_none(body: bytes) -> None:
     assert not secret_key.found(packet(5, body))
+
+
+NATIVE = b"\x04" + FIXED
+RSA = b"\x04\x65\x00\x00\x00\x01\x04\x00" + b"\xa5" * 128
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"\x97" + NATIVE + b"\x07",  # its length is not told
+        b"\xc5\xe5" + NATIVE + b"\xfe\x09\x03\x08",
+        b"\x94\x6e" + NATIVE + b"\x07",  # no cipher is named so for keys on curves
+        b"\x94\x6e" + NATIVE + b"\xfe\x09\x03\x08",  # it is longer than it can be
+        b"\x95\x02\x00" + RSA + b"\x04\x00" + b"\xa5" * 128 + b"\x07",  # no exponent is as long as a modulus
+        b"\x95\x7f\xff" + RSA + b"\x00\x11\x01\x00\x01\x07",
+    ],
+)
+def test_octets_that_begin_like_a_secret_key_by_chance_are_none(octets: bytes) -> None:
+    assert not secret_key.found(octets + noise(300))
+
+
+@pytest.mark.parametrize("algorithm", [1, 16, 17, 18, 22, 25, 26, 27, 28, 35])
+def test_noise_behind_what_a_secret_key_begins_with_is_none(algorithm: int) -> None:
+    pieces = (noise(200, seed) for seed in range(10_000))
+    headers = itertools.cycle([(b"\x94", 1), (b"\x95", 2), (b"\x97", 0), (b"\xc5", 1)])  # and octets of a length
+    made = [
+        tag + piece[:octets] + b"\x04" + piece[2:6] + bytes([algorithm]) + piece[6:]
+        for (tag, octets), piece in zip(headers, pieces, strict=False)
+    ]
+    assert not secret_key.found(b"".join(made))
+
+
+@pytest.mark.parametrize(
+    ("layers", "seed"),
+    [
+        (("uuencode", "JSON"), 1420),
+        (("uuencode", "UTF-7", "base64 on one line"), 2211),
+        (("armor of a public key", "UTF-7", "armor of a message", "UTF-7"), 11),
+    ],
+)
+def test_what_is_undone_by_mistake_makes_no_secret_key_of_a_public_one(layers: tuple[str, ...], seed: int) -> None:
+    random_octets = noise(520, seed)
+    material = b"\x08\x00\xa5" + random_octets[:255] + b"\x00\x11\x01\x00\x01"
+    signature = b"\x04\x13\x01\x0a" + bytes(4) + random_octets[255:257] + b"\x08\x00\xa5" + random_octets[257:512]
+    key = old_packet(6, b"\x04\x65\x00\x00\x00\x01" + material)
+    data = key + old_packet(13, b"<me@example.org>") + old_packet(2, signature)
+    for name in layers:
+        data = WRAPS[name](data)
+    assert not secret_key.found(data)
 
 
 @pytest.mark.parametrize(
