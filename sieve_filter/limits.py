@@ -166,10 +166,8 @@ STOP_SECONDS = 5
 SWEPT_USERS = 10
 # Octets of one literal in an IMAP session of the command mailbox: more than a piece of a message.
 IMAP_LITERAL_OCTETS = 2_000_000
-# Messages of a mailbox that are replaced at once, and octets of these; larger ones go alone. Measured: more at once are
-# not faster.
+# Messages of a mailbox that are replaced at once; large ones go alone. Measured: more at once are not faster.
 REPLACED_MESSAGES = 50
-REPLACED_OCTETS = 2_000_000
 # The note of these in the journal: some 100 octets for each.
 JOURNAL_OCTETS = 100_000
 # Seconds for one mailbox: a million messages take some hours.

@@ -6,7 +6,7 @@ here, so whoever starts a session also ends it.
 
 import base64
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 from sieve_filter.errors import ImapRefusalError, ServiceError
@@ -92,10 +92,13 @@ class Session:
         numbers = {key: int(value) for key, value in re.findall(rb"\[(UIDVALIDITY|UIDNEXT) ([0-9]+)\]", said)}
         return Selected(numbers.get(b"UIDVALIDITY", 0), numbers.get(b"UIDNEXT", 1))
 
-    def append(self, name: bytes, drafts: Sequence[Draft], at_once: bool) -> list[int]:
+    def append(
+        self, name: bytes, drafts: Sequence[Draft], at_once: bool, meanwhile: Callable[[], None] = lambda: None
+    ) -> list[int]:
         """Save messages in the folder of that name, quoted: all, or none (RFC 3502). Returns their UIDs (RFC 4315).
 
-        With `at_once`, the server is not asked before each whether it takes it (LITERAL+ in RFC 7888).
+        With `at_once`, the server is not asked before each whether it takes it (LITERAL+ in RFC 7888). `meanwhile` is
+        called while it saves them.
         """
         tag = self._tag()
         self._send(tag + b" APPEND " + name, more=True)
@@ -109,6 +112,7 @@ class Session:
             for piece in draft.pieces:
                 self._send(piece, more=True)
         self._send(b"\r\n")
+        meanwhile()
         done = list(self._answers(tag, b"APPEND"))[-1].text
         match = re.search(rb"\[APPENDUID [0-9]+ ([0-9:,]+)\]", done)
         return uids(match[1]) if match else []

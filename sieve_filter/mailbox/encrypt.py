@@ -150,21 +150,45 @@ class Encryption:
             self._leave(f"the folder {clear.folder.label} was made anew meanwhile", len(uids))
             return
         at_once = limits.REPLACED_MESSAGES if self._can.multiappend else 1
+        ready: list[New] = []
+
+        def go_on(run: list[Stored]) -> None:
+            """Replace what is ready; meanwhile encrypt the next messages, which have been read."""
+            nonlocal ready
+            made: list[New] = []
+
+            def encrypt() -> None:
+                while run:
+                    message = run.pop(0)
+                    made.extend(self._new(message, iter([message.beginning])))
+
+            if ready:
+                self._replace(clear.folder, selected, ready, encrypt)
+            encrypt()
+            ready = made
+            self._between()
+
         for position in range(0, len(uids), at_once):
             some = uids[position : position + at_once]
-            for batch in self._batches(some):
-                self._replace(clear.folder, selected, batch)
-                self._between()
+            for run in _runs(list(messages.stored(self._session, sequence(some)))):
+                if _is_small(run[0]):
+                    go_on(run)
+                else:
+                    go_on([])
+                    ready = list(self._new_of_large(run[0]))
             advance(len(some))
+        go_on([])
 
-    def _replace(self, folder: Folder, selected: Selected, batch: list[New]) -> None:
-        """Replace messages; where they are too much together, one by one."""
+    def _replace(self, folder: Folder, selected: Selected, batch: list[New], meanwhile: Callable[[], None]) -> None:
+        """Replace messages; where they are too much together, one by one. `meanwhile`: see `replace.replace`."""
         try:
-            done, reasons = replacing.replace(self._session, folder, selected, batch, self._journal, self._can)
+            done, reasons = replacing.replace(
+                self._session, folder, selected, batch, self._journal, self._can, meanwhile
+            )
         except ImapRefusalError as error:
             if len(batch) > 1:
                 for one in batch:
-                    self._replace(folder, selected, [one])
+                    self._replace(folder, selected, [one], meanwhile)
                 return
             if error.response_code == "OVERQUOTA":
                 raise QuotaError("the quota has no room for a message beside the one that it is to replace") from error
@@ -173,56 +197,32 @@ class Encryption:
         for reason in reasons:
             self._leave(reason)
 
-    def _batches(self, uids: Sequence[int]) -> Iterator[list[New]]:
-        """What takes the place of these messages, as much at once as there may be."""
-        sizes = messages.sizes(self._session, sequence(uids))
-        batch: list[int] = []
-        octets = 0
-        for uid in (one for one in uids if one in sizes):
-            if batch and octets + sizes[uid] > limits.REPLACED_OCTETS:
-                yield from self._encrypt(batch)
-                batch, octets = [], 0
-            batch.append(uid)
-            octets += sizes[uid]
-        yield from self._encrypt(batch)
+    def _new_of_large(self, message: Stored) -> Iterator[New]:
+        """As `_new`, of a message that was not read as a whole, or may have had other octets."""
+        section = messages.section(self._session, message.uid, self._can.binary)
+        if section is None:
+            self._leave(_INEXACT)
+        else:
+            yield from self._new(message, messages.pieces(self._session, message.uid, section))
 
-    def _encrypt(self, uids: Sequence[int]) -> Iterator[list[New]]:
-        made: list[New] = []
-        later: list[Stored] = []
-        for message in messages.stored(self._session, sequence(uids)):
-            if not message.whole or message.doubtful:
-                later.append(message)
-            elif (new := self._new(message, iter([message.beginning]))) is not None:
-                made.append(new)
-        for message in later:
-            section = messages.section(self._session, message.uid, self._can.binary)
-            if section is None:
-                self._leave(_INEXACT)
-                continue
-            pieces = messages.pieces(self._session, message.uid, section)
-            if (new := self._new(message, pieces)) is not None:
-                made.append(new)
-        if made:
-            yield sorted(made, key=lambda new: new.uid)
-
-    def _new(self, message: Stored, pieces: Iterator[bytes]) -> New | None:
-        """What takes a message's place; None where it stays, or has gone."""
+    def _new(self, message: Stored, pieces: Iterator[bytes]) -> Iterator[New]:
+        """What takes a message's place; nothing where it stays, or has gone."""
         octets, digest = Spool(), sha256()
         try:
             taken = incoming.receive(pieces, limits.SMALL_OCTETS)
             if not taken.message.raw:
-                return None
+                return
             delivery = self._turn(taken)
             if not delivery.encrypted:
                 self._leave(delivery.reason)
-                return None
+                return
             for piece in delivery.pieces:
                 digest.update(piece)
                 octets.write(piece)
         except (EncryptionError, SpoolError, TooLargeError) as error:
             self._leave(str(error))
-            return None
-        return New(message.uid, message.flags, message.date, octets, digest.hexdigest())
+            return
+        yield New(message.uid, message.flags, message.date, octets, digest.hexdigest())
 
     def _count(self, folder: Folder, number: int) -> None:
         self._encrypted += number
@@ -231,3 +231,23 @@ class Encryption:
 
     def _leave(self, reason: str, number: int = 1) -> None:
         self._left[reason] = self._left.get(reason, 0) + number
+
+
+def _is_small(message: Stored) -> bool:
+    """Whether all of it has been read, exactly."""
+    return message.whole and not message.doubtful
+
+
+def _runs(read: Sequence[Stored]) -> Iterator[list[Stored]]:
+    """These messages in their order: small ones together, others alone."""
+    run: list[Stored] = []
+    for message in read:
+        if _is_small(message):
+            run.append(message)
+            continue
+        if run:
+            yield run
+        yield [message]
+        run = []
+    if run:
+        yield run

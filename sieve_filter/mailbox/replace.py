@@ -2,19 +2,19 @@
 
 A message's octets cannot change under its UID (RFC 9051 section 2.3.1.1). So the new one is saved first, with the same
 flags and date, and read back; then the old one is removed, if nobody has changed it meanwhile. Who moves or deletes the
-old one meanwhile has done so: the new one is taken away again. Only a move within the moment between the two commands
-that mark the old one and remove it leaves the new one besides. CONDSTORE (RFC 7162) tells of two runs at the same time,
-over two ways, which one may remove it.
+old one meanwhile has done so: the new one is taken away again. Of what others do between the two commands that mark the
+old one and remove it, IMAP does not tell: a move leaves the new one besides then, and a flag is lost. Two runs at the
+same time, over two ways, are told by CONDSTORE (RFC 7162) which of them may remove it.
 """
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
 from sieve_filter.dovecot import imap
-from sieve_filter.dovecot.imap import Draft, Session
+from sieve_filter.dovecot.imap import Draft, Response, Session
 from sieve_filter.errors import ImapRefusalError, ServiceError
 from sieve_filter.mailbox import messages
 from sieve_filter.mailbox.journal import Entry, Journal, Note
@@ -54,6 +54,9 @@ class _State(NamedTuple):
     modified: int
 
 
+_UNKNOWN = _State(frozenset(), 0)
+
+
 def abilities(session: Session) -> Abilities:
     """Raises ServiceError where the server has not the least that it takes: UIDPLUS (RFC 4315)."""
     found = session.capabilities()
@@ -63,9 +66,17 @@ def abilities(session: Session) -> Abilities:
 
 
 def replace(
-    session: Session, folder: Folder, selected: imap.Selected, news: Sequence[New], journal: Journal, can: Abilities
+    session: Session,
+    folder: Folder,
+    selected: imap.Selected,
+    news: Sequence[New],
+    journal: Journal,
+    can: Abilities,
+    meanwhile: Callable[[], None],
 ) -> tuple[int, list[str]]:
     """Replace those messages. Returns how many were, and for each that was left, why.
+
+    While the server saves them, `meanwhile` is called, which must not talk to it.
 
     Several at once take a server that has MULTIAPPEND. Raises ImapRefusalError where it does not take them, and nothing
     was changed; ServiceError.
@@ -74,7 +85,7 @@ def replace(
     journal.write(Note(folder.name.decode("latin-1"), selected.uid_validity, selected.uid_next, entries))
     drafts = [Draft(one.flags, one.date, one.octets.size, one.octets) for one in news]
     try:
-        saved = session.append(folder.name, drafts, can.literal_plus)
+        saved = session.append(folder.name, drafts, can.literal_plus, meanwhile)
     except ImapRefusalError:
         journal.clear()
         raise
@@ -107,12 +118,17 @@ def finish(session: Session, pairs: dict[int, int], known: dict[int, frozenset[b
             if _DELETED in _lowered(now[old].flags - flags[old]) and attempt < _WAITED:
                 continue  # another run may be about to remove it: who marks a message first does so
             if now[old].flags != flags[old]:
-                session.run(b"UID STORE %d FLAGS.SILENT (%b)" % (new, b" ".join(sorted(now[old].flags))))
+                _set(session, new, now[old].flags)
                 flags[old] = now[old].flags
             same.append(old)
-        removed = _remove(session, same, max((one.modified for one in now.values()), default=0), can)
-        count += len(removed)
-        left = {old: new for old, new in left.items() if old not in removed}
+        marked = _mark(session, same, max((one.modified for one in now.values()), default=0), can)
+        for old, state in marked.items():
+            if more := {flag for flag in state.flags if flag.lower() != _DELETED} - flags[old]:
+                _set(session, left[old], flags[old] | more)
+        if marked:
+            session.run(b"UID EXPUNGE " + imap.sequence(marked))
+        count += len(marked)
+        left = {old: new for old, new in left.items() if old not in marked}
         if not left:
             return count
         time.sleep(_PAUSE)
@@ -129,15 +145,12 @@ def undo(session: Session, saved: Iterable[int]) -> None:
 
 def states(session: Session, uids: Iterable[int], can: Abilities) -> dict[int, _State]:
     """What those of the messages that are there are like now."""
-    numbers = imap.sequence(uids)
-    command = b"UID FETCH %b (UID FLAGS%b)" % (numbers, b" MODSEQ" if can.condstore else b"")
-    found: dict[int, _State] = {}
-    for response in session.run(command) if numbers else ():
-        if (read := messages.uid_and_flags(response)) is not None:
-            uid, flags = read
-            modified = _MODIFIED.search(response.text)
-            found[uid] = _State(frozenset(flags), int(modified[1]) if modified else 0)
-    return found
+    asked = set(uids)
+    if not asked:
+        return {}
+    modified = b" MODSEQ" if can.condstore else b""
+    found = _told(session.run(b"UID FETCH %b (UID FLAGS%b)" % (imap.sequence(asked), modified)))
+    return {uid: state for uid, state in found.items() if uid in asked}
 
 
 def digests(session: Session, uids: Iterable[int], can: Abilities) -> dict[int, str]:
@@ -160,19 +173,36 @@ def digests(session: Session, uids: Iterable[int], can: Abilities) -> dict[int, 
     return found
 
 
-def _remove(session: Session, uids: Sequence[int], modified: int, can: Abilities) -> list[int]:
-    """Remove those of the messages that nobody has changed since that was so. Returns which these are."""
+def _mark(session: Session, uids: Sequence[int], modified: int, can: Abilities) -> dict[int, _State]:
+    """Mark as deleted those of the messages that nobody has changed since that was so. Returns what these are like now.
+
+    The server tells in its answer; time for others to change them is short then.
+    """
     if not uids:
-        return []
+        return {}
     unchanged = b"(UNCHANGEDSINCE %d) " % modified if can.condstore else b""
-    done = session.run(b"UID STORE %b %b+FLAGS.SILENT (\\Deleted)" % (imap.sequence(uids), unchanged))
+    done = session.run(b"UID STORE %b %b+FLAGS (\\Deleted)" % (imap.sequence(uids), unchanged))
     refused = re.search(rb"\[MODIFIED ([0-9:,]+)\]", done[-1].text)
     others = set(imap.uids(refused[1])) if refused else set()
-    now = states(session, uids, can)
-    ours = [uid for uid in uids if uid in now and uid not in others]
-    if ours:
-        session.run(b"UID EXPUNGE " + imap.sequence(ours))
-    return ours
+    now = _told(done)
+    untold = [uid for uid in uids if uid not in others and _DELETED not in _lowered(now.get(uid, _UNKNOWN).flags)]
+    now |= states(session, untold, can)
+    return {uid: now[uid] for uid in uids if uid in now and uid not in others}
+
+
+def _told(responses: Iterable[Response]) -> dict[int, _State]:
+    """What the server says of messages in these responses; the last counts."""
+    found: dict[int, _State] = {}
+    for response in responses:
+        if (read := messages.uid_and_flags(response)) is not None:
+            uid, flags = read
+            modified = _MODIFIED.search(response.text)
+            found[uid] = _State(frozenset(flags), int(modified[1]) if modified else 0)
+    return found
+
+
+def _set(session: Session, uid: int, flags: Iterable[bytes]) -> None:
+    session.run(b"UID STORE %d FLAGS.SILENT (%b)" % (uid, b" ".join(sorted(flags))))
 
 
 def _lowered(flags: Iterable[bytes]) -> set[bytes]:

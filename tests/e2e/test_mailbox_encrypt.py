@@ -216,7 +216,8 @@ def test_what_others_change_meanwhile_is_respected(
     assert set(there) <= moved
     assert not set(there) & set(here)
     flags = {person.read(one.octets): one.flags for one in messages(person)}
-    assert all("$Work" in flags[one] for one in flagged if one in flags)
+    lost = [one for one in flagged if one in flags and "$Work" not in flags[one]]
+    assert len(lost) <= 1  # IMAP cannot tell of one that is set just before the old message is removed
 
 
 def test_two_runs_at_once_do_no_harm(lab_sealed: Lab, new_person: NewPerson, path: str, canary: str) -> None:
