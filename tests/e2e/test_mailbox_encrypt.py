@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lab.client import Lab
 from tests.e2e.conftest import NewPerson, files_with, message
+from tests.support import mailboxes
 from tests.support.mailboxes import (
     SAMPLES,
     contents,
@@ -138,7 +139,7 @@ def test_a_run_that_is_killed_is_put_right_by_the_next(
     """CRYPTOMAIL_KILLS says how many times; whom: the command, what acts for the owner, or Dovecot's imap."""
     person = new_person(lab_sealed)
     person.set_up_key()
-    chance = random.Random(os.environ.get("CRYPTOMAIL_KILL_SEED", canary))  # noqa: S311
+    chance = random.Random(canary)  # noqa: S311
     expected: Counter[tuple[bytes, frozenset[str], str]] = Counter()
     started = time.monotonic()
     fill(person, canary, 40)
@@ -229,3 +230,49 @@ def test_two_runs_at_once_do_no_harm(lab_sealed: Lab, new_person: NewPerson, pat
     other = running(person, path)
     assert sorted([one.wait(120), other.wait(120)]) in ([OK, OK], [OK, BUSY])
     assert contents(person) == expected
+
+
+def test_all_owners_are_done_and_who_cannot_be_is_told(
+    lab_sealed: Lab, new_person: NewPerson, path: str, users: Path, canary: str
+) -> None:
+    people = [new_person(lab_sealed) for _ in range(3)]
+    unkeyed = new_person(lab_sealed)
+    for person in [*people, unkeyed]:
+        fill(person, canary, 10)
+    for person in people:
+        person.set_up_key()
+    (lab_sealed.home(people[2].user) / ".cryptomail/pubring.kbx").write_bytes(b"")  # it is damaged
+    before = [contents(person) for person in people]
+    users.write_text("".join(f"{one.address}\n" for one in [*people, unkeyed]))
+    done = mailboxes.mailboxes(lab_sealed, path, "encrypt", "--all")
+    assert done.returncode == BUSY  # EX_TEMPFAIL: as a delivery would end
+    assert f"cryptomail: {people[2].address}: " in done.stderr
+    assert sorted(done.stdout.splitlines()) == sorted(
+        [
+            f"{people[0].address}: 10 messages encrypted",
+            f"{people[1].address}: 10 messages encrypted",
+            f"{unkeyed.address}: has no key, all is left as it is",
+        ]
+    )
+    assert [contents(person) for person in people] == before
+    assert folders(people[2], path)["INBOX"] == {"messages": 10, "clear": 10}
+
+
+def test_a_run_that_is_stopped_goes_on_later(lab_sealed: Lab, new_person: NewPerson, path: str, canary: str) -> None:
+    person = new_person(lab_sealed)
+    person.set_up_key()
+    fill(person, canary, 300)
+    before = contents(person)
+    process = running(person, path)
+    deadline = time.monotonic() + 60
+    journal = lab_sealed.home(person.user) / ".cryptomail-mailbox"
+    while not (journal.exists() and journal.stat().st_size):
+        assert time.monotonic() < deadline
+    for one in family(process.pid):
+        if name_of(one) == "cryptomail":
+            os.kill(one, signal.SIGTERM)
+    assert process.wait(30) == BUSY
+    assert contents(person) == before
+    wait_until_nobody_works(person, path)
+    assert mailbox(person, path, "encrypt").returncode == OK
+    assert contents(person) == before
