@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from sieve_filter import errors
-from sieve_filter.cli import wiring
 from sieve_filter.cli.site import Failure, Rest, Site, as_owner, finish, in_chunks, names, owners
 from sieve_filter.cli.terminal import progress, table
 from sieve_filter.delivery import inventory
+from sieve_filter.doctor import wiring
 from sieve_filter.enrolment import service, sweep
 from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import (

@@ -13,7 +13,7 @@ from sieve_filter.keys.recipients import Found, Recipients
 # The states of Nagios' plugins, which are their exit codes too; and which counts as worse.
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-_WORSE = (OK, WARNING, UNKNOWN, CRITICAL)
+WORSE = (OK, WARNING, UNKNOWN, CRITICAL)
 
 _SHA1 = b"2"  # RFC 9580 section 9.5
 _DAY = 86_400
@@ -100,7 +100,7 @@ def judge(found: Found, decision: Decision, notes: Sequence[str], rules: Rules) 
             states.append(one)
             if problem:
                 said.append(f"key {key.fingerprint} {problem}")
-                state = max(state, level, key=_WORSE.index)
+                state = max(state, level, key=WORSE.index)
     if not isinstance(decision, Encrypt):
         state = CRITICAL
         said.append("mail is stored in clear" if isinstance(decision, StoreClear) else "mail waits")
@@ -135,7 +135,7 @@ def worst(check: Check) -> int:
     """The worst state of all; UNKNOWN where there are no owners, and nothing worse."""
     levels = [*(one.state for one in check.owners), check.wiring.state]
     levels += [UNKNOWN] if check.failure or not check.owners else []
-    return max(levels, key=_WORSE.index)
+    return max(levels, key=WORSE.index)
 
 
 def counted(number: int, what: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sieve_filter.cli.wiring import judge
+from sieve_filter.doctor.wiring import judge
 from sieve_filter.keys.status import CRITICAL, OK, WARNING
 
 BEFORE, GUARD = "/share/sieve/before.sieve", "/etc/cryptomail/guard.sieve"
