@@ -31,16 +31,20 @@ from sieve_filter.system import pool, stdio
 from sieve_filter.system.pool import Identity
 
 
-def _states(
-    options: argparse.Namespace, site: Site, rest: Rest, warn_days: int = 30, homes: dict[str, str] | None = None
+def states_of(
+    options: argparse.Namespace,
+    site: Site,
+    rest: Rest,
+    asked: Sequence[str],
+    warn_days: int = 30,
+    homes: dict[str, str] | None = None,
 ) -> list[OwnerState]:
-    """The states of the owners that are asked for, by name. Who cannot be looked at is added to `rest` too.
+    """The states of the owners among those who are `asked` for, by name. Who cannot be looked at is added to `rest`.
 
     `homes` gets the homes of those who can.
     """
     states: list[OwnerState] = []
     work = functools.partial(inventory.look, settings=site.settings, warn_days=warn_days)
-    asked = names(options, site)
     with progress(2 * len(asked), bool(options.json or options.user)) as advance:
         for whose, state in pool.each(in_chunks(owners(asked, options, site, rest, advance), lambda _: 1), work):
             advance(1)
@@ -64,7 +68,7 @@ def _states(
 
 def list_keys(options: argparse.Namespace, site: Site) -> int:
     rest = Rest()
-    states = _states(options, site, rest)
+    states = states_of(options, site, rest, names(options, site))
     if options.json:
         stdio.tell(keyreport.as_json(states))
     elif options.all or not rest.failures:
@@ -78,7 +82,7 @@ def list_keys(options: argparse.Namespace, site: Site) -> int:
 
 def show(options: argparse.Namespace, site: Site) -> int:
     rest = Rest()
-    states = _states(options, site, rest)
+    states = states_of(options, site, rest, names(options, site))
     if options.json:
         stdio.tell(keyreport.as_json(states))
     elif not rest.failures:
@@ -91,7 +95,7 @@ def check(options: argparse.Namespace, site: Site) -> int:
         raise UsageError("--json or --prometheus, not both")
     rest = Rest()
     homes: dict[str, str] = {}
-    states = _states(options, site, rest, options.warn_days, homes)
+    states = states_of(options, site, rest, names(options, site), options.warn_days, homes)
     if options.folder and site.home is None and site.template is None:
         states = _swept(states, homes, options)
     if options.notify:

@@ -34,7 +34,7 @@ def main(
 
     `register` is a directory of `register`, the others are post.Post's. `dovecot_conf` is the main configuration file
     of the Dovecot that this is installed into, if it is.
-    Returns an exit code of sysexits(3); of `keys check` and `mailbox audit`, one of Nagios' plugins.
+    Returns an exit code of sysexits(3); of `keys check`, `doctor` and `mailbox audit`, one of Nagios' plugins.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
 
@@ -49,6 +49,10 @@ def main(
         from sieve_filter.cli import keys_status  # it loads more than a filter has time for
 
         return keys_status.guarded_check(work, arguments)
+    if arguments[:1] == ["doctor"]:
+        from sieve_filter.cli import doctor
+
+        return doctor.guarded(work, arguments)
     if arguments[:2] == ["mailbox", "audit"]:
         from sieve_filter.cli import mailbox_audit
 
@@ -102,6 +106,12 @@ def _parser(arguments: Sequence[str], defaults: Post) -> argparse.ArgumentParser
         from sieve_filter.cli import keys, keys_fetch
 
         keys_fetch.add_to(keys.add_to(command, defaults), defaults)
+
+    command = commands.add_parser("doctor", help="say whether mail is encrypted, and what may keep it from being")
+    if arguments[:1] == ["doctor"]:
+        from sieve_filter.cli import doctor
+
+        doctor.add_to(command, defaults)
 
     command = commands.add_parser("mailbox", help="look after mail that is stored already")
     if arguments[:1] == ["mailbox"]:

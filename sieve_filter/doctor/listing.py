@@ -1,6 +1,7 @@
 """Reads what doveconf lists, of Dovecot 2.3 and 2.4, into one view of both. Pure."""
 
 import math
+import posixpath
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -58,6 +59,10 @@ class Processes(NamedTuple):
 
     def service(self, name: str) -> Block | None:
         return next((one for one in self.root.all("service") if one.name == name), None)
+
+    def place(self, *parts: str) -> str:
+        """The path of a socket, or of a directory of sockets: Dovecot puts its base_dir in front."""
+        return posixpath.normpath(posixpath.join(self.values.get("base_dir", ""), *parts))
 
     def limit(self, service: Block, name: str) -> float:
         """A limit of that service, with Dovecot's default in its place where it has none of its own."""
@@ -132,7 +137,7 @@ def read(listing: str) -> Processes:
 
 
 def size(text: str) -> float:
-    """Octets, or a number, as Dovecot writes them: `256 M`; infinite where there is no limit, 0 where nothing is said."""
+    """Octets, or a number, as Dovecot writes them: `256 M`; infinite without a limit, 0 where nothing is said."""
     if text.strip() == "unlimited":
         return math.inf
     match = re.fullmatch(r"(\d+) ?([bkmgt]?)[b]?", text.strip().lower())

@@ -4,12 +4,15 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from sieve_filter.doctor import listing as listings
+from sieve_filter.doctor import listing
+from sieve_filter.doctor.listing import Processes
 from sieve_filter.dovecot import doveadm
 from sieve_filter.errors import UnknownUserError
 from sieve_filter.keys.status import CRITICAL, OK, WARNING, Wiring
 
 _CALL = re.compile(r'\b(?:filter|execute)\b[^;{]*"cryptomail"')
+_EXECUTE = re.compile(r'\bexecute\b[^;{]*"cryptomail"')
+_FILTER = re.compile(r'(?<![:.\w])filter\s+"(?!cryptomail")')
 _COMMENT = re.compile(r"#[^\n]*|/\*.*?\*/", re.DOTALL)
 _GUARD = "guard.sieve"
 
@@ -19,31 +22,30 @@ def look(configuration: str) -> Wiring:
     if not configuration or not Path(configuration).exists():
         return Wiring(OK, "")
     try:
-        return judge(doveadm.settings_of("lmtp", configuration, listings.SETTINGS), read_script)
+        return judge(listing.read(doveadm.settings_of("lmtp", configuration, listing.SETTINGS)), read_script)
     except UnknownUserError as error:
         return Wiring(WARNING, f"it cannot be told whether deliveries call the filter: {error}")
 
 
-def judge(listing: str, read: Callable[[str], str | None]) -> Wiring:
-    """What doveconf's `listing` makes of deliveries. `read` gives a script's text, or None where there is none."""
-    told = listings.read(listing)
+def judge(told: Processes, read: Callable[[str], str | None]) -> Wiring:
+    """What processes that are told so make of deliveries. `read` gives a script's text, None where there is none."""
     if "sieve" not in told.plugins:
         return Wiring(CRITICAL, "nothing calls the filter: the plugin sieve is not in mail_plugins for LMTP")
     texts = {script: read(script) for _, script in told.before}
-    calls = [script for script, text in texts.items() if text is not None and _CALL.search(_COMMENT.sub("", text))]
+    calling = [script for script, text in texts.items() if calls(text)]
     missing = [script for script, text in texts.items() if text is None]
-    if not calls and missing:
+    if not calling and missing:
         return Wiring(CRITICAL, f"nothing calls the filter: there is no {', no '.join(missing)}: run make install")
-    guards = [script for script, text in texts.items() if script.endswith(_GUARD) and text is not None]
-    if not calls and guards:
+    guards = [script for script, text in texts.items() if is_guard(script, text)]
+    if not calling and guards:
         return Wiring(
             CRITICAL, f"all mail waits: {guards[0]} refuses it, as no script calls the filter: turn that off too"
         )
-    if not calls and "cryptomail" in told.values.get("sieve_filter_bin_dir", ""):
+    if not calling and "cryptomail" in told.values.get("sieve_filter_bin_dir", ""):
         return Wiring(
             WARNING, "no global script calls the filter: only mail of owners whose own script does is encrypted"
         )
-    if not calls:
+    if not calling:
         return Wiring(
             CRITICAL, "nothing calls the filter: 99-cryptomail.conf is not there, or not read: run make install"
         )
@@ -52,8 +54,28 @@ def judge(listing: str, read: Callable[[str], str | None]) -> Wiring:
     if missing:
         return Wiring(WARNING, f"there is no {', no '.join(missing)}, which Dovecot is to run: run make install")
     if not guards:
-        return Wiring(WARNING, f"if {calls[0]} vanishes, mail is stored in clear: run make install for {_GUARD}")
+        return Wiring(WARNING, f"if {calling[0]} vanishes, mail is stored in clear: run make install for {_GUARD}")
     return Wiring(OK, "")
+
+
+def calls(text: str | None) -> bool:
+    """Whether a script with that text calls the filter."""
+    return text is not None and _CALL.search(_COMMENT.sub("", text)) is not None
+
+
+def executes(text: str | None) -> bool:
+    """Whether it calls it by `execute`, that is, hands the message to the program that seals."""
+    return text is not None and _EXECUTE.search(_COMMENT.sub("", text)) is not None
+
+
+def filters_otherwise(text: str | None) -> bool:
+    """Whether it has another program than ours change the message."""
+    return text is not None and _FILTER.search(_COMMENT.sub("", text)) is not None
+
+
+def is_guard(script: str, text: str | None) -> bool:
+    """Whether it is the script that refuses what another has not seen."""
+    return text is not None and script.endswith(_GUARD)
 
 
 def read_script(location: str) -> str | None:

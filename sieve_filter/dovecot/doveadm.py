@@ -4,11 +4,13 @@ doveadm is asked about many users at a time: one process for each would take lon
 """
 
 import grp
+import json
 import pwd
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, NamedTuple, cast
 
 from sieve_filter.errors import UnknownUserError
@@ -205,3 +207,39 @@ def index_directory(user: str, configuration: str) -> str:
     except UnknownUserError:
         return ""
     return done.stdout.decode("utf-8", "surrogateescape").strip() if done.returncode == 0 else ""
+
+
+def compile_script(script: str, configuration: str) -> bytes | None:
+    """What sievec makes of that Sieve script, by the settings in `configuration`; None where it refuses.
+
+    Raises UnknownUserError where there is no sievec.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        binary = Path(directory, "script.svbin")
+        done = _run(["sievec", "-c", configuration, script, str(binary)], script)
+        return binary.read_bytes() if done.returncode == 0 and binary.exists() else None
+
+
+def version() -> str:
+    """Dovecot's version, as 2.3.19.1. Raises UnknownUserError where there is none."""
+    return (_lines(_run(["dovecot", "--version"], "its version").stdout) or [""])[0].split(" ")[0]
+
+
+def search(user: str, message_id: str, configuration: str) -> list[bytes]:
+    """The messages of that user with that Message-ID, in whatever folder, with LF for line ends.
+
+    Raises UnknownUserError where doveadm cannot tell.
+    """
+    query = ["mailbox", "*", "header", "message-id", message_id]
+    done = _run(["doveadm", "-c", configuration, "-f", "json", "fetch", "-u", user, "text", *query], user)
+    if done.returncode != 0:
+        raise _refusal(done, user)
+    return [one["text"].encode("utf-8", "replace") for one in json.loads(done.stdout or b"[]")]
+
+
+def expunge(user: str, message_id: str, configuration: str) -> None:
+    """Remove the messages of that user with that Message-ID. Raises UnknownUserError where that cannot be done."""
+    query = ["mailbox", "*", "header", "message-id", message_id]
+    done = _run(["doveadm", "-c", configuration, "expunge", "-u", user, *query], user)
+    if done.returncode != 0:
+        raise _refusal(done, user)

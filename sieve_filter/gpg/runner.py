@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from sieve_filter.errors import DecryptionError, EncryptionError, KeyringError
@@ -132,6 +133,14 @@ def export(home: str, fingerprint: str) -> bytes:
     except (OSError, ValueError) as error:
         raise KeyringError(f"cannot export key {fingerprint} from {home}: {error}") from error
     return bytes(certificate)
+
+
+def version() -> str:
+    """GnuPG's version, empty where it cannot be started."""
+    said = bytearray()
+    with suppress(OSError):
+        process.converse(["gpg", "--version"], {"PATH": os.environ.get("PATH", os.defpath)}, (), said.extend)
+    return said.partition(b"\n")[0].decode("ascii", "replace").rpartition(" ")[2]
 
 
 def decrypt(armored: bytes) -> bytes:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from sieve_filter.doctor.wiring import judge
-from sieve_filter.keys.status import CRITICAL, OK, WARNING
+from sieve_filter.doctor import wiring
+from sieve_filter.doctor.listing import read
+from sieve_filter.keys.status import CRITICAL, OK, WARNING, Wiring
 
 BEFORE, GUARD = "/share/sieve/before.sieve", "/etc/cryptomail/guard.sieve"
 _EXT = "sieve_extprograms"
@@ -30,6 +31,10 @@ def listing_24(*scripts: str, plugins: str = "sieve", sieve_plugins: str = _EXT,
     personal = "sieve_script personal {\n  path = ~/sieve\n}\n"
     loaded = f"mail_plugins {{\n  quota = yes\n  {plugins or 'acl'} = yes\n}}\n"
     return f"{loaded}{personal}{''.join(blocks)}sieve_plugins {{\n  {sieve_plugins or 'other'} = yes\n}}\n{programs}"
+
+
+def judge(listing: str, text: Callable[[str], str | None]) -> Wiring:
+    return wiring.judge(read(listing), text)
 
 
 @pytest.mark.parametrize("listing", [listing_23, listing_24])
