@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from sieve_filter import errors
-from sieve_filter.cli import keys_status
-from sieve_filter.cli.site import Rest, Site
 from sieve_filter.delivery import pipeline
 from sieve_filter.doctor import examine
 from sieve_filter.doctor.examine import Installed
 from sieve_filter.doctor.finding import Finding, worst
-from sieve_filter.errors import CryptomailError, FileError
+from sieve_filter.errors import CryptomailError, FileError, UsageError
 from sieve_filter.keys.status import CRITICAL, NAMES, OK, UNKNOWN, WARNING
 from sieve_filter.notify.post import Post
 from sieve_filter.owners import register
@@ -29,20 +27,26 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> None:
     parser.set_defaults(run=functools.partial(_run, defaults))
 
 
-def _run(defaults: Post, options: argparse.Namespace, config_file: str) -> int:
+def _run(defaults: Post, options: argparse.Namespace, path: str) -> int:
     pool.stop_on_signals()
-    where = Installed(options.dovecot_conf, config_file, defaults.socket_path, defaults.folder, options.register)
-    found = [*examine.examine(where), *_keys(options, config_file)]
+    if not options.dovecot_conf:
+        raise UsageError("this was not installed into a Dovecot: name --dovecot-conf FILE")
+    where = Installed(options.dovecot_conf, path, defaults.socket_path, defaults.folder, options.register)
+    found = [*examine.examine(where), *_keys(options, path)]
     return _tell(found, options.json)
 
 
-def _keys(options: argparse.Namespace, config_file: str) -> Iterator[Finding]:
+def _keys(options: argparse.Namespace, path: str) -> Iterator[Finding]:
     """How many owners have keys in trouble, among those whose mail is noted to be encrypted."""
     try:
-        site = Site(pipeline.settings(None, config_file, None, options.register), None, None)
-        asked = sorted(register.everybody(options.register)) if options.register else []
+        if not (asked := sorted(register.everybody(options.register)) if options.register else []):
+            return
+        from sieve_filter.cli import keys_status  # it loads more than all the rest
+        from sieve_filter.cli.site import Rest, Site
+
+        site = Site(pipeline.settings(None, path, None, options.register), None, None)
         quiet = argparse.Namespace(json=True, user=None, all=False)
-        states = keys_status.states_of(quiet, site, Rest(), asked) if asked else []
+        states = keys_status.states_of(quiet, site, Rest(), asked)
     except CryptomailError as error:
         yield Finding(
             UNKNOWN, f"owners' keys were not looked at: {error}", "it is not known", "cryptomail keys check --all"

@@ -96,9 +96,7 @@ def _order(told: Told) -> Iterator[Finding]:
     if len(calling) > 1 or others:
         twice = ", ".join([*calling, *(one for one in others if one not in calling)])
         what = f"several scripts change mail: {twice}"
-        yield Finding(
-            WARNING, what, "one changes what another encrypted, or mail comes twice", told.edit()
-        )
+        yield Finding(WARNING, what, "one changes what another encrypted, or mail comes twice", told.edit())
 
 
 def _extensions(told: Told) -> Iterator[Finding]:
