@@ -35,8 +35,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def _scope(nodeid: str) -> str:
     if fault := re.match(r"tests/faults/.*\[(dovecot\d+-[a-z]+)", nodeid):
         return f"faults {fault[1]}"
-    dovecot = re.search(r"\[(?:.*-)?(dovecot\d+)", nodeid)
-    return dovecot[1] if dovecot else nodeid.partition("::")[0]
+    module = nodeid.partition("::")[0]
+    if dovecot := re.search(r"\[(?:.*-)?(dovecot\d+)", nodeid):
+        # Two processes for each version, so that none has to do all alone: each starts the labs that it needs.
+        return f"{dovecot[1]} {'before' if module < 'tests/e2e/test_k' else 'behind'}"
+    return module
 
 
 @pytest.fixture
