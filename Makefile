@@ -39,6 +39,8 @@ KEY_FOLDER ?= OpenPGP
 SENDMAIL ?= $(or $(call setting,sendmail_path),/usr/sbin/sendmail)
 # PySequoia, which encrypts faster: no, or yes where there is a wheel for the machine.
 SEQUOIA ?= yes
+# A directory that `make dependencies` has filled, for a machine without a network; empty: pip fetches what is needed.
+DEPENDENCIES ?=
 BASE_DIR ?= $(or $(call setting,base_dir),/run/dovecot)
 TEMP_DIR ?= $(or $(filter-out /tmp,$(call setting,mail_temp_dir)),/dev/shm)
 
@@ -90,7 +92,8 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	    "apt-get install dovecot-core dovecot-imapd dovecot-lmtpd dovecot-sieve gnupg" >&2; exit 1; }
 	owner=$$($(mail_owner)) && install -d "$(DESTDIR)$(VENV)" && echo "$$owner" > "$(DESTDIR)$(VENV)/mail-owner"
 # First all that may fail, beside what is there and delivers.
-	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" VENV="$(VENV)" SEQUOIA="$(SEQUOIA)" sh dovecot/install-venv.sh
+	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" VENV="$(VENV)" SEQUOIA="$(SEQUOIA)" \
+	    DEPENDENCIES="$(DEPENDENCIES)" sh dovecot/install-venv.sh
 	install -d "$(DESTDIR)$(VENV)/filter-bin" "$(DESTDIR)$(VENV)/execute-bin" "$(DESTDIR)$(VENV)/imap-bin" \
 	    "$(DESTDIR)$(VENV)/bin" "$(DESTDIR)$(VENV)/sieve"
 	$(call program,cli.main,main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT),bin/cryptomail)
@@ -143,6 +146,10 @@ endif
 	$(CONFFILE) remember "$(DESTDIR)$(REMEMBERED)" $(foreach name,$(TOLD),"$(name)=$($(name))")
 	sed 's|@PROGRAM@|$(PREFIX)/bin/cryptomail|; s|@SNIPPET@|$(SNIPPET)|; s|@CONFIG@|$(CONFIG)|; s|@LIB@|$(LIB)|' \
 	    dovecot/what-next
+
+.PHONY: dependencies
+dependencies: ## Fetch what the program needs into DEPENDENCIES=directory, to install it where there is no network
+	$(if $(DEPENDENCIES),$(PYTHON) -I dovecot/dependencies.py "$(DEPENDENCIES)" armor sequoia,$(error say DEPENDENCIES=directory))
 
 .PHONY: uninstall
 uninstall: ## Take it away again; mail, keys and edited configuration stay

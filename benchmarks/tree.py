@@ -23,9 +23,8 @@ def measured(options: list[str]) -> dict[str, Any]:
         work.chmod(0o755)
         inside = f"/tmp/{work.name}"  # noqa: S108  # the tree's own, which only root enters
         shutil.copytree(REPOSITORY, work / "repository", ignore=debian13.NOT_COPIED)
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **debian13.pip_environment()}
         command = ["unshare", "--mount", "sh", "-c", _ENTER, str(debian13.TREE)]
         command += ["env", f"--chdir={inside}/repository", "python3", "-m", "benchmarks", *options]
-        subprocess.run([*command, "--numbers", f"{inside}/numbers.json"], check=True, env=environment)
+        subprocess.run([*command, "--numbers", f"{inside}/numbers.json"], check=True, env=debian13.environment())
         found: dict[str, Any] = json.loads((work / "numbers.json").read_text())
         return found

@@ -1,10 +1,10 @@
-"""Installs what the package needs, after setup.cfg, into a new virtual environment that has no pip.
+"""Puts what the package needs, after setup.cfg, into a directory of packages.
 
-    dependencies.py ENVIRONMENT [EXTRA ...]
+    dependencies.py DIRECTORY [EXTRA ...]
 
-pip is not installed there to be taken away again: it runs from the wheel that comes with Python (for ensurepip). EXTRA
-is an optional feature in setup.cfg, which is installed where there is a wheel for the machine: nothing of these is
-built. Where there is none, one line on standard error says so; likewise where Python does not do.
+Wheels only: nothing is built, so that no code of others runs now. EXTRA is an optional feature in setup.cfg, which is
+installed where there is a wheel for the machine. Where there is none, one line on standard error says so; likewise
+where Python does not do. pip runs from the wheel that comes with Python (for ensurepip).
 """
 
 import configparser
@@ -48,7 +48,7 @@ def names(wanted: Sequence[str]) -> list[str]:
     return [one.split()[0] for one in wanted]
 
 
-def main(environment: str, *extras: str) -> int:
+def main(directory: str, *extras: str) -> int:
     """Returns the exit code."""
     if reason := problem():
         print(f"make install: nothing was installed, because {reason}", file=sys.stderr)
@@ -56,34 +56,27 @@ def main(environment: str, *extras: str) -> int:
     needed = requirements("options", "install_requires")
     optional = [one for extra in extras for one in requirements("options.extras_require", extra)]
     if optional:
-        done = _install(environment, [*needed, *optional], optional, stderr=subprocess.PIPE)
+        done = _install(directory, [*needed, *optional], stderr=subprocess.PIPE)
         if done.returncode == 0:
             return 0
-        there = [one for one in optional if _is_there(environment, one)]
+        there = [one for one in optional if _is_there(directory, one)]
         if there == optional:  # these are not the reason
             sys.stderr.write(done.stderr)
             return done.returncode
         for name in names([one for one in optional if one not in there]):
             print(f"make install: there is no wheel of {name} for this machine: {_WITHOUT[name]}", file=sys.stderr)
         optional = there
-    return _install(environment, [*needed, *optional], optional).returncode
+    return _install(directory, [*needed, *optional]).returncode
 
 
-def _is_there(environment: str, optional: str) -> bool:
+def _is_there(directory: str, optional: str) -> bool:
     """Whether pip finds a wheel for it."""
-    return (
-        _install(environment, ["--dry-run", "--no-deps", optional], [optional], stderr=subprocess.DEVNULL).returncode
-        == 0
-    )
+    return _install(directory, ["--dry-run", "--no-deps", optional], stderr=subprocess.DEVNULL).returncode == 0
 
 
-def _install(
-    environment: str, arguments: Sequence[str], optional: Sequence[str], stderr: int | None = None
-) -> "subprocess.CompletedProcess[str]":
-    command = [f"{environment}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-compile", "--no-warn-script-location"]
-    if optional:
-        command += ["--only-binary", ",".join(names(optional))]
+def _install(directory: str, arguments: Sequence[str], stderr: int | None = None) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-sP", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    command += ["--only-binary", ":all:", "--target", directory]
     variables = {**os.environ, "PYTHONPATH": str(bundled_pip())}
     return subprocess.run([*command, *arguments], env=variables, stderr=stderr, text=True)
 

@@ -9,13 +9,18 @@ trap 'test -n "$done" || rm -rf "$venv"' EXIT
 trap 'exit 1' HUP INT TERM
 
 "$PYTHON" -m venv --without-pip "$venv"
-case $SEQUOIA in
-    no) "$PYTHON" -I dovecot/dependencies.py "$venv" armor ;;
-    *) "$PYTHON" -I dovecot/dependencies.py "$venv" armor sequoia ;;
-esac
+packages=$("$venv/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+if [ -n "$DEPENDENCIES" ]; then
+    cp -R --no-preserve=all "$DEPENDENCIES/." "$packages"
+    test "$SEQUOIA" != no || rm -rf "$packages"/pysequoia*
+elif [ "$SEQUOIA" = no ]; then
+    "$PYTHON" -I dovecot/dependencies.py "$packages" armor
+else
+    "$PYTHON" -I dovecot/dependencies.py "$packages" armor sequoia
+fi
+rm -rf "$packages/bin"
 
 # Copied, and not built: all of it is Python, and a build would first have to install what builds it.
-packages=$("$venv/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 for file in $(find sieve_filter -name "*.py") sieve_filter/py.typed; do
     install -D -m 644 "$file" "$packages/$file"
 done

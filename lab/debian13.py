@@ -1,20 +1,17 @@
 """A lab in a tree of Debian 13, for its Dovecot 2.4: built once with debootstrap, entered with chroot."""
 
-import atexit
-import configparser
 import fcntl
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 from lab.client import Lab
+from lab.dependencies import fetched
 from lab.server import PACKAGES, REPOSITORY, LabError
 
 TREE = REPOSITORY / "build" / "debian13"
@@ -32,38 +29,22 @@ def lab(mode: str = "sealed") -> Iterator[Lab]:
         work.chmod(0o755)
         inside = f"/tmp/{work.name}"  # noqa: S108  # the tree's own, which only root enters
         shutil.copytree(REPOSITORY, work / "repository", ignore=NOT_COPIED)
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **pip_environment()}
         chroot = ["chroot", str(TREE), "env", f"--chdir={inside}/repository", "python3", "-m", "lab"]
-        subprocess.run([*chroot, "start", "--mode", mode, f"{inside}/lab"], check=True, env=environment)
+        start = [*chroot, "start", "--mode", mode, f"{inside}/lab"]
+        subprocess.run(start, check=True, env=environment())
         try:
             yield Lab.load(work / "lab", TREE)
         finally:
-            subprocess.run([*chroot, "stop", f"{inside}/lab"], check=True, env=environment)
+            subprocess.run([*chroot, "stop", f"{inside}/lab"], check=True, env=environment())
 
 
-def pip_environment() -> dict[str, str]:
-    """What has pip find, in the tree, what was fetched for `make install`."""
-    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"/{_wheels().relative_to(TREE)}"}
-
-
-@cache
-def _wheels() -> Path:
-    """What `make install` needs, fetched once: the tree has no pip configuration and maybe no way out."""
-    directory = Path(tempfile.mkdtemp(prefix="wheels-", dir=TREE / "tmp"))
-    atexit.register(shutil.rmtree, directory)
-    setup = configparser.ConfigParser()
-    setup.read(REPOSITORY / "setup.cfg")
-    needed = setup["options"]["install_requires"].split("\n")
-    pip = [sys.executable, "-m", "pip"]
-    subprocess.run([*pip, "wheel", "--quiet", "--wheel-dir", str(directory), *filter(None, needed)], check=True)
-    # What is compiled, for the tree's Python; `make install` does without what is not there.
+def environment() -> dict[str, str]:
+    """What a program in the tree is given. `make install` gets what it needs: the tree may have no way out."""
     version = (TREE / "usr/bin/python3").readlink().name.removeprefix("python")
-    platforms = [f"--platform=manylinux_2_{glibc}_{os.uname().machine}" for glibc in (17, 28, 34)]
-    fetch = [*pip, "download", "--quiet", "--dest", str(directory), "--no-deps", "--only-binary=:all:"]
-    extras = setup["options.extras_require"]
-    for wheel in filter(None, (extras["sequoia"] + extras["armor"]).split("\n")):
-        subprocess.run([*fetch, f"--python-version={version}", *platforms, wheel])
-    return directory
+    platforms = " ".join(f"manylinux_2_{glibc}_{os.uname().machine}" for glibc in (17, 28, 34))
+    fetching = {"PIP_PYTHON_VERSION": version, "PIP_PLATFORM": platforms}
+    packages = fetched(TREE / "var/cache/cryptomail", fetching)
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEPENDENCIES": f"/{packages.relative_to(TREE)}"}
 
 
 def build() -> None:

@@ -106,15 +106,18 @@ class LabError(Exception):
     """What keeps the lab from starting, in one line for a person."""
 
 
-def start(directory: Path, mode: str) -> Path:
-    """Start a Dovecot in `directory`, which is made if need be. Returns the path of its lab.json."""
+def start(directory: Path, mode: str, dependencies: str = "") -> Path:
+    """Start a Dovecot in `directory`, which is made if need be. Returns the path of its lab.json.
+
+    `dependencies` is a directory that `make dependencies` has filled; else `make install` asks pip.
+    """
     os.environ["PATH"] += ":/usr/sbin:/sbin"  # where Dovecot is, and an ordinary user's shell does not look
     account = pwd.getpwnam(MAIL_USER) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
     require_packages()
     version = dovecot_version()
     _prepare(directory, account, mode)
     mail_user = "" if mode == "users" else account.pw_name
-    _install(directory, mail_user, sealing="no" if mode == "filter" else "yes")
+    _install(directory, mail_user, "no" if mode == "filter" else "yes", dependencies)
     ports = {name: _free_port() for name in ("lmtp", "imap", "managesieve")}
     description = {
         "dovecot": version,
@@ -196,8 +199,9 @@ def install_command(directory: Path) -> list[str]:
     return ["make", "--silent", "install", *places]
 
 
-def _install(directory: Path, mail_user: str, sealing: str) -> None:
+def _install(directory: Path, mail_user: str, sealing: str, dependencies: str) -> None:
     command = [*install_command(directory), f"MAIL_USER={mail_user}", f"SEALING={sealing}"]
+    command += [f"DEPENDENCIES={dependencies}"] if dependencies else []
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     (directory / "log" / "install.log").write_text(done.stdout)
     if done.returncode != 0:

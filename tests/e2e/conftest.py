@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import client, debian13, keys, server
+from lab import client, debian13, dependencies, keys, server
 from lab.client import Lab
 from sieve_filter.delivery import restore
 
@@ -22,10 +22,13 @@ _numbers = itertools.count(1)
 
 
 @contextmanager
-def _lab_with_23(mode: str) -> Iterator[Lab]:
+def lab_with_23(mode: str, packages: str | None = None) -> Iterator[Lab]:
+    """`packages` is where what pip fetches is; empty: pip fetches it now."""
+    if packages is None:
+        packages = str(dependencies.fetched(server.REPOSITORY / "build"))
     directory = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
     try:
-        server.start(directory, mode)
+        server.start(directory, mode, packages)
         try:
             yield Lab.load(directory)
         finally:
@@ -35,7 +38,7 @@ def _lab_with_23(mode: str) -> Iterator[Lab]:
 
 
 DOVECOTS: dict[str, Callable[[str], AbstractContextManager[Lab]]] = {
-    "dovecot23": _lab_with_23,
+    "dovecot23": lab_with_23,
     "dovecot24": debian13.lab,
 }
 

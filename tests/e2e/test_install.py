@@ -14,19 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from lab import keys, server
+from lab import dependencies, keys, server
 from lab.client import Lab
 from lab.server import REPOSITORY
-from tests.e2e.conftest import DOVECOTS, Person, assert_encrypted_to, deliver, message
+from tests.e2e.conftest import DOVECOTS, Person, assert_encrypted_to, deliver, lab_with_23, message
 
 SNIPPET = "etc/dovecot/conf.d/99-cryptomail.conf"
 SETTINGS = "etc/cryptomail/config.toml"
 
 
 def make(target: str, staging: Path, **variables: str) -> str:
-    """Run make. Returns what it printed."""
+    """Run make, with what it needs fetched before. Returns what it printed."""
     server.require_packages()
-    options = [f"{name}={value}" for name, value in {"DESTDIR": str(staging), **variables}.items()]
+    told = {"DESTDIR": str(staging), "DEPENDENCIES": str(dependencies.fetched(REPOSITORY / "build")), **variables}
+    options = [f"{name}={value}" for name, value in told.items()]
     command = ["make", "--no-print-directory", target, *options]
     return subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -41,7 +42,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     staging = tmp_path_factory.mktemp("staging")
     before = os.umask(0o077)
     try:
-        said = make("install", staging, MAIL_USER="vmail")
+        said = make("install", staging, MAIL_USER="vmail", DEPENDENCIES="")
     finally:
         os.umask(before)
     return staging, said
@@ -118,7 +119,7 @@ def test_who_does_not_want_the_fast_engine_says_so_once(staging: Path) -> None:
     packages = "usr/local/lib/cryptomail/venv-*/lib/python*/site-packages/pysequoia"
     before = set(staging.glob(packages))
     assert before
-    for options in ({"SEQUOIA": "no"}, {}):
+    for options in ({"SEQUOIA": "no", "DEPENDENCIES": ""}, {}):
         make("install", staging, **options)
         assert set(staging.glob(packages)) <= before
 
@@ -139,7 +140,7 @@ def without_fast_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_where_there_is_no_wheel_of_the_fast_engine_one_line_says_so_and_gnupg_encrypts(
     new_owner: Callable[[], keys.Owner], canary: str
 ) -> None:
-    with DOVECOTS["dovecot23"]("sealed") as lab:
+    with lab_with_23("sealed", packages="") as lab:
         said = (lab.directory / "log/install.log").read_text().splitlines()
         line = "make install: there is no wheel of pysequoia for this machine: GnuPG encrypts, more slowly"
         assert [one for one in said if "pysequoia" in one] == [line]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import debian13, keys, server
+from lab import debian13, dependencies, keys, server
 from lab.client import Lab
 from tests.e2e.conftest import DOVECOTS, NewPerson, assert_encrypted_to, assert_nowhere_in_clear, deliver, message
 from tests.faults.table import LONG
@@ -36,19 +36,24 @@ def upgrade(
     """Start `make install` once more, in the lab's place, in a process group of its own."""
     directory = Path(lab.inside(lab.directory))
     variables = ["MAIL_USER=nobody", "SEALING=yes"]
-    command, pip = [*server.install_command(directory), *variables], dict[str, str]()
+    command = [*server.install_command(directory), *variables]
     if lab.root != Path("/"):
-        pip = debian13.pip_environment()
         command = lab.command("env", f"--chdir={directory.parent}/repository", *command)
     return subprocess.Popen(
         command,
         cwd=server.REPOSITORY,
-        env={**os.environ, **pip, **(environment or {})},
+        env={**os.environ, "DEPENDENCIES": _dependencies(lab), **(environment or {})},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=limits,
         start_new_session=True,
     )
+
+
+def _dependencies(lab: Lab) -> str:
+    if lab.root != Path("/"):
+        return debian13.environment()["DEPENDENCIES"]
+    return str(dependencies.fetched(server.REPOSITORY / "build"))
 
 
 def reload(lab: Lab) -> None:
@@ -72,7 +77,7 @@ def only_small_files() -> None:
 
 @pytest.mark.parametrize(
     ("environment", "limits"),
-    [({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/nowhere"}, None), ({}, only_small_files)],
+    [({"DEPENDENCIES": "", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/nowhere"}, None), ({}, only_small_files)],
     ids=["without a network", "disk full"],
 )
 def test_an_upgrade_that_fails_leaves_the_old_one_delivering(
