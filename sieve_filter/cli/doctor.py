@@ -24,6 +24,9 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> None:
     parser.add_argument(
         "--dovecot-conf", default=argparse.SUPPRESS, metavar="FILE", help="Dovecot's main configuration file"
     )
+    parser.add_argument(
+        "--probe", metavar="USER", help="send that owner a message, see how it is stored, remove it"
+    )
     parser.set_defaults(run=functools.partial(_run, defaults))
 
 
@@ -33,6 +36,8 @@ def _run(defaults: Post, options: argparse.Namespace, path: str) -> int:
         raise UsageError("this was not installed into a Dovecot: name --dovecot-conf FILE")
     where = Installed(options.dovecot_conf, path, defaults.socket_path, defaults.folder, options.register)
     found = [*examine.examine(where), *_keys(options, path)]
+    if options.probe:
+        found += _probed(options, path, defaults)
     return _tell(found, options.json)
 
 
@@ -60,6 +65,18 @@ def _keys(options: argparse.Namespace, path: str) -> Iterator[Finding]:
         if troubled := [one.user for one in states if one.state == state]:
             whose = f"{troubled[0]}" + (f" and {len(troubled) - 1} more" if len(troubled) > 1 else "")
             yield Finding(state, f"keys of {whose} are in trouble", why, "cryptomail keys check --all")
+
+
+def _probed(options: argparse.Namespace, path: str, defaults: Post) -> Iterator[Finding]:
+    """What is wrong with what becomes of a message."""
+    from sieve_filter.cli import doctor_probe  # likewise
+
+    try:
+        settings = pipeline.settings(None, path, None, options.register)
+    except CryptomailError as error:
+        yield Finding(UNKNOWN, f"no probe was sent: {error}", "it would show nothing", "cryptomail doctor")
+        return
+    yield from doctor_probe.probed(options.probe, options, settings, defaults)
 
 
 def guarded(work: Callable[[], int], arguments: Sequence[str]) -> int:

@@ -60,19 +60,28 @@ def message(user: str, words: Words, stamp: Stamp, original: bytes | None = None
     if original is not None:
         boundary = b"_cryptomail_" + stamp.word.encode("ascii")
         content, text = _with_original(content, text, original, boundary)
-    to = user if _ADDRESS.fullmatch(user) else "cryptomail"
-    domain = to.rpartition("@")[2] if "@" in to else "localhost"
+    to = _address(user)
     head = (
         f"From: cryptomail <{to}>",
         f"To: <{to}>",
         f"Subject: {words.subject}",
         f"Date: {format_datetime(datetime.fromtimestamp(stamp.seconds, UTC))}",
-        f"Message-ID: <{stamp.word}.cryptomail@{domain}>",
+        f"Message-ID: {message_id(user, stamp)}",
         "Auto-Submitted: auto-generated",  # RFC 3834 section 5: nobody's vacation message answers it
         "MIME-Version: 1.0",
     )
     lines = [line.encode("ascii", "replace") for line in head]
     return _EOL.join([*lines, MARK + b": " + mark, content]) + _EOL + text
+
+
+def message_id(user: str, stamp: Stamp) -> str:
+    """The Message-ID of a message to `user` with that stamp, in angle brackets."""
+    to = _address(user)
+    return f"<{stamp.word}.cryptomail@{to.rpartition('@')[2] if '@' in to else 'localhost'}>"
+
+
+def _address(user: str) -> str:
+    return user if _ADDRESS.fullmatch(user) else "cryptomail"
 
 
 def is_confirmation(one: Message) -> bool:
