@@ -38,7 +38,7 @@ class Job(NamedTuple):
 
 def add_to(parser: argparse.ArgumentParser, key_folder: str) -> None:
     """Add what may follow `cryptomail mailbox`; `key_folder` is that in which owners save keys."""
-    from sieve_filter.cli import mailbox_audit, mailbox_encrypt
+    from sieve_filter.cli import mailbox_audit, mailbox_encrypt, mailbox_restore
 
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     action = actions.add_parser("audit", help="say what can still be read, of mail that is stored already")
@@ -48,10 +48,26 @@ def add_to(parser: argparse.ArgumentParser, key_folder: str) -> None:
 
     action = actions.add_parser("encrypt", help="encrypt mail that is stored in clear")
     _add_options(action)
-    action.add_argument("--before", type=_day, metavar="DATE", help="only what came before that day: 2026-01-31")
-    action.add_argument("--dry-run", action="store_true", help="say what would be encrypted, and change nothing")
+    _add_changes(action, key_folder)
     action.add_argument("--key-file", metavar="FILE", help="with --imap: your public key, armored or binary")
-    action.set_defaults(run=functools.partial(_run, mailbox_encrypt.run), action="encrypt", key_folder=key_folder)
+    action.set_defaults(run=functools.partial(_run, mailbox_encrypt.run), action="encrypt")
+
+    action = actions.add_parser("restore", help="store what was encrypted as it arrived, in clear, by your own gpg")
+    _add_own(action)
+    _add_changes(action, key_folder)
+    action.set_defaults(run=functools.partial(_run, mailbox_restore.restore), action="restore")
+
+    action = actions.add_parser("rekey", help="encrypt what was encrypted to other keys, by your own gpg")
+    _add_own(action)
+    _add_changes(action, key_folder)
+    action.add_argument("--key-file", metavar="FILE", help="your new public key, armored or binary")
+    action.set_defaults(run=functools.partial(_run, mailbox_restore.rekey), action="rekey")
+
+
+def _add_changes(action: argparse.ArgumentParser, key_folder: str) -> None:
+    action.add_argument("--before", type=_day, metavar="DATE", help="only what came before that day: 2026-01-31")
+    action.add_argument("--dry-run", action="store_true", help="say how many messages it is about, and change nothing")
+    action.set_defaults(key_folder=key_folder)
 
 
 def _day(text: str) -> date:
@@ -66,6 +82,10 @@ def _add_options(action: argparse.ArgumentParser) -> None:
     action.add_argument("--all", action="store_true", help="all owners")
     action.add_argument("--home", metavar="DIRECTORY", help="with --user: the owner's home directory")
     action.add_argument("--home-template", metavar="PATH", help="where homes are, with %%u, %%n, %%d filled in")
+    _add_own(action)
+
+
+def _add_own(action: argparse.ArgumentParser) -> None:
     action.add_argument("--config", metavar="FILE", help="settings to use instead of the installed ones")
     action.add_argument("--imap", metavar="URL", help="your own mailbox: imaps://ann%%40example.org@mail.example.org")
     action.add_argument("--password-file", metavar="FILE", help="with --imap: its first line is the password")
@@ -77,6 +97,8 @@ def _add_options(action: argparse.ArgumentParser) -> None:
 def _run(action: Callable[[argparse.Namespace, Site], int], options: argparse.Namespace, config_file: str) -> int:
     pool.stop_on_signals()
     checksum.load()
+    server_too = {"user": None, "all": False, "home": None, "home_template": None}
+    vars(options).update(server_too | vars(options))  # restore and rekey have no such options
     if sum(map(bool, (options.user, options.all, options.imap))) != 1:
         raise UsageError(f"name --user, --all or --imap; see cryptomail mailbox {options.action} --help")
     if options.home and not options.user:

@@ -44,12 +44,15 @@ class Selected(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A message that is to be saved: its flags, its date as IMAP writes it, how many octets it has, and these."""
+    """A message that is to be saved: its flags, its date as IMAP writes it, how many octets it has, and these; `binary`
+    where NUL is among them, which takes a server with BINARY (RFC 3516).
+    """
 
     flags: Iterable[bytes]
     date: bytes
     size: int
     pieces: Iterable[bytes]
+    binary: bool = False
 
 
 class Session:
@@ -104,7 +107,8 @@ class Session:
         self._send(tag + b" APPEND " + name, more=True)
         for draft in drafts:
             end = b"+}\r\n" if at_once else b"}\r\n"
-            head = b' (%b) "%b" {%d%b' % (b" ".join(draft.flags), draft.date, draft.size, end)
+            start = b"~{" if draft.binary else b"{"
+            head = b' (%b) "%b" %b%d%b' % (b" ".join(draft.flags), draft.date, start, draft.size, end)
             self._send(head, more=at_once)
             if not at_once:
                 while not (response := self._response()).text.startswith(b"+"):

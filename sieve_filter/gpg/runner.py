@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from sieve_filter.errors import DecryptionError, EncryptionError, KeyringError
+from sieve_filter.errors import DecryptionError, EncryptionError, KeyringError, StoppedError
 from sieve_filter.system import process
 from sieve_filter.system.process import Sink
 
@@ -35,6 +35,9 @@ FINGERPRINTS = ("--fingerprint", "--fingerprint")
 
 # Where GnuPG 2.3 and later has an owner's keys in a database, if somebody asked for it.
 KEYBOXD = "public-keys.d"
+
+# libgpg-error's GPG_ERR_CANCELED and GPG_ERR_FULLY_CANCELED.
+_CANCELLED = (99, 198)
 
 _NO_HOME = "/nonexistent"
 _STATUS = "[GNUPG:] "
@@ -144,16 +147,28 @@ def version() -> str:
 
 
 def decrypt(armored: bytes) -> bytes:
-    """The content of `armored`, by the caller's own gpg, agent and pinentry. Raises DecryptionError."""
+    """The content of `armored`, by the caller's own gpg, agent and pinentry.
+
+    Raises DecryptionError where that fails, or nothing shows that the content is whole; StoppedError where the caller
+    did not want it.
+    """
     content = bytearray()
     try:
         code, said = process.converse([*_PROGRAM, "--decrypt"], os.environ, [armored], content.extend)
     except (OSError, ValueError) as error:
         raise DecryptionError(f"cannot run gpg: {error}") from error
     ended = Ended(code, said.decode("utf-8", "replace"))
-    if not ended.has_done("DECRYPTION_OKAY"):
+    if any(keyword == "ERROR" and _code(value) in _CANCELLED for keyword, value in ended.reports):
+        raise StoppedError("gpg asked for the passphrase of your key, and was told to stop")
+    if not (ended.has_done("DECRYPTION_OKAY") and ended.has_done("GOODMDC")):
         raise DecryptionError(f"gpg could not decrypt: {ended.complaint}")
     return bytes(content)
+
+
+def _code(value: str) -> int:
+    """The error code in what follows ERROR: a place, and a number the lower half of which is libgpg-error's code."""
+    number = value.split(" ")[1:2]
+    return int(number[0]) & 0xFFFF if number and number[0].isdecimal() else 0
 
 
 def _keyring(home: str) -> str:

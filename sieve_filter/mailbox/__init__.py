@@ -1,1 +1,1 @@
-"""Mail that is stored already, over IMAP: what can still be read, and its encryption."""
+"""Mail that is stored already, over IMAP: what can still be read, and its replacement."""

@@ -19,11 +19,14 @@ from sieve_filter.system import places
 
 
 class Entry(NamedTuple):
-    """A message that is to be replaced, by its UID; the size in octets and the SHA-256 of what replaces it."""
+    """A message that is to be replaced, by its UID; the size in octets and the SHA-256 of what replaces it.
+
+    Where that is clear text, there is neither: a guess could be compared with a digest.
+    """
 
     uid: int
-    size: int
-    digest: str
+    size: int = 0
+    digest: str = ""
 
 
 class Note(NamedTuple):

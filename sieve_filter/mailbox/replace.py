@@ -18,8 +18,8 @@ from sieve_filter.dovecot.imap import Draft, Response, Session
 from sieve_filter.errors import ImapRefusalError, ServiceError
 from sieve_filter.mailbox import messages
 from sieve_filter.mailbox.journal import Entry, Journal, Note
+from sieve_filter.mailbox.task import Made
 from sieve_filter.mailbox.walk import Folder
-from sieve_filter.system.spool import Spool
 
 _DELETED = b"\\deleted"
 # How often it is tried to remove a message that others change meanwhile, of which so often only after those; seconds.
@@ -38,13 +38,12 @@ class Abilities(NamedTuple):
 
 
 class New(NamedTuple):
-    """What is to take a message's place: that one's UID, flags and date; and the octets."""
+    """What is to take a message's place: that one's UID, flags and date; and what was made of it."""
 
     uid: int
     flags: tuple[bytes, ...]
     date: bytes
-    octets: Spool
-    digest: str
+    made: Made
 
 
 class _State(NamedTuple):
@@ -73,17 +72,20 @@ def replace(
     journal: Journal,
     can: Abilities,
     meanwhile: Callable[[], None],
+    *,
+    secret: bool,
 ) -> tuple[int, list[str]]:
     """Replace those messages. Returns how many were, and for each that was left, why.
 
-    While the server saves them, `meanwhile` is called, which must not talk to it.
+    While the server saves them, `meanwhile` is called, which must not talk to it. Where they are `secret`, nothing is
+    noted of what takes their place.
 
     Several at once take a server that has MULTIAPPEND. Raises ImapRefusalError where it does not take them, and nothing
     was changed; ServiceError.
     """
-    entries = tuple(Entry(one.uid, one.octets.size, one.digest) for one in news)
+    entries = tuple(Entry(one.uid) if secret else Entry(one.uid, one.made.size, one.made.digest) for one in news)
     journal.write(Note(folder.name.decode("latin-1"), selected.uid_validity, selected.uid_next, entries))
-    drafts = [Draft(one.flags, one.date, one.octets.size, one.octets) for one in news]
+    drafts = [Draft(one.flags, one.date, one.made.size, one.made.octets, one.made.binary) for one in news]
     try:
         saved = session.append(folder.name, drafts, can.literal_plus, meanwhile)
     except ImapRefusalError:
@@ -92,14 +94,14 @@ def replace(
     if len(saved) != len(news):
         raise ServiceError("the server does not say which UID a message got; run this again")
     read = digests(session, saved, can)
-    wrong = {new.uid for new, uid in zip(news, saved, strict=True) if read.get(uid) != new.digest}
+    wrong = {new.uid for new, uid in zip(news, saved, strict=True) if read.get(uid) != new.made.digest}
     if wrong:  # somebody else's script changed it, say
         undo(session, [uid for new, uid in zip(news, saved, strict=True) if new.uid in wrong])
     good = {new.uid: uid for new, uid in zip(news, saved, strict=True) if new.uid not in wrong}
     flags = {new.uid: frozenset(new.flags) for new in news}
     count = finish(session, good, flags, can)
     journal.clear()
-    return count, ["the server did not store an encrypted message as it was given"] * len(wrong)
+    return count, ["the server did not store what takes its place as it was given"] * len(wrong)
 
 
 def finish(session: Session, pairs: dict[int, int], known: dict[int, frozenset[bytes]], can: Abilities) -> int:

@@ -15,6 +15,7 @@ import pytest
 from lab import client, debian13, dependencies, keys, server
 from lab.client import Lab
 from sieve_filter.delivery import restore
+from tests.support.owners import Owner
 
 RunningLab = Callable[[str], Lab]
 NewPerson = Callable[..., "Person"]
@@ -172,6 +173,16 @@ class Person:
 @pytest.fixture
 def new_person(new_owner: Callable[[], keys.Owner]) -> NewPerson:
     return lambda lab: Person(lab, new_owner())
+
+
+@pytest.fixture
+def owner(lab_off: Lab, new_person: NewPerson, tmp_path: Path) -> Owner:
+    """An owner on a server that encrypts nothing, and knows no key."""
+    person = new_person(lab_off)
+    person.gpg.make_key(person.address)
+    made = Owner(person, tmp_path)
+    made.key.write_bytes(person.gpg.gpg("--armor", "--export"))
+    return made
 
 
 def message(canary: str, *fields: str) -> bytes:

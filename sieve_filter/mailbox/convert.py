@@ -1,36 +1,31 @@
-"""Replaces what of a mailbox is in clear by what a delivery would store now."""
+"""Replaces messages of a mailbox by what a task makes of them: encrypted ones, clear ones, ones to other keys."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
-from hashlib import sha256
 from typing import NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.delivery import incoming
-from sieve_filter.delivery.encrypt import Delivery
-from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.dovecot.imap import Selected, Session, sequence
-from sieve_filter.errors import EncryptionError, ImapRefusalError, QuotaError, SpoolError, TooLargeError
+from sieve_filter.errors import ImapRefusalError, QuotaError
 from sieve_filter.mailbox import audit, messages, recovery, walk
 from sieve_filter.mailbox import replace as replacing
 from sieve_filter.mailbox.audit import Progress
 from sieve_filter.mailbox.journal import Journal
 from sieve_filter.mailbox.messages import Stored
 from sieve_filter.mailbox.replace import New
+from sieve_filter.mailbox.task import Task
 from sieve_filter.mailbox.walk import Folder
-from sieve_filter.system.spool import Spool
-
-Filter = Callable[[Incoming], Delivery]
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DATE = re.compile(rb" ?([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4}) ")
 _INEXACT = "IMAP does not give its octets as they are"
+_BINARY = "it has the octet NUL, which the server does not take"
 
 
 class Wish(NamedTuple):
-    """What is to be encrypted: the folders with these names, else all but those for drafts, outgoing mail and keys, and
-    other people's; of these what came before a day, if one is named. With `dry_run`, nothing is changed.
+    """Where a task is to be done: in the folders with these names, else in all but that for keys, other people's, and
+    those that the task passes over; with what came before a day, if one is named. With `dry_run`, nothing is changed.
     """
 
     folders: tuple[str, ...]
@@ -40,20 +35,20 @@ class Wish(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a mailbox: how many messages are encrypted now that were not, or would be; in which folders; how
-    many were left as they are, and why; and whether the quota kept it from going on.
+    """What became of a mailbox: how many messages were replaced, or would be; in which folders; how many were left as
+    they are, and why; whether the quota kept it from going on; and whether nothing was done because there is no key.
     """
 
     user: str
-    encrypted: int
+    replaced: int
     folders: tuple[str, ...]
     left: tuple[tuple[str, int], ...]
     over_quota: bool = False
     unkeyed: bool = False
 
 
-class _Clear(NamedTuple):
-    """A folder, and the UIDs of what is in clear in it: what the owner has seen, and what is new."""
+class _Meant(NamedTuple):
+    """A folder, and the UIDs of what is to be replaced in it: what the owner has seen, and what is new."""
 
     folder: Folder
     uid_validity: int
@@ -61,66 +56,63 @@ class _Clear(NamedTuple):
     unseen: list[int]
 
 
-class Encryption:
-    """The encryption of one mailbox. `between` is called between steps, and may wait, or raise."""
+class Conversion:
+    """A task, done with one mailbox. `between` is called between steps, and may wait, or raise."""
 
-    def __init__(
-        self, session: Session, journal: Journal, turn: Filter, wish: Wish, between: Callable[[], None]
-    ) -> None:
+    def __init__(self, session: Session, journal: Journal, task: Task, wish: Wish, between: Callable[[], None]) -> None:
         self._session = session
         self._journal = journal
-        self._turn = turn
+        self._task = task
         self._wish = wish
         self._between = between
         self._can = replacing.abilities(session)
-        self._encrypted = 0
+        self._replaced = 0
         self._folders: dict[str, None] = {}
         self._left: dict[str, int] = {}
 
     def run(self, user: str, progress: Progress) -> Outcome:
-        """Encrypt it all. Raises CryptomailError; whatever was done stays, and the next run goes on.
+        """Do all of it. Raises CryptomailError; whatever was done stays, and the next run goes on.
 
         Messages keep their order, but new mail comes last: a telephone rings once.
         """
         if not self._wish.dry_run:
-            self._encrypted += recovery.recover(self._session, self._journal, self._can)
+            self._replaced += recovery.recover(self._session, self._journal, self._can, self._task)
         found = walk.chosen(walk.folders(self._session), self._wish.folders)
         prefix = self._session.prefix()
-        mine = [one for one in found if self._is_meant(one, prefix)]
-        clear = [self._find(one) for one in mine]
+        meant = [self._find(one) for one in found if self._is_meant(one, prefix)]
         over_quota = False
-        with progress(sum(len(one.seen) + len(one.unseen) for one in clear)) as advance:
+        with progress(sum(len(one.seen) + len(one.unseen) for one in meant)) as advance:
             try:
-                for one in clear:
+                for one in meant:
                     self._replace_all(one, one.seen, advance)
-                for one in clear:
+                for one in meant:
                     self._replace_all(one, one.unseen, advance)
             except QuotaError:
                 over_quota = True
-        return Outcome(user, self._encrypted, tuple(self._folders), tuple(self._left.items()), over_quota)
+        return Outcome(user, self._replaced, tuple(self._folders), tuple(self._left.items()), over_quota)
 
     def _is_meant(self, folder: Folder, prefix: str) -> bool:
         if folder.label == prefix + self._wish.keys:
             return False  # what is saved there is answered, and looked at for secret keys
-        return bool(self._wish.folders) or not (folder.unfinished or folder.shared)
+        return bool(self._wish.folders) or not (folder.shared or (folder.unfinished and not self._task.unfinished))
 
-    def _find(self, folder: Folder) -> _Clear:
-        """What the filter would encrypt in that folder."""
+    def _find(self, folder: Folder) -> _Meant:
+        """What the task is to be done with in that folder."""
         selected = self._session.select(folder.name)
-        found = _Clear(folder, selected.uid_validity, [], [])
+        found = _Meant(folder, selected.uid_validity, [], [])
         later: list[Stored] = []
         for message in messages.stored(self._session):
-            if message.draft or not self._is_early(message.date):
+            if (message.draft and not self._task.unfinished) or not self._is_early(message.date):
                 continue
             verdict = audit.verdict_of(message)
             if verdict is None:
                 later.append(message._replace(beginning=b""))
-            elif not verdict.shape.encrypted:
+            elif self._task.wants(verdict):
                 self._note(found, message)
             self._between()
         for message in later:
             verdict = audit.verdict_on_all(self._session, message.uid, self._can.binary)
-            if verdict is not None and not verdict.shape.encrypted:
+            if verdict is not None and self._task.wants(verdict):
                 self._note(found, message)
             self._between()
         found.seen.sort()
@@ -128,7 +120,7 @@ class Encryption:
         return found
 
     @staticmethod
-    def _note(found: _Clear, message: Stored) -> None:
+    def _note(found: _Meant, message: Stored) -> None:
         seen = any(flag.lower() == b"\\seen" for flag in message.flags)
         (found.seen if seen else found.unseen).append(message.uid)
 
@@ -138,33 +130,33 @@ class Encryption:
             return self._wish.before is None
         return date(int(day[3]), _MONTHS.index(day[2].decode().title()) + 1, int(day[1])) < self._wish.before
 
-    def _replace_all(self, clear: _Clear, uids: Sequence[int], advance: Callable[[int], None]) -> None:
+    def _replace_all(self, meant: _Meant, uids: Sequence[int], advance: Callable[[int], None]) -> None:
         if not uids:
             return
         if self._wish.dry_run:
-            self._count(clear.folder, len(uids))
+            self._count(meant.folder, len(uids))
             advance(len(uids))
             return
-        selected = self._session.select(clear.folder.name)
-        if selected.uid_validity != clear.uid_validity:
-            self._leave(f"the folder {clear.folder.label} was made anew meanwhile", len(uids))
+        selected = self._session.select(meant.folder.name)
+        if selected.uid_validity != meant.uid_validity:
+            self._leave(f"the folder {meant.folder.label} was made anew meanwhile", len(uids))
             return
         at_once = limits.REPLACED_MESSAGES if self._can.multiappend else 1
         ready: list[New] = []
 
         def go_on(run: list[Stored]) -> None:
-            """Replace what is ready; meanwhile encrypt the next messages, which have been read."""
+            """Replace what is ready; meanwhile make those of the next messages, which have been read."""
             nonlocal ready
             made: list[New] = []
 
-            def encrypt() -> None:
+            def make() -> None:
                 while run:
                     message = run.pop(0)
                     made.extend(self._new(message, iter([message.beginning])))
 
             if ready:
-                self._replace(clear.folder, selected, ready, encrypt)
-            encrypt()
+                self._replace(meant.folder, selected, ready, make)
+            make()
             ready = made
             self._between()
 
@@ -183,7 +175,7 @@ class Encryption:
         """Replace messages; where they are too much together, one by one. `meanwhile`: see `replace.replace`."""
         try:
             done, reasons = replacing.replace(
-                self._session, folder, selected, batch, self._journal, self._can, meanwhile
+                self._session, folder, selected, batch, self._journal, self._can, meanwhile, secret=self._task.secret
             )
         except ImapRefusalError as error:
             if len(batch) > 1:
@@ -207,25 +199,16 @@ class Encryption:
 
     def _new(self, message: Stored, pieces: Iterator[bytes]) -> Iterator[New]:
         """What takes a message's place; nothing where it stays, or has gone."""
-        octets, digest = Spool(), sha256()
-        try:
-            taken = incoming.receive(pieces, limits.SMALL_OCTETS)
-            if not taken.message.raw:
-                return
-            delivery = self._turn(taken)
-            if not delivery.encrypted:
-                self._leave(delivery.reason)
-                return
-            for piece in delivery.pieces:
-                digest.update(piece)
-                octets.write(piece)
-        except (EncryptionError, SpoolError, TooLargeError) as error:
-            self._leave(str(error))
-            return
-        yield New(message.uid, message.flags, message.date, octets, digest.hexdigest())
+        made = self._task.make(pieces)
+        if isinstance(made, str):
+            self._leave(made)
+        elif made is not None and made.binary and not self._can.binary:
+            self._leave(_BINARY)
+        elif made is not None:
+            yield New(message.uid, message.flags, message.date, made)
 
     def _count(self, folder: Folder, number: int) -> None:
-        self._encrypted += number
+        self._replaced += number
         if number:
             self._folders[folder.label] = None
 
