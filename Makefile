@@ -95,22 +95,23 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" VENV="$(VENV)" SEQUOIA="$(SEQUOIA)" \
 	    DEPENDENCIES="$(DEPENDENCIES)" sh dovecot/install-venv.sh
 	install -d "$(DESTDIR)$(VENV)/filter-bin" "$(DESTDIR)$(VENV)/execute-bin" "$(DESTDIR)$(VENV)/imap-bin" \
-	    "$(DESTDIR)$(VENV)/bin" "$(DESTDIR)$(VENV)/sieve"
+	    "$(DESTDIR)$(VENV)/saved-bin" "$(DESTDIR)$(VENV)/bin" "$(DESTDIR)$(VENV)/sieve"
 	$(call program,cli.main,main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT),bin/cryptomail)
 	$(call program,programs.extprograms,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),filter-bin/cryptomail)
 	$(call program,programs.extprograms,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)"$(comma) $(KNOWN)$(comma) $(DOVECOT),execute-bin/cryptomail)
 	$(call program,programs.extprograms,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),imap-bin/cryptomail)
 	$(call program,programs.imapsieve,enroll_main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT),imap-bin/cryptomail-enroll)
+	$(call program,programs.saved,saved_main,config_file="$(CONFIG)"$(comma) folder="$(KEY_FOLDER)"$(comma) $(KNOWN)$(comma) $(DOVECOT),saved-bin/cryptomail-saved)
 	$(call program,programs.listeners,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail"$(comma) $(KNOWN)$(comma) $(DOVECOT),worker)
 	"$(DESTDIR)$(VENV)/bin/python" -I "$(DESTDIR)$(VENV)/bin/cryptomail" --version > /dev/null
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(DOVECOT_CONF)" \
 	    "$(LIB)" "$(SHARE)/sieve" "$(GUARD)" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" \
-	    "$$(cat "$(DESTDIR)$(VENV)/mail-owner")" "$(KEY_FOLDER)" > "$(DESTDIR)$(VENV)/snippet.conf"
+	    "$$(cat "$(DESTDIR)$(VENV)/mail-owner")" "$(KEY_FOLDER)" "$(DESTDIR)$(CONFIG)" > "$(DESTDIR)$(VENV)/snippet.conf"
 	install -m 644 $(GLOBAL_SCRIPTS) sieve/guard/guard.sieve "$(DESTDIR)$(VENV)/sieve"
 	sievec -c dovecot/sievec/$(DOVECOT_VERSION).conf "$(DESTDIR)$(VENV)/sieve"
 # Then each in place of the one before, by a rename.
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(LIB)/filter-bin" "$(DESTDIR)$(LIB)/execute-bin" \
-	    "$(DESTDIR)$(LIB)/imap-bin" "$(DESTDIR)$(SHARE)/sieve/user" "$(DESTDIR)$(SHARE)/systemd" \
+	    "$(DESTDIR)$(LIB)/imap-bin" "$(DESTDIR)$(LIB)/saved-bin" "$(DESTDIR)$(SHARE)/sieve/user" "$(DESTDIR)$(SHARE)/systemd" \
 	    "$(DESTDIR)$(SYSCONFDIR)/cryptomail"
 # A version that knew nothing of the register is there: whose mail it encrypts is noted before the new one delivers.
 ifeq ($(DESTDIR),)
@@ -228,7 +229,7 @@ docs: venv errors ## Build the documents as a site, in build/site; a warning is 
 	$(DEV) mkdocs build --strict
 
 .PHONY: lab
-lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=sealed|executed|filter|users|off
+lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=sealed|executed|filter|users|saved|off
 	@sh lab/packages.sh lab
 	@$(PYTHON) -m lab start --mode $(MODE) $(LAB)
 

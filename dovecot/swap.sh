@@ -25,12 +25,13 @@ for script in "$new"/sieve/*.sieve; do
     fi
 done
 
-for name in filter-bin/cryptomail execute-bin/cryptomail imap-bin/cryptomail imap-bin/cryptomail-enroll worker; do
+for name in filter-bin/cryptomail execute-bin/cryptomail imap-bin/cryptomail imap-bin/cryptomail-enroll \
+    saved-bin/cryptomail-saved worker; do
     mv -f "$new/$name" "$lib/$name"
 done
 mv -f "$new/bin/cryptomail" "$DESTDIR$PREFIX/bin/cryptomail"
 rm -rf "$new/sieve"
-rmdir "$new/filter-bin" "$new/execute-bin" "$new/imap-bin"
+rmdir "$new/filter-bin" "$new/execute-bin" "$new/imap-bin" "$new/saved-bin"
 
 for old in "$lib"/venv*; do
     path=$LIB/${old##*/}

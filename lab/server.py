@@ -94,12 +94,17 @@ _MODES = {
     },
     "filter": {"2.3": "", "2.4": ""},
     "users": {"2.3": "", "2.4": ""},
+    "saved": {"2.3": "", "2.4": ""},
     "off": {
         "2.3": "plugin {\n  sieve_before =\n}",
         "2.4": "sieve_script cryptomail {\n  type = none\n}\nsieve_script cryptomail-guard {\n  type = none\n}",
     },
 }
 MODES = tuple(_MODES)
+
+
+# What owners save in these folders is encrypted, in the mode of that name.
+SAVED_FOLDERS = ("Sent", "Sent Items", "Archiv/Gelöscht")
 
 
 class LabError(Exception):
@@ -116,6 +121,10 @@ def start(directory: Path, mode: str, dependencies: str = "") -> Path:
     require_packages()
     version = dovecot_version()
     _prepare(directory, account, mode)
+    if mode == "saved":
+        settings = directory / "etc/cryptomail/config.toml"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(f"saved_folders = {json.dumps(SAVED_FOLDERS, ensure_ascii=False)}\n")
     mail_user = "" if mode == "users" else account.pw_name
     _install(directory, mail_user, "no" if mode == "filter" else "yes", dependencies)
     ports = {name: _free_port() for name in ("lmtp", "imap", "managesieve")}

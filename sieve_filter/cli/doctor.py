@@ -24,9 +24,7 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> None:
     parser.add_argument(
         "--dovecot-conf", default=argparse.SUPPRESS, metavar="FILE", help="Dovecot's main configuration file"
     )
-    parser.add_argument(
-        "--probe", metavar="USER", help="send that owner a message, see how it is stored, remove it"
-    )
+    parser.add_argument("--probe", metavar="USER", help="send that owner a message, see how it is stored, remove it")
     parser.set_defaults(run=functools.partial(_run, defaults))
 
 

@@ -50,6 +50,7 @@ def add_to(parser: argparse.ArgumentParser, key_folder: str) -> None:
     _add_options(action)
     _add_changes(action, key_folder)
     action.add_argument("--key-file", metavar="FILE", help="with --imap: your public key, armored or binary")
+    action.add_argument("--saved", action="store_true", help="only in the folders of the setting saved_folders")
     action.set_defaults(run=functools.partial(_run, mailbox_encrypt.run), action="encrypt")
 
     action = actions.add_parser("restore", help="store what was encrypted as it arrived, in clear, by your own gpg")

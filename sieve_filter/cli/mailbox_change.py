@@ -5,7 +5,7 @@ import base64
 import functools
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -36,9 +36,9 @@ class Words(NamedTuple):
     left: str
 
 
-def wish(options: argparse.Namespace) -> Wish:
-    """What the command line asks for."""
-    return Wish(tuple(options.folder), options.before, options.key_folder, options.dry_run)
+def wish(options: argparse.Namespace, saved: tuple[str, ...] = ()) -> Wish:
+    """What the command line asks for; `saved` are the folders of the settings, where it asks for these."""
+    return Wish(saved or tuple(options.folder), options.before, options.key_folder, options.dry_run, bool(saved))
 
 
 def own(options: argparse.Namespace, task: Task) -> Outcome:
@@ -61,25 +61,12 @@ def to_key(name: str, settings: Settings) -> Filter:
         raise RefusedKeyError(f"{name}: {problems[0] if problems else 'no key is in it'}")
     packets = b"".join(one.packets for one in reading.certificates)
     found = find.find_in_file(script_key.keyring([base64.b64encode(packets).decode()]))
-    engines = Engines(once(), lasting=True)
+    engines = Engines(stdio.once(), lasting=True)
 
     def turn(incoming: Incoming) -> Delivery:
         return pipeline.encrypt_incoming_to(incoming, found, settings, engines)
 
     return turn
-
-
-def once() -> Callable[[str], None]:
-    """Warns of what befell some message, and of the same with no other."""
-    said: set[str] = set()
-
-    def warn(text: str) -> None:
-        what = text.partition(": ")[2] or text
-        if what not in said:
-            said.add(what)
-            stdio.warn(text)
-
-    return warn
 
 
 def finish(

@@ -3,7 +3,6 @@
 import argparse
 import functools
 import os
-import time
 
 from sieve_filter.cli import mailbox_change
 from sieve_filter.cli.mailbox import Job, configuration_of, on_this_server, session_of
@@ -11,31 +10,29 @@ from sieve_filter.cli.mailbox_change import Words
 from sieve_filter.cli.site import Rest, Site, as_owner
 from sieve_filter.cli.site import names as site_names
 from sieve_filter.cli.terminal import progress
-from sieve_filter.delivery import pipeline
-from sieve_filter.delivery.encrypt import Delivery
-from sieve_filter.delivery.engines import Engines
-from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.dovecot import doveadm
 from sieve_filter.errors import CryptomailError, StoppedError, UnknownUserError, UsageError
-from sieve_filter.keys.decision import StoreClear, Wait, decide
-from sieve_filter.mailbox import journal, residue, task
-from sieve_filter.mailbox.convert import Conversion, Outcome, Wish
+from sieve_filter.mailbox import here, residue, task
+from sieve_filter.mailbox.convert import Outcome, Wish
 from sieve_filter.mailbox.residue import Files
-from sieve_filter.policy.settings import Options, Settings
+from sieve_filter.policy.settings import Settings
 from sieve_filter.system import stdio
 
-_JOURNAL = ".cryptomail-mailbox"  # in the owner's home, beside the keyring
 _WORDS = Words("encrypted", "in clear")
 
 
 def run(options: argparse.Namespace, site: Site) -> int:
     """Encrypt, tell, and return an exit code; raises what kept it from encrypting all."""
+    if options.saved and (options.imap or options.folder):
+        raise UsageError("--saved goes neither with --imap nor with --folder")
     if bool(options.imap) != bool(options.key_file):
         raise UsageError("--imap and --key-file go together: your key is not looked up anywhere")
     if options.imap:
         what = task.encryption(mailbox_change.to_key(options.key_file, site.settings))
         return mailbox_change.finish(options, _WORDS, [(mailbox_change.own(options, what), ())])
-    return _everybody(options, mailbox_change.wish(options), site)
+    if options.saved and not site.settings.saved_folders:
+        raise UsageError("--saved is for the folders of the setting saved_folders, which names none")
+    return _everybody(options, mailbox_change.wish(options, site.settings.saved_folders if options.saved else ()), site)
 
 
 def _everybody(options: argparse.Namespace, wish: Wish, site: Site) -> int:
@@ -57,25 +54,13 @@ def _everybody(options: argparse.Namespace, wish: Wish, site: Site) -> int:
 
 def _encrypt(job: Job, wish: Wish, settings: Settings, quiet: bool) -> Outcome:
     """The encryption of one mailbox, by its owner."""
-    found = pipeline.find_keys(job.owner, settings)
-    decision = decide(found, pipeline.rules(settings, Options()), int(time.time()))
-    if isinstance(decision, Wait):
-        raise decision.error
-    if isinstance(decision, StoreClear):
-        return Outcome(job.owner.user, 0, (), (), unkeyed=True)
-    engines = Engines(mailbox_change.once(), lasting=True)
-    environment = {"USER": job.owner.user, "HOME": job.owner.home}
-
-    def turn(incoming: Incoming) -> Delivery:
-        return pipeline.encrypt_for_owner(incoming, Options(), environment, settings, engines)
 
     def between() -> None:
         if os.getppid() != job.parent:  # nobody else would end this
             raise StoppedError("the command was killed")
 
-    with journal.opened(f"{job.owner.home}/{_JOURNAL}") as noted:
-        conversion = Conversion(session_of(job), noted, task.encryption(turn), wish, between)
-        return conversion.run(job.owner.user, functools.partial(progress, quiet=quiet))
+    bar = functools.partial(progress, quiet=quiet)
+    return here.encrypt(job.owner, lambda: session_of(job), wish, settings, stdio.once(), between, bar)
 
 
 def _clean(outcome: Outcome, options: argparse.Namespace, site: Site) -> tuple[str, ...]:

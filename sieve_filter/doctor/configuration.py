@@ -24,7 +24,7 @@ class Told(NamedTuple):
     """What Dovecot's processes are told, and what scripts say: None where there is no such file.
 
     `snippet` is the file to mend; `socket` that of the private LMTP service; `folder` that in which owners save their
-    keys, empty where they cannot; `delimiter` the setting recipient_delimiter.
+    keys, empty where they cannot; `delimiter` and `saved` the settings recipient_delimiter and saved_folders.
     """
 
     lmtp: Processes
@@ -35,6 +35,7 @@ class Told(NamedTuple):
     socket: str
     folder: str
     delimiter: str
+    saved: tuple[str, ...] = ()
 
     @property
     def calling(self) -> tuple[Script, ...]:
@@ -60,7 +61,19 @@ def judge(told: Told) -> Iterator[Finding]:
     yield from _wired(wired, "LMTP")
     if wired.state == OK:
         yield from _wired(wiring.judge(told.lda, told.text), "dovecot-lda")
-    for one in (_order, _extensions, _programs, _time, _workers, _memory, _sealing, _tempfail, _temporary, _enrolment):
+    for one in (
+        _order,
+        _extensions,
+        _programs,
+        _time,
+        _workers,
+        _memory,
+        _sealing,
+        _tempfail,
+        _temporary,
+        _enrolment,
+        _saved,
+    ):
         yield from one(told)
     yield from _delimiter(told)
 
@@ -270,6 +283,19 @@ def _enrolment(told: Told) -> Iterator[Finding]:
     elif told.imap.values["sieve_filter_bin_dir"] == told.lmtp.values.get("sieve_filter_bin_dir"):
         what = "IMAP and deliveries have the same sieve_filter_bin_dir"
         yield Finding(CRITICAL, what, f"{why}; or a stranger's message could set up a key", told.edit())
+
+
+def _saved(told: Told) -> Iterator[Finding]:
+    why = "what owners save there stays in clear"
+    for folder in told.saved:
+        if not any("cryptomail-saved" in (told.text(one) or "") for one in told.imap.saved_in(folder)):
+            what = f"no script runs for what is saved in the folder {folder}, which saved_folders names"
+            yield Finding(WARNING, what, why, f"{_MAKE} && {_RELOAD}")
+    if told.saved and "imap_sieve" not in told.imap.plugins:
+        yield Finding(WARNING, "the plugin imap_sieve is not in mail_plugins for IMAP", why, told.edit())
+    if told.saved and not told.imap.values.get("sieve_execute_bin_dir", "").endswith("/saved-bin"):
+        what = "sieve_execute_bin_dir is not that of cryptomail-saved for IMAP"
+        yield Finding(WARNING, what, why, told.edit())
 
 
 def _everywhere(told: Told) -> frozenset[str]:

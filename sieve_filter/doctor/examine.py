@@ -86,6 +86,7 @@ def _told(installed: Installed, settings: Settings) -> Told:
         installed.socket,
         installed.folder,
         settings.recipient_delimiter,
+        settings.saved_folders,
     )
 
 
@@ -99,6 +100,7 @@ def _programs(told: Told) -> list[str]:
     """The programs that Dovecot starts for us, one that is the same twice once."""
     names = [("filter", "cryptomail", told.lmtp), *([("execute", "cryptomail", told.lmtp)] if told.seals else [])]
     names += [("filter", "cryptomail-enroll", told.imap), ("filter", "cryptomail", told.imap)] if told.folder else []
+    names += [("execute", "cryptomail-saved", told.imap)] if told.saved else []
     found = [
         f"{directory}/{name}"
         for kind, name, processes in names
@@ -113,6 +115,8 @@ def _scripts(told: Told) -> list[str]:
     ours = [one.path for one in (*told.calling, *told.guards)]
     enrolment = told.imap.saved_in(told.folder) if told.folder else ()
     ours += [one for one in enrolment if "cryptomail-enroll" in (told.text(one) or "")]
+    saved = [one for folder in told.saved for one in told.imap.saved_in(folder)]
+    ours += [one for one in saved if "cryptomail-saved" in (told.text(one) or "")]
     return [one for one in dict.fromkeys(ours) if Path(one).is_file()]
 
 

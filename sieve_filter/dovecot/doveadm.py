@@ -111,7 +111,7 @@ def purge(user: str, folders: Sequence[str], configuration: str) -> None:
     chosen = ["-c", configuration] if configuration else []
     commands = [["mailbox", "cache", "purge", "-u", user, "--", *folders], ["purge", "-u", user]]
     for command in commands:
-        done = _run(["doveadm", *chosen, *command], user, _SECONDS_TO_PURGE)
+        done = _run(["doveadm", *chosen, *command], user, _SECONDS_TO_PURGE, _OUTSIDE if configuration else None)
         if done.returncode != 0:
             said = _lines(done.stderr) or ["it did not say why"]
             raise UnknownUserError(f"doveadm {command[0]} for {user} failed: {said[-1]}")
@@ -174,10 +174,12 @@ def _homeless(name: str) -> UnknownUserError:
     return UnknownUserError(f"Dovecot knows no home of {name}: mend its userdb, or use --home-template")
 
 
-def _run(command: Sequence[str], whom: str, seconds: float = _SECONDS) -> "subprocess.CompletedProcess[bytes]":
+def _run(
+    command: Sequence[str], whom: str, seconds: float = _SECONDS, environment: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[bytes]":
     name = command[0]
     try:
-        return subprocess.run(command, capture_output=True, timeout=seconds, check=False)
+        return subprocess.run(command, capture_output=True, timeout=seconds, check=False, env=environment)
     except FileNotFoundError:
         raise UnknownUserError(f"there is no program {name}: say where homes are with --home-template") from None
     except (OSError, subprocess.TimeoutExpired) as error:

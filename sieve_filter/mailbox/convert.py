@@ -26,12 +26,14 @@ _BINARY = "it has the octet NUL, which the server does not take"
 class Wish(NamedTuple):
     """Where a task is to be done: in the folders with these names, else in all but that for keys, other people's, and
     those that the task passes over; with what came before a day, if one is named. With `dry_run`, nothing is changed.
+    `if_there`: the names have no prefix of a namespace, and those that a mailbox has not do not count.
     """
 
     folders: tuple[str, ...]
     before: date | None
     keys: str
-    dry_run: bool
+    dry_run: bool = False
+    if_there: bool = False
 
 
 class Outcome(NamedTuple):

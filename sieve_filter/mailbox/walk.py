@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 from sieve_filter.dovecot import imap
 from sieve_filter.errors import UsageError
+from sieve_filter.policy.settings import UNFINISHED
 
 _DRAFTS = b"\\drafts"
-# Where mail is that is still written, or will still be sent: what it is called where no attribute says so.
-_UNFINISHED = ("drafts", "templates", "outbox")
 
 
 class Folder(NamedTuple):
@@ -45,4 +44,4 @@ def _folder(listed: imap.Listed, others: Sequence[bytes]) -> Folder:
     separator = listed.separator.decode("utf-8", "replace")
     last = (label.rpartition(separator)[2] if separator else label).lower()
     shared = any(label.startswith(prefix.decode("utf-8", "replace")) for prefix in others if prefix)
-    return Folder(listed.name, label, _DRAFTS in listed.attributes or last in _UNFINISHED, shared)
+    return Folder(listed.name, label, _DRAFTS in listed.attributes or last in UNFINISHED, shared)

@@ -9,7 +9,7 @@ from typing import Any
 from sieve_filter import limits
 from sieve_filter.errors import ConfigError
 from sieve_filter.mail.header_policy import POLICIES
-from sieve_filter.policy.settings import AUTO, ENCRYPT_ANYWAY, GNUPG, REFUSE, SEQUOIA, STORE_PLAIN, Settings
+from sieve_filter.policy.settings import AUTO, ENCRYPT_ANYWAY, GNUPG, REFUSE, SEQUOIA, STORE_PLAIN, UNFINISHED, Settings
 
 
 def load(path: str, trusted_owners: frozenset[int] | None = None) -> Settings:
@@ -105,6 +105,17 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) and one for one in value)
 
 
+def _is_folders(value: Any) -> bool:
+    """Whether they can be named in Dovecot's configuration as they are, and hold no drafts."""
+    return _is_names(value) and all(
+        one.isprintable()
+        and one == one.strip()
+        and not set(one) & set('"\\*%?$')
+        and re.split("[/.]", one.lower())[-1] not in UNFINISHED
+        for one in value
+    )
+
+
 _DECISION = _one_of(STORE_PLAIN, REFUSE)
 _HOMES = (_is_homes, "a list of GnuPG homes or key files: absolute paths, in which %u, %n, %d, %h and %w are filled in")
 
@@ -120,6 +131,10 @@ _RULES: Mapping[tuple[str, str], _Rule] = {
     ("", "size_limit"): (_is_whole_number(0), "a whole number of octets (0: no limit)"),
     ("", "time_limit"): (_is_whole_number(1), "a whole number of seconds, 1 or more"),
     ("", "not_owners"): (_is_names, "a list of user names, which may have * and ? in them"),
+    ("", "saved_folders"): (
+        _is_folders,
+        'a list of folder names without any of "\\*%?$, none of them for drafts, templates or outgoing mail',
+    ),
     ("keyrings", "owner"): _HOMES,
     ("keyrings", "shared"): _HOMES,
     ("keyrings", "minimum_bits"): (_is_whole_number(0), "a whole number of bits"),

@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 STORE_PLAIN, REFUSE, ENCRYPT_ANYWAY = "store-plain", "refuse", "encrypt-anyway"  # decisions
 AUTO, GNUPG, SEQUOIA = "auto", "gnupg", "sequoia"  # engines
+# Folders with mail that is still written, or will still be sent, by the last part of their names in lower case: what is
+# in there is never encrypted.
+UNFINISHED = ("drafts", "templates", "outbox")
 
 
 class Keyrings(NamedTuple):
@@ -38,6 +41,7 @@ class Settings(NamedTuple):
     expired_key: str = ENCRYPT_ANYWAY
     too_large: str = REFUSE
     not_owners: tuple[str, ...] = ()
+    saved_folders: tuple[str, ...] = ()
     aliases: Mapping[str, tuple[str, ...]] = {}  # a Mapping cannot be written to
     register: str = ""
 

@@ -1,4 +1,4 @@
-"""Does work in a process of its own, once this one has ended: what whoever waits for this one must not wait for."""
+"""Does work in a process of its own: what whoever waits for this one must not wait for."""
 
 import fcntl
 import os
@@ -26,6 +26,20 @@ def afterwards(directory: str, work: Callable[[], object]) -> None:
             os.read(ended, 1)
             time.sleep(_SECONDS)
             work()
+    finally:
+        os._exit(os.EX_OK)
+
+
+def detached(work: Callable[[], object]) -> None:
+    """Do `work` while this process goes on, and ends. Call it before there are threads.
+
+    Of this process's descriptors, `work` has standard error only.
+    """
+    if os.fork():
+        return
+    try:
+        descriptors.let_go()
+        work()
     finally:
         os._exit(os.EX_OK)
 

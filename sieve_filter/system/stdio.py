@@ -43,6 +43,19 @@ def warn(text: str) -> None:
     print(f"cryptomail: {for_log(text)}", file=sys.stderr)
 
 
+def once() -> Callable[[str], None]:
+    """Warns of what befell some message, and of the same with no other; what stands before ": " names the message."""
+    said: set[str] = set()
+
+    def warned(text: str) -> None:
+        what = text.partition(": ")[2] or text
+        if what not in said:
+            said.add(what)
+            warn(text)
+
+    return warned
+
+
 def guarded(work: Callable[[], int]) -> int:
     """Do `work` and return its exit code; where it fails, say why in one line and return the error's code."""
     try:

@@ -100,7 +100,7 @@ def not_about_owners(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in findings if "keys check --all" not in one["command"]]
 
 
-@pytest.mark.parametrize("mode", ["executed", "filter", "users"])
+@pytest.mark.parametrize("mode", ["executed", "filter", "users", "saved"])
 def test_nothing_is_found_where_nothing_is_wrong(running_lab: RunningLab, mode: str) -> None:
     assert not_about_owners(doctor(running_lab(mode))[1]) == []
 
@@ -537,6 +537,16 @@ def test_a_broken_tree(lab_sealed: Lab, name: str) -> None:
         code, findings = doctor(lab_sealed)
     assert_found(findings, one.state, one.words)
     assert code >= one.state
+
+
+def test_a_folder_that_is_named_after_the_installation_is_a_finding(running_lab: RunningLab) -> None:
+    lab = running_lab("saved")
+    settings = lab.directory / "etc/cryptomail/config.toml"
+    with content(settings, settings.read_bytes().replace(b"[", b'["Other", '), later=1):
+        found = not_about_owners(doctor(lab)[1])
+    assert [one["what"] for one in found] == [
+        "no script runs for what is saved in the folder Other, which saved_folders names"
+    ]
 
 
 def test_all_was_undone_and_nothing_is_found(lab_sealed: Lab) -> None:

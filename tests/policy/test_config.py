@@ -1,5 +1,6 @@
 """The configuration file: what it may say, and how it is told that it says something else."""
 
+import json
 import os
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def test_every_setting_is_read() -> None:
         'header_policy = "shy"\nengine = "gnupg"\ncompression = "zlib"\n'
         'recipient_delimiter = ""\nsize_limit = 1\ntime_limit = 2\n'
         'not_owners = ["nobody", "sys-*"]\n'
+        'saved_folders = ["Sent", "Archiv/Gelöscht"]\n'
         '[keyrings]\nowner = ["/keys/%d/%n"]\nshared = []\nminimum_bits = 3072\n'
         '[on]\nno_key = "refuse"\nunusable_key = "store-plain"\nexpired_key = "refuse"\n'
         'too_large = "store-plain"\n'
@@ -37,6 +39,7 @@ def test_every_setting_is_read() -> None:
         "expired_key": "refuse",
         "too_large": "store-plain",
         "not_owners": ("nobody", "sys-*"),
+        "saved_folders": ("Sent", "Archiv/Gelöscht"),
         "aliases": {"a@b": ("c@d", "e@f")},
         "register": "",  # not of the file
     }
@@ -113,3 +116,11 @@ def test_file_of_a_stranger_is_not_trusted(tmp_path: Path) -> None:
 def test_endless_file_is_not_read_to_its_end() -> None:
     with pytest.raises(ConfigError, match="too long"):
         load("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "*", 'a"b', "a\\nb", "a\nb", "100%", "$x", " a", "Drafts", "x/Templates", "INBOX.outbox", "a\\b"]
+)
+def test_a_folder_that_dovecot_would_read_otherwise_or_that_has_drafts_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="saved_folders must be a list of folder names"):
+        parse(f"saved_folders = [{json.dumps(name)}]")

@@ -88,7 +88,7 @@ def save(
     """Save messages as a mail program does, in one session. One may have NUL: it goes as a literal8 (RFC 3516)."""
     with logged_in(person) as connection:
         if folder != "INBOX":
-            connection.create(folder)
+            connection.create(f'"{folder}"')
         for one in messages:
             append(connection, one, folder, flags, date)
 
