@@ -1,26 +1,21 @@
 """Tells owners that a key of theirs is about to expire: 30 days, 7 days and one day before, each time once.
 
 A small file beside the keyring notes who was told of what, a line for each: user, fingerprint, time at which the key
-expires (seconds since 1970), days before. A renewed key expires at another time, so its owner is told again. Beside a
-key file, the note could be published with it, and perhaps nobody but root may write there: it is in the owner's home
-then.
+expires (seconds since 1970), days before. A renewed key expires at another time, so its owner is told again. Where the
+file is says `beside.path`.
 """
 
-import fcntl
 import os
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.errors import DeliveryError, PlaceError, TimedOutError
+from sieve_filter.errors import DeliveryError, PlaceError
+from sieve_filter.keys import beside
 from sieve_filter.keys.status import KeyState, OwnerState
 from sieve_filter.notify import notices, post
 from sieve_filter.notify.notices import KeyFacts
 from sieve_filter.notify.post import Post
-from sieve_filter.system import places
-from sieve_filter.system.signals import at_most
 
 DAYS = (30, 7, 1)
 FILE = "cryptomail-reminders"
@@ -59,9 +54,9 @@ def _remind(state: OwnerState, home: str, where: Post, now: int) -> Iterator[Rem
     keys = [key for key in state.keys if key.used and due(key.expires, now, ()) is not None]
     if not keys:
         return
-    file = Path(home, f".{FILE}") if Path(state.home).is_file() else Path(state.home, FILE)
+    file = beside.path(state.home, home, FILE)
     try:
-        with _record(file) as record:
+        with beside.opened(file, os.O_APPEND) as record:
             told = _read(record)
             for key in keys:
                 matter = f"{state.user} {key.fingerprint} {key.expires}"
@@ -85,26 +80,6 @@ def _send(user: str, key: KeyState, where: Post, now: int) -> str:
     except DeliveryError as error:
         return str(error)
     return ""
-
-
-@contextmanager
-def _record(file: Path) -> Iterator[int]:
-    """The file, made if need be, as a descriptor; nobody else tells anybody meanwhile. Raises OSError, PlaceError."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    try:
-        with places.opened(str(file.parent), follow=True) as directory:
-            descriptor = places.open_file(file.name, flags, directory)
-    except places.NotAFileError as error:
-        raise PlaceError(f"{file} is not a file: take it away") from error
-    try:
-        try:
-            with at_most(limits.QUARANTINE_SECONDS):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except TimedOutError:
-            raise PlaceError(f"another program has locked {file}") from None
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _read(record: int) -> dict[str, set[int]]:
