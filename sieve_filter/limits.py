@@ -131,6 +131,14 @@ AGAIN_OCTETS = 60_000_000
 KEY_MAIL_KEYS = 10
 KEY_MAIL_SECONDS = 50
 
+# The file beside an owner's keys in which requests wait for their codes, with the certificates that are to be set up;
+# and of codes of six digits, how many are made in 24 hours, how many wrong ones are taken, and how long one is good:
+# who has a password and no key, and guesses at one code every day, finds it once in 100,000 days.
+REQUESTS_OCTETS = 2_000_000
+CODES_A_DAY = 20
+WRONG_CODES_A_DAY = 10
+CODE_SECONDS = 86_400
+
 # The file beside a keyring that says of what its owner was told: some 100 octets a line, three lines for each renewal.
 REMINDERS_OCTETS = 1_000_000
 

@@ -113,7 +113,7 @@ def test_owners_can_look_up_each_answer_and_notice() -> None:
     documents = "\n".join(path.read_text() for path in sorted((ROOT / "docs" / "owner").glob("*.md")))
     subjects = [
         text.rstrip(table.ANYTHING)
-        for path in PACKAGE.rglob("notice*.py")
+        for path in (PACKAGE / "notify").glob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Words"
         for text in table.texts(node.args[0])

@@ -13,7 +13,7 @@ from sieve_filter.cli.keys_import import import_keys
 from sieve_filter.cli.keys_status import check, list_keys, show, test
 from sieve_filter.cli.site import Failure, Rest, Site, as_owner, finish, in_chunks, names, owners
 from sieve_filter.delivery import inventory, pipeline
-from sieve_filter.enrolment import service, sweep
+from sieve_filter.enrolment import answer, service, sweep
 from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import (
     CryptomailError,
@@ -74,8 +74,10 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
         "--notify", action="store_true", help="tell owners whose keys expire within 30 days, 7 days, one day; each once"
     )
     post.add_options(action, defaults)
-    action = add_action(actions, "sweep", "take secret keys out of owners' folders for keys", _sweep)
-    action.set_defaults(folder=defaults.folder)
+    action = add_action(
+        actions, "sweep", "take secret keys out of owners' folders for keys, and what they asked to be removed", _sweep
+    )
+    action.set_defaults(folder=defaults.folder, socket=defaults.socket_path, sendmail=defaults.sendmail_path)
     return actions
 
 
@@ -124,13 +126,22 @@ def _sweep(options: argparse.Namespace, site: Site) -> int:
     if not options.folder:
         raise UsageError("there is no folder for keys: this was installed with an empty KEY_FOLDER")
     rest = Rest()
-    users = [whose.user for _, whose in owners(names(options, site), options, site, rest)]
-    swept = sweep.sweep(users, options.folder, stdio.warn)
+    everybody = list(owners(names(options, site), options, site, rest))
+    swept = sweep.sweep([whose.user for _, whose in everybody], options.folder, stdio.warn)
+    work = functools.partial(answer.remove_overdue, desk=Desk(site.settings, post.chosen(options), stdio.warn))
+    overdue = 0
+    for whose, removed in pool.each(in_chunks(everybody, lambda _: 1), work):
+        if isinstance(removed, CryptomailError):
+            rest.failures.append(Failure(whose.user, removed))
+        else:
+            overdue += removed
     if options.json:
         stdio.tell(json.dumps([{"user": one.user, "removed": one.removed} for one in swept if one.error is None]))
     else:
         count = keyreport.counted(sum(one.removed for one in swept), "message")
         stdio.tell(f"{count} with a secret key removed from the folders {options.folder} of {len(swept)} users")
+        if overdue:
+            stdio.tell(f"{keyreport.counted(overdue, 'key')} removed, as their owners had asked")
     return finish([*rest.failures, *(Failure(one.user, one.error) for one in swept if one.error is not None)])
 
 

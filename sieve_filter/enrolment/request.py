@@ -1,4 +1,4 @@
-"""Finds in a message what its sender wants done with OpenPGP keys: keys to set up, or one to take away. Pure.
+"""Finds in a message what its sender wants done with OpenPGP keys: keys to set up, or a command in its Subject. Pure.
 
 The message is one that a mailbox owner saved to say so, but it may as well be any other that ended there by mistake.
 Nothing here decides whether a key may be used.
@@ -34,8 +34,13 @@ _MARKS = re.compile(rb"<[^<>]*+>")
 _SPACES = re.compile(rb"[ \t\xa0]*+\n[ \t\xa0]*+")
 
 # What mail programs put before the Subject of an answer is a short word in any language: Re:, AW:, Rép :, Fwd:, RV[2]:
-_COMMAND = re.compile(r"(?:[^\s:]{1,8}\s{0,2}[:\uff1a]\s*)*remove(?:\s+(.*))?", re.IGNORECASE | re.DOTALL)
+_COMMAND = re.compile(
+    r"(?:[^\s:]{1,8}\s{0,2}[:\uff1a]\s*)*(?:(remove|confirm)(?:\s+(.*))?|(status|try|test|keep|off))",
+    re.IGNORECASE | re.DOTALL,
+)
+REMOVE, CONFIRM, STATUS, TRY, TEST, KEEP, OFF = "remove", "confirm", "status", "try", "test", "keep", "off"
 _FINGERPRINT = re.compile(r"(?:0X)?([0-9A-F]{40}|[0-9A-F]{64})")
+_CODE = re.compile(r"[0-9]{6}")
 _BETWEEN_DIGITS = re.compile(r"[\s:.-]+")
 _AS_IS = "raw-unicode-escape"  # how decode_header gives back what was not encoded
 _SUBJECT_OCTETS = 1_000  # more than a fingerprint needs in any encoding
@@ -49,19 +54,28 @@ class Autocrypt(NamedTuple):
     certificates: tuple[Certificate, ...]
 
 
+class Command(NamedTuple):
+    """What a Subject says is to be done, one of the words above, or empty; behind `remove` a fingerprint in upper case,
+    behind `confirm` the six digits of a code.
+    """
+
+    word: str = ""
+    argument: str = ""
+
+
 class KeyMail(NamedTuple):
     """What a message asks for.
 
     Where `secret` is true there is a secret key in it, and nothing else is told. `certificates` are those attached or
-    in the text, each once; `autocrypt` is that of the header section, looked at only where there are no others;
-    `remove` the fingerprint in its Subject, upper case, or empty; `problems` says in words what could not be read.
-    `encrypted` says that some of it is encrypted: a key may be in there.
+    in the text, each once; `autocrypt` is that of the header section, looked at only where there are no others, and no
+    command but `try`; `problems` says in words what could not be read. `encrypted` says that some of it is encrypted: a
+    key may be in there.
     """
 
     secret: bool = False
     certificates: tuple[Certificate, ...] = ()
     autocrypt: Autocrypt | None = None
-    remove: str = ""
+    command: Command = Command()
     problems: tuple[str, ...] = ()
     encrypted: bool = False
 
@@ -86,17 +100,19 @@ def read(raw: bytes) -> KeyMail:
                 return KeyMail(secret=True)
             found += reading.certificates
             problems += reading.problems
-    remove, problem = _command(message)
+    command, problem = _command(message)
     problems += [problem] if problem else []
     headers = [header for field in message.named(b"autocrypt") if (header := _autocrypt(field.value))]
     if any(reading.secret for _, reading in headers):
         return KeyMail(secret=True)
     autocrypt = None
-    if len(headers) == 1 and not found and not problems and not remove:  # of several, Autocrypt says, none counts
+    if (
+        len(headers) == 1 and not found and not problems and command.word in ("", TRY)
+    ):  # of several, Autocrypt says, none counts
         address, reading = headers[0]
         autocrypt = Autocrypt(address, reading.certificates)
     encrypted = any(kind in _ENCRYPTED or _has_armored_message(data) for kind, data in leaves)
-    return KeyMail(False, tuple(dict.fromkeys(found)), autocrypt, remove, tuple(dict.fromkeys(problems)), encrypted)
+    return KeyMail(False, tuple(dict.fromkeys(found)), autocrypt, command, tuple(dict.fromkeys(problems)), encrypted)
 
 
 def _leaves(root: Message) -> Iterator[tuple[bytes, bytes]]:
@@ -167,16 +183,25 @@ def _shown(html: bytes) -> bytes:
     return _SPACES.sub(b"\n", unescape(text.decode("latin-1")).encode("latin-1", "replace"))
 
 
-def _command(message: Message) -> tuple[str, str]:
-    """The fingerprint that the Subject says is to be removed; else what is wrong with it, if it says so at all."""
+def _command(message: Message) -> tuple[Command, str]:
+    """The command in the Subject; else what is wrong with it, if it is meant for one."""
     subjects = message.named(b"subject")
-    command = _COMMAND.fullmatch(_words(subjects[0].value)) if subjects else None
-    if command is None:
-        return "", ""
-    fingerprint = _FINGERPRINT.fullmatch(_BETWEEN_DIGITS.sub("", command[1] or "").upper())
-    if fingerprint is None:
-        return "", "behind “remove”, the Subject must name a key's full fingerprint: 40 or 64 hexadecimal digits"
-    return fingerprint[1], ""
+    found = _COMMAND.fullmatch(_words(subjects[0].value)) if subjects else None
+    if found is None:
+        return Command(), ""
+    word = (found[1] or found[3]).casefold()
+    argument = _BETWEEN_DIGITS.sub("", found[2] or "").upper()
+    if word == REMOVE:
+        if (fingerprint := _FINGERPRINT.fullmatch(argument)) is None:
+            why = "behind “remove”, the Subject must name a key's full fingerprint: 40 or 64 hexadecimal digits"
+            return Command(), why
+        argument = fingerprint[1]
+    if word == CONFIRM and not _CODE.fullmatch(argument):
+        return (
+            Command(),
+            "behind “confirm”, the Subject must have the code of six digits from the message about your key",
+        )
+    return Command(word, argument), ""
 
 
 def _words(value: bytes) -> str:

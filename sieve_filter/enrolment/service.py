@@ -1,4 +1,4 @@
-"""Does what a mailbox owner asks for by saving a message: sets keys up or takes one away, and answers.
+"""Does what becomes of a mailbox owner's keys: sets them up or takes one away, and tells the owner of it.
 
 Runs with the rights of the user whose mail files they are, and for nobody but the owner whom Dovecot names.
 """
@@ -6,22 +6,22 @@ Runs with the rights of the user whose mail files they are, and for nobody but t
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
-from sieve_filter import errors, limits
+from sieve_filter import limits
 from sieve_filter.delivery import inventory, pipeline
 from sieve_filter.delivery.engines import Engines
-from sieve_filter.enrolment import request
+from sieve_filter.enrolment import request, waiting
 from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
 from sieve_filter.gpg import colons, runner, temporary_home
-from sieve_filter.keys import changes, find, status
+from sieve_filter.keys import beside, changes, find, status
 from sieve_filter.keys.changes import Order, Verdicts
 from sieve_filter.keys.decision import Wait
 from sieve_filter.keys.outcome import Outcome, Status
 from sieve_filter.keys.recipients import Found
 from sieve_filter.keys.status import OwnerState
-from sieve_filter.mail.message import split
-from sieve_filter.notify import notices, post
+from sieve_filter.notify import notices, post, proofs
 from sieve_filter.notify.notices import KeyFacts, Words
 from sieve_filter.notify.post import Post, deliver
 from sieve_filter.openpgp import certificate
@@ -52,26 +52,6 @@ class Standing(NamedTuple):
     used: tuple[KeyFacts, ...] | None
 
 
-def answer(raw: bytes, whose: Owner, desk: Desk) -> bytes:
-    """Do what the message `raw`, which `whose` owner saved, asks for. Returns the message to keep in its place.
-
-    Whatever happens, no secret key is in that.
-    """
-    wishes = request.read(raw)
-    if wishes.secret:
-        desk.warn(f"{whose.user!r} saved a SECRET key: it was not kept")
-        return notices.message(whose.user, notices.refused_secret(), post.stamp(), None, notices.CONFIRMATION)
-    if notices.is_confirmation(split(raw)):
-        return raw
-    try:
-        words = _done(wishes, whose, desk)
-    except Exception as error:  # without an answer, nobody but the log would know
-        reason = errors.known(error)
-        desk.warn(f"{whose.user!r} saved a message with a key: {reason}")
-        words = notices.failed(str(reason))
-    return notices.message(whose.user, words, post.stamp(), raw, notices.CONFIRMATION)
-
-
 def place(settings: Settings, whose: Owner) -> str:
     """The GnuPG home that keys of `whose` are put into. Raises UsageError where it would be others' too."""
     if not settings.keyrings.owner:
@@ -82,13 +62,21 @@ def place(settings: Settings, whose: Owner) -> str:
     return owner.expand(template, whose)
 
 
+def requests(whose: Owner, settings: Settings) -> Path:
+    """The file in which requests of `whose` wait: see `waiting`. Raises UsageError as `place` does."""
+    return beside.path(place(settings, whose), whose.home, waiting.FILE, _as_file(settings))
+
+
+def _as_file(settings: Settings) -> bool:
+    return settings.keyrings.owner[0].endswith("%w")  # that is how a Web Key Directory names its files
+
+
 def order(
     whose: Owner, certificates: tuple[Certificate, ...], settings: Settings, named: bool, foreign: bool = False
 ) -> Order:
     """What sets those certificates up for `whose`; see Order. Raises UsageError as `place` does."""
     keyring_home = place(settings, whose)
-    as_file = settings.keyrings.owner[0].endswith("%w")  # that is how a Web Key Directory names its files
-    return Order(whose.user, keyring_home, certificates, whose.addresses, named, as_file, foreign)
+    return Order(whose.user, keyring_home, certificates, whose.addresses, named, _as_file(settings), foreign)
 
 
 def standing(whose: Owner, settings: Settings) -> Standing:
@@ -198,34 +186,37 @@ def _encrypted_to(packets: bytes, message: bytes, settings: Settings) -> bytes:
         return encrypted(message, find.find_in_file(str(keyring)), settings)
 
 
-def _done(wishes: request.KeyMail, whose: Owner, desk: Desk) -> Words:
-    before = standing(whose, desk.settings)
-    if wishes.problems:
-        return notices.refused(wishes.problems, before.used)
-    certificates = wishes.certificates
-    stranger = ""
-    if wishes.autocrypt is not None:
-        # Almost every message has such a field, also one from somebody else that ended here by mistake.
-        if whose.has(wishes.autocrypt.address):
-            certificates = wishes.autocrypt.certificates
-        else:
-            stranger = wishes.autocrypt.address
-    if wishes.remove and certificates:
-        return notices.refused(
-            ["it asks for a key to be removed, and brings one: send one message for each"], before.used
-        )
-    if wishes.remove:
-        if wishes.remove not in {one.fingerprint for one in before.state.keys}:
-            return notices.refused([f"you have no key with the fingerprint {wishes.remove}"], before.used)
-        remove(wishes.remove, whose, desk)
-        return notices.removed(wishes.remove, standing(whose, desk.settings).used)
+def meant(wishes: request.KeyMail, whose: Owner) -> tuple[tuple[Certificate, ...], str]:
+    """The certificates that a message brings for `whose`; and the address of an Autocrypt header field that is not
+    theirs, if it has one.
+    """
+    if wishes.autocrypt is None:
+        return wishes.certificates, ""
+    # Almost every message has such a field, also one from somebody else that ended here by mistake.
+    if whose.has(wishes.autocrypt.address):
+        return wishes.autocrypt.certificates, ""
+    return (), wishes.autocrypt.address
+
+
+def bring(wishes: request.KeyMail, whose: Owner, before: Standing, desk: Desk, proven: bool = False) -> Words:
+    """Set up the keys that a message brings, where it was `before` that; the answer says what became of them.
+
+    `proven` says that their owner could read what was encrypted to them.
+    """
+    certificates, stranger = meant(wishes, whose)
     if not certificates and wishes.encrypted:
         return notices.encrypted(before.used, desk.post.folder)
     if not certificates:
         return notices.no_key(stranger, before.used, desk.post.folder)
     if len(certificates) > limits.KEY_MAIL_KEYS:
         return notices.refused([f"it brings more than {limits.KEY_MAIL_KEYS} keys"], before.used)
-    return _enrol(certificates, whose, before, desk)
+    file, now, brought = requests(whose, desk.settings), int(time.time()), {one.fingerprint for one in certificates}
+    waiting.keep(file, now, brought)  # who saves a key wants it, also where they had asked before that it be removed
+    words = _enrol(certificates, whose, before, desk)
+    if not proven:
+        there = {one.fingerprint for one in standing(whose, desk.settings).state.keys}
+        waiting.note_new(file, brought & there - {one.fingerprint for one in before.state.keys}, now)
+    return words
 
 
 def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing, desk: Desk) -> Words:
@@ -289,7 +280,7 @@ def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
     message = notices.message(whose.user, words, post.stamp())
     with suppress(CryptomailError):  # it was revoked, say; then in clear, because there is no secret in it
         message = _encrypted_to(removed.packets, message, desk.settings)
-    _deliver(message, whose, desk)
+    deliver_to(message, whose, desk)
     return removed.left
 
 
@@ -304,11 +295,23 @@ def _send_trial(keys: Sequence[KeyFacts], now: Standing, whose: Owner, desk: Des
 
     Where there is no such way, one goes encrypted to `keys`. Raises CryptomailError.
     """
-    words = notices.trial(now.used or (), desk.post.folder)
+    code = _reading_code(whose, desk)
+    words = proofs.with_code(notices.trial(now.used or (), desk.post.folder), code, desk.post.folder)
     if not post.as_other_mail(desk.post, whose.user, notices.message(whose.user, words, post.stamp())):
-        message = notices.message(whose.user, notices.key_trial(keys, desk.post.folder), post.stamp())
+        words = proofs.with_code(notices.key_trial(keys, desk.post.folder), code, desk.post.folder)
+        message = notices.message(whose.user, words, post.stamp())
         found = now.found.naming([one.fingerprint for one in keys])
         deliver(desk.post, whose.user, encrypted(message, found, desk.settings))
+
+
+def _reading_code(whose: Owner, desk: Desk) -> str:
+    """A code with which `whose` can say that they could read a message; empty where there is none to be had."""
+    now = int(time.time())
+    wanted = waiting.Request(waiting.READ, "", now + limits.CODE_SECONDS)
+    try:
+        return waiting.add(requests(whose, desk.settings), wanted, now).code if desk.post.folder else ""
+    except CryptomailError:  # without a code, a test message shows what it did all the same
+        return ""
 
 
 def _post(words: Words, found: Found, whose: Owner, desk: Desk) -> str:
@@ -320,10 +323,11 @@ def _post(words: Words, found: Found, whose: Owner, desk: Desk) -> str:
     except CryptomailError as error:
         desk.warn(f"a notice to {whose.user!r} was not sent: {error}")
         return str(error)
-    return _deliver(message, whose, desk)
+    return deliver_to(message, whose, desk)
 
 
-def _deliver(message: bytes, whose: Owner, desk: Desk) -> str:
+def deliver_to(message: bytes, whose: Owner, desk: Desk) -> str:
+    """Deliver a notice. Returns why that could not be, else nothing."""
     try:
         deliver(desk.post, whose.user, message)
     except DeliveryError as error:

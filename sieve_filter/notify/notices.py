@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import NamedTuple
 
-from sieve_filter.mail.message import Message
+from sieve_filter.mail.message import Message, split
 from sieve_filter.openpgp.pgpmime import MARK
 from sieve_filter.system.stdio import on_one_line
 
 CONFIRMATION = b"confirmation"
 _ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,320}")
+_MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,250}>")  # RFC 5322 section 3.6.4, without comments
 _WIDTH = 76
 _USER_ID_LENGTH = 200
 _EOL = b"\r\n"
@@ -47,10 +48,13 @@ Current = Sequence[KeyFacts] | None
 
 
 class Words(NamedTuple):
-    """A Subject, and paragraphs; a paragraph that begins with a space keeps its lines."""
+    """A Subject, and paragraphs; a paragraph that begins with a space keeps its lines. `facts` are the same in JSON,
+    for programs, if there are any.
+    """
 
     subject: str
     paragraphs: tuple[str, ...]
+    facts: str = ""
 
 
 def message(user: str, words: Words, stamp: Stamp, original: bytes | None = None, mark: bytes = b"notice") -> bytes:
@@ -59,7 +63,7 @@ def message(user: str, words: Words, stamp: Stamp, original: bytes | None = None
     content = b"Content-Type: text/plain; charset=utf-8" + _EOL + b"Content-Transfer-Encoding: 8bit" + _EOL
     if original is not None:
         boundary = b"_cryptomail_" + stamp.word.encode("ascii")
-        content, text = _with_original(content, text, original, boundary)
+        content, text = _with_original(content, text, original, boundary, words.facts)
     to = _address(user)
     head = (
         f"From: cryptomail <{to}>",
@@ -71,7 +75,14 @@ def message(user: str, words: Words, stamp: Stamp, original: bytes | None = None
         "MIME-Version: 1.0",
     )
     lines = [line.encode("ascii", "replace") for line in head]
+    if original is not None and (answered := _MESSAGE_ID.fullmatch(_field(original, b"message-id"))):
+        lines.append(b"In-Reply-To: " + answered[0])
     return _EOL.join([*lines, MARK + b": " + mark, content]) + _EOL + text
+
+
+def _field(raw: bytes, name: bytes) -> bytes:
+    fields = split(raw).named(name)
+    return fields[0].value.strip() if len(fields) == 1 else b""
 
 
 def message_id(user: str, stamp: Stamp) -> str:
@@ -99,7 +110,7 @@ def enrolled(
         "Your OpenPGP key is set up",
         (
             "From now on, mail for you is encrypted as it arrives, to " + ("this key:" if len(keys) == 1 else "these:"),
-            *map(_described, keys),
+            *map(described, keys),
             *_beside(others),
             *_revoked(gone),
             _about_test(posted),
@@ -114,7 +125,7 @@ def unchanged(keys: Sequence[KeyFacts], folder: str) -> Words:
         "Your OpenPGP key was set up already",
         (
             "Nothing was changed: mail for you is encrypted to it.",
-            *map(_described, keys),
+            *map(described, keys),
             *_how_to_turn_off(folder, keys),
         ),
     )
@@ -132,7 +143,7 @@ def refused(reasons: Sequence[str], current: Current, expired: bool = False) -> 
                 if expired
                 else ()
             ),
-            *_still(current),
+            *still(current),
         ),
     )
 
@@ -145,7 +156,7 @@ def revoked(fingerprints: Sequence[str], reasons: Sequence[str], current: Curren
             *_revoked(fingerprints),
             *(("The rest of what you asked for was not done:",) if reasons else ()),
             *(f"  - {on_one_line(reason)}" for reason in reasons),
-            *_still(current),
+            *still(current),
         ),
     )
 
@@ -192,7 +203,7 @@ def no_key(address: str, current: Current, folder: str) -> Words:
             why,
             f"To have your mail encrypted, save a message with your public key attached in the folder {folder}. To "
             "have a key taken away, save one there with the Subject: remove FINGERPRINT",
-            *_still(current),
+            *still(current),
         ),
     )
 
@@ -207,7 +218,7 @@ def encrypted(current: Current, folder: str) -> Words:
             f"Save it in the folder {folder} once more, not encrypted. In Thunderbird: while you write it, choose “Do "
             "Not Encrypt” under OpenPGP; or turn off “Store draft messages in encrypted format” in Account Settings, "
             "End-To-End Encryption.",
-            *_still(current),
+            *still(current),
         ),
     )
 
@@ -216,7 +227,7 @@ def removed(fingerprint: str, current: Current) -> Words:
     """The answer where a key was taken away."""
     return Words(
         "Your OpenPGP key was removed",
-        ("This key of yours was taken away:", f"  {grouped(fingerprint)}", *_still(current)),
+        ("This key of yours was taken away:", f"  {grouped(fingerprint)}", *still(current)),
     )
 
 
@@ -227,7 +238,7 @@ def removal_notice(fingerprint: str, current: Current) -> Words:
         (
             "This key of yours was just taken away: mail for you is no longer encrypted to it.",
             f"  {grouped(fingerprint)}",
-            *_still(current),
+            *still(current),
             "If that was neither you nor your mail administrator, somebody knows your mail password: change it now, "
             "tell your mail administrator, and set the key up again.",
         ),
@@ -240,7 +251,7 @@ def revocation_notice(fingerprints: Sequence[str], current: Current) -> Words:
         "Your OpenPGP key was revoked",
         (
             *_revoked(fingerprints),
-            *_still(current),
+            *still(current),
             "Only somebody who has the secret key can revoke it. If that was not you, somebody else has it, and "
             "your mail up to now can be read with it: tell your mail administrator.",
         ),
@@ -254,7 +265,7 @@ def trial(keys: Sequence[KeyFacts], folder: str) -> Words:
         (
             "Your mail server sent this message to you as an ordinary one, to show you what becomes of your mail.",
             "If your mail program shows that this message was encrypted, then your mail is stored encrypted, to",
-            *map(_described, keys),
+            *map(described, keys),
             "If it shows it as an ordinary message, your key is fine, but nothing encrypted this message. If a Sieve "
             "script of your own is to encrypt your mail, this only means that it does not do so yet. Otherwise tell "
             "your mail administrator.",
@@ -269,7 +280,7 @@ def key_trial(keys: Sequence[KeyFacts], folder: str) -> Words:
         "A test message for your OpenPGP key",
         (
             "If you can read this, your key works: your mail server encrypted this message to",
-            *map(_described, keys),
+            *map(described, keys),
             "It does not show whether other mail is encrypted as it arrives. Have somebody write to you, and look "
             "whether your mail program shows that that message was encrypted.",
             *_how_to_turn_off(folder, keys),
@@ -283,7 +294,7 @@ def addition_notice(new: Sequence[KeyFacts], instead: bool) -> Words:
         "Another OpenPGP key was set up for you",
         (
             f"From now on, mail for you is encrypted to this key {'instead of yours' if instead else 'too'}:",
-            *map(_described, new),
+            *map(described, new),
             "Whoever has that key can read it. If that was neither you nor your mail administrator, somebody knows "
             "your mail password: change it now, tell your mail administrator, and have the key removed.",
         ),
@@ -297,7 +308,7 @@ def expiring(key: KeyFacts, days: int, folder: str) -> Words:
         f"Your OpenPGP key {when}",
         (
             f"Mail for you is encrypted to this key, which {when}:",
-            _described(key),
+            described(key),
             f"Renew it: {_HOW_TO_RENEW}",
             (f"Then save a message with the new public key attached in the folder {folder}, or " if folder else "Then ")
             + "give the new public key to your mail administrator. It takes the old one's place by itself.",
@@ -310,7 +321,7 @@ def grouped(fingerprint: str) -> str:
     return " ".join(fingerprint[start : start + 4] for start in range(0, len(fingerprint), 4))
 
 
-def _described(key: KeyFacts) -> str:
+def described(key: KeyFacts) -> str:
     expires = "never" if key.expires is None else f"{datetime.fromtimestamp(key.expires, UTC):%Y-%m-%d}"
     lines = [f"  Fingerprint  {grouped(key.fingerprint)}"]
     lines += [f"  User ID      {on_one_line(one)[:_USER_ID_LENGTH]}" for one in key.user_ids]
@@ -322,7 +333,7 @@ def _described(key: KeyFacts) -> str:
 def _beside(others: Sequence[KeyFacts]) -> tuple[str, ...]:
     if not others:
         return ()
-    return ("and to these, as before, until you have them removed:", *map(_described, others))
+    return ("and to these, as before, until you have them removed:", *map(described, others))
 
 
 def _revoked(fingerprints: Sequence[str]) -> tuple[str, ...]:
@@ -332,12 +343,12 @@ def _revoked(fingerprints: Sequence[str]) -> tuple[str, ...]:
     return ("This was revoked, and mail is not encrypted to it any more:", lines)
 
 
-def _still(current: Current) -> tuple[str, ...]:
+def still(current: Current) -> tuple[str, ...]:
     if current is None:
         return ("Mail for you waits, because none of your keys can be used, or because you have none: set one up.",)
     if not current:
         return ("Mail for you is not encrypted now.",)
-    return ("Mail for you is encrypted to:", *map(_described, current))
+    return ("Mail for you is encrypted to:", *map(described, current))
 
 
 def _about_test(posted: str) -> str:
@@ -372,12 +383,18 @@ def _body(words: Words) -> bytes:
     return "\r\n\r\n".join(one.replace("\n", "\r\n") for one in paragraphs).encode("utf-8", "replace") + _EOL
 
 
-def _with_original(content: bytes, text: bytes, original: bytes, boundary: bytes) -> tuple[bytes, bytes]:
+def _with_original(content: bytes, text: bytes, original: bytes, boundary: bytes, facts: str) -> tuple[bytes, bytes]:
     # RFC 2046 section 5.2.1 allows nothing else, and nothing else leaves it as it is.
     encoding = b"Content-Transfer-Encoding: " + (b"binary" if b"\x00" in original else b"8bit") + _EOL
     head = b'Content-Type: multipart/mixed; boundary="' + boundary + b'"' + _EOL + encoding
     delimiter = b"--" + boundary
     attached = b"Content-Type: message/rfc822" + _EOL + b"Content-Disposition: attachment; filename=saved.eml" + _EOL
     attached += encoding + _EOL
-    parts = (delimiter + _EOL, content, _EOL, text, delimiter + _EOL, attached, original, _EOL, delimiter, b"--", _EOL)
-    return head, b"".join(parts)
+    programs = b""
+    if facts:
+        data = facts.encode("ascii")
+        programs = delimiter + _EOL + b"Content-Type: application/json" + _EOL * 2 + data + _EOL
+    end = delimiter + b"--" + _EOL
+    return head, b"".join(
+        (delimiter, _EOL, content, _EOL, text, programs, delimiter, _EOL, attached, original, _EOL, end)
+    )

@@ -135,6 +135,7 @@ _RULES: Mapping[tuple[str, str], _Rule] = {
         _is_folders,
         'a list of folder names without any of "\\*%?$, none of them for drafts, templates or outgoing mail',
     ),
+    ("", "removal_delay"): (_is_whole_number(0), "a whole number of seconds (0: at once)"),
     ("keyrings", "owner"): _HOMES,
     ("keyrings", "shared"): _HOMES,
     ("keyrings", "minimum_bits"): (_is_whole_number(0), "a whole number of bits"),

@@ -25,8 +25,8 @@ class Keyrings(NamedTuple):
 class Settings(NamedTuple):
     """What the administrator decided; the defaults are those of a missing file. cryptomail.toml(5) explains each.
 
-    `size_limit` counts octets (0: no limit), `time_limit` seconds. `register` is not in the file, but known to what is
-    installed: the directory of `register`, empty where there is none.
+    `size_limit` counts octets (0: no limit), `time_limit` and `removal_delay` seconds. `register` is not in the file,
+    but known to what is installed: the directory of `register`, empty where there is none.
     """
 
     header_policy: str = "no_confidentiality"
@@ -42,6 +42,7 @@ class Settings(NamedTuple):
     too_large: str = REFUSE
     not_owners: tuple[str, ...] = ()
     saved_folders: tuple[str, ...] = ()
+    removal_delay: int = 86_400
     aliases: Mapping[str, tuple[str, ...]] = {}  # a Mapping cannot be written to
     register: str = ""
 

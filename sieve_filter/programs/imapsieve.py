@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from sieve_filter import limits
 from sieve_filter.deadline import Deadline
 from sieve_filter.delivery import pipeline
-from sieve_filter.enrolment import service, sweep
+from sieve_filter.enrolment import answer, sweep
 from sieve_filter.enrolment.service import Desk
 from sieve_filter.errors import RefusedKeyError, UsageError
 from sieve_filter.notify.post import Post
@@ -50,7 +50,7 @@ def run(environment: Mapping[str, str], config_file: str, post: Post, register: 
         afterwards(whose.home, lambda: sweep.after_save(whose.user, post.folder, stdio.warn, dovecot_conf))
     signals.alarm(Deadline.after(limits.KEY_MAIL_SECONDS))
     raw = _read()
-    stdio.write(service.answer(raw, whose, Desk(settings, post, stdio.warn)))
+    stdio.write(answer.answer(raw, whose, Desk(settings, post, stdio.warn)))
     signals.alarm(None)
     return os.EX_OK
 

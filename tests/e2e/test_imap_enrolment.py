@@ -36,6 +36,13 @@ def words(fingerprint: str) -> str:
     return " ".join(re.findall("....", fingerprint))
 
 
+def code(person: Person, stored: bytes) -> str:
+    """The code of six digits in a message that only that person can read."""
+    assert b"confirm" not in stored
+    [found] = re.findall(rb"^  confirm ([0-9]{6})", person.read(stored), re.MULTILINE)
+    return str(found.decode())
+
+
 def keyring(person: Person) -> bool:
     return (person.lab.home(person.user) / ".cryptomail").exists()
 
@@ -311,12 +318,50 @@ def test_a_key_is_removed_by_subject_and_its_owner_told_with_it(
     fingerprint = person.set_up_key()
     save(person, with_text(b"", f"Re: Remove {words(fingerprint).lower()}"))
     [answer] = answers(person)
+    assert "will be removed on" in answer["Subject"]
+    [asked] = client.imap(lab_sealed, person.user)
+    assert b"somebody knows" not in asked
+    assert b"somebody knows" in person.read(asked)
+    save(person, with_text(b"", f"confirm {code(person, asked)}"))
+    answer = answers(person)[-1]
     assert answer["Subject"] == "Your OpenPGP key was removed"
     assert "Mail for you is not encrypted now." in text(answer)
-    [notice] = client.imap(lab_sealed, person.user)
+    notice = client.imap(lab_sealed, person.user)[-1]
     assert b"somebody knows" not in notice
     assert b"somebody knows" in person.read(notice)
     assert_next_message_is_not_encrypted(person, canary)
+
+
+def test_with_a_password_alone_nobody_turns_encryption_off_at_once(
+    lab_sealed: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person = new_person(lab_sealed)
+    person.set_up_key()
+    for subject in ("off", "confirm 000000", "confirm 999999"):
+        save(person, with_text(b"", subject))
+    assert_next_message_is_encrypted(person, canary)
+    save(person, with_text(b"", "keep"))
+    save(person, with_text(b"", "status"))
+    assert [answer["Subject"] for answer in answers(person)][-2:] == [
+        "Your OpenPGP keys stay",
+        "What happens to your mail",
+    ]
+
+
+def test_a_key_is_tried_first_and_counts_when_its_owner_could_read_the_test_message(
+    lab_sealed: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person = new_person(lab_sealed)
+    person.gpg.make_key(person.address)
+    tried = with_attachment(armored(person)).replace(b"Subject: my key", b"Subject: try")
+    save(person, tried)
+    [answer] = answers(person)
+    assert answer["Subject"] == "Now see whether you can read the test message"
+    assert not (lab_sealed.home(person.user) / ".cryptomail/pubring.kbx").exists()
+    [trial] = client.imap(lab_sealed, person.user)
+    save(person, with_text(b"", f"confirm {code(person, trial)}"))
+    assert answers(person)[-1]["Subject"] == "Your OpenPGP key is set up"
+    assert_next_message_is_encrypted(person, canary)
 
 
 @pytest.mark.parametrize(

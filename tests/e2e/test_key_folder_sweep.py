@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -48,6 +49,22 @@ def wait_for_what_saving_started(person: Person) -> None:
 
 def assert_on_no_disk(lab: Lab, secret: bytes) -> None:
     assert files_with(lab, [secret[20:60]]) == []
+
+
+def test_a_key_that_has_waited_for_its_removal_is_gone_after_a_sweep(
+    lab_sealed: Lab, new_person: NewPerson, path: str
+) -> None:
+    person = new_person(lab_sealed)
+    person.set_up_key()
+    save(person, with_text(b"", "off"))
+    wait_for_what_saving_started(person)
+    assert sweep(person, path).stdout.count("\n") == 1
+    waiting = lab_sealed.home(person.user) / ".cryptomail/cryptomail-requests"
+    waiting.write_text(re.sub(r'"until": \d+', f'"until": {int(time.time())}', waiting.read_text()))
+    done = sweep(person, path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\n1 key removed, as their owners had asked\n")
+    assert not (lab_sealed.home(person.user) / ".cryptomail/pubring.kbx").exists()
 
 
 def test_a_secret_key_that_replace_saved_is_taken_away(lab_sealed: Lab, new_person: NewPerson, path: str) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sieve_filter import limits
-from sieve_filter.enrolment.request import KeyMail, read
+from sieve_filter.enrolment.request import Command, KeyMail, read
 from sieve_filter.openpgp import certificate
 from tests.support.certificates import ALICE, FINGERPRINT, KEY, MINE, NAME, SECRET_KEY, armored
 from tests.support.samples import ARMORED, multipart, packet, part, pgp_mime
@@ -136,7 +136,7 @@ def test_an_autocrypt_header_says_nothing_beside_a_key_or_a_command() -> None:
 def test_the_subject_says_which_key_to_remove(subject: str) -> None:
     for fingerprint in ("A1" * 20, "b2" * 32, " ".join(["C3D4"] * 10)):
         raw = f"Subject: {subject % fingerprint}\r\n\r\n".encode()
-        assert read(raw) == KeyMail(remove=fingerprint.replace(" ", "").upper())
+        assert read(raw) == KeyMail(command=Command("remove", fingerprint.replace(" ", "").upper()))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,9 @@ def test_the_subject_says_which_key_to_remove(subject: str) -> None:
 def test_what_mail_programs_put_before_a_subject_does_not_matter(prefix: str) -> None:
     spaced = "c3d4 " * 10
     for fingerprint in (spaced, spaced.replace(" ", "\u00a0"), spaced.replace(" ", ":").rstrip(":"), "C3D4" * 10):
-        assert read(f"Subject: {prefix}Remove {fingerprint}\r\n\r\n".encode()) == KeyMail(remove="C3D4" * 10)
+        assert read(f"Subject: {prefix}Remove {fingerprint}\r\n\r\n".encode()) == KeyMail(
+            command=Command("remove", "C3D4" * 10)
+        )
 
 
 def test_a_long_subject_is_no_command() -> None:
@@ -181,7 +183,7 @@ def test_an_encrypted_message_is_told_from_one_without_a_key(raw: bytes) -> None
 )
 def test_a_key_to_remove_must_be_named_whole(subject: str) -> None:
     found = read(f"Subject: {subject}\r\n\r\n".encode())
-    assert (found.remove, "full fingerprint" in found.problems[0]) == ("", True)
+    assert (found.command.word, "full fingerprint" in found.problems[0]) == ("", True)
 
 
 @given(st.binary(max_size=300))

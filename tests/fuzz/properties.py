@@ -76,7 +76,7 @@ def _message(data: bytes) -> None:
         assert not inside.strays
     pgpmime.restore(data)
     asked = keymail.read(data)
-    assert not (asked.secret and (asked.certificates or asked.remove))
+    assert not (asked.secret and (asked.certificates or asked.command.word))
     assert data.endswith(sealing.without_trace(data))
 
 

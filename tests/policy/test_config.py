@@ -18,7 +18,7 @@ EXAMPLE = Path(__file__).parents[2] / "config.toml.example"
 def test_every_setting_is_read() -> None:
     settings = parse(
         'header_policy = "shy"\nengine = "gnupg"\ncompression = "zlib"\n'
-        'recipient_delimiter = ""\nsize_limit = 1\ntime_limit = 2\n'
+        'recipient_delimiter = ""\nsize_limit = 1\ntime_limit = 2\nremoval_delay = 3\n'
         'not_owners = ["nobody", "sys-*"]\n'
         'saved_folders = ["Sent", "Archiv/Gelöscht"]\n'
         '[keyrings]\nowner = ["/keys/%d/%n"]\nshared = []\nminimum_bits = 3072\n'
@@ -33,6 +33,7 @@ def test_every_setting_is_read() -> None:
         "recipient_delimiter": "",
         "size_limit": 1,
         "time_limit": 2,
+        "removal_delay": 3,
         "keyrings": (("/keys/%d/%n",), (), 3072),
         "no_key": "refuse",
         "unusable_key": "store-plain",

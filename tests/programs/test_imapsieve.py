@@ -123,7 +123,12 @@ def test_a_revoked_key_cannot_be_set_up_and_one_that_is_there_can_be_removed(
     owner.revoke(fingerprint)
     assert b"it was revoked" in program(server, letter(owner)).stdout
     server.give(owner.public(ALICE))
-    done = program(server, b"Subject: remove %b\r\n\r\n" % fingerprint.encode(), sendmail=outbox.program)
+    server.config.write_text("removal_delay = 0\n")
+    command = b"Subject: remove %b\r\n\r\n" % fingerprint.encode()
+    assert b"will be removed on" in program(server, command, sendmail=outbox.program).stdout
+    [(_, sent)] = outbox.take()
+    assert b"confirm" not in sent  # it cannot be encrypted to that key
+    done = program(server, command, sendmail=outbox.program, config=server.config)
     assert subject(done.stdout) == "Your OpenPGP key was removed"
     [(_, sent)] = outbox.take()
     assert b"somebody knows your mail password" in sent.replace(b"\n", b" ")
