@@ -1,5 +1,6 @@
 """The faults: what goes wrong, how it is made to, and what has to become of the messages."""
 
+import ctypes
 import os
 import re
 import shutil
@@ -1072,11 +1073,23 @@ def claimed_mailbox(person: Person) -> Iterator[None]:
         yield
 
 
+def exchange(one: Path, other: Path) -> None:
+    """Give each the other's name, so that neither is missing at any moment (RENAME_EXCHANGE in rename(2))."""
+    here, exchanged = -100, 2
+    if ctypes.CDLL(None, use_errno=True).renameat2(here, os.fsencode(one), here, os.fsencode(other), exchanged):
+        raise OSError(ctypes.get_errno(), "renameat2", str(one))
+
+
 @contextmanager
 def swapped_home(person: Person) -> Iterator[None]:
-    """The owner, who can rename their home, has another in its place half of the time, with the same mailbox in it."""
+    """The owner, who can rename their home, has another in its place half of the time, with the same mailbox in it.
+
+    That their mail is encrypted is known by then: it is noted with the first message.
+    """
     home = person.lab.home(person.user)
-    empty, aside, mail = (home.with_name(f"{person.user}.{name}") for name in ("empty", "aside", "mail"))
+    sender.deliver(person.lab, person.address, sender.Canaries.new().messages(1, 1_000), 1, Load().patience)
+    shutil.rmtree(home / "Maildir")
+    empty, mail = (home.with_name(f"{person.user}.{name}") for name in ("empty", "mail"))
     for directory in (empty, mail):
         directory.mkdir(mode=0o700)
         shutil.chown(directory, person.user)
@@ -1084,10 +1097,8 @@ def swapped_home(person: Person) -> Iterator[None]:
         (each / "Maildir").symlink_to(f"../{mail.name}")
 
     def swap() -> None:
-        for one, other in ((home, empty), (empty, home)):
-            one.rename(aside)
-            other.rename(one)
-            aside.rename(other)
+        for _ in range(2):
+            exchange(home, empty)
             time.sleep(0.1)
 
     with meanwhile(swap):
