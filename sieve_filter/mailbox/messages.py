@@ -15,6 +15,8 @@ BEGINNING = 65_536
 PIECE = 1_000_000
 
 BODY, _BINARY = b"BODY.PEEK[]", b"BINARY.PEEK[]"
+# A keyword of messages about to be removed, which their owner had marked as deleted before: see `replace`.
+TAKEN = b"$CryptomailTaken"
 _FETCHED = re.compile(rb"\* [0-9]+ FETCH \(")
 _UID = re.compile(rb"[( ]UID ([0-9]+)")
 _SIZE = re.compile(rb"[( ]RFC822\.SIZE ([0-9]+)")
@@ -54,8 +56,8 @@ class Doubt:
 
 
 class Stored(NamedTuple):
-    """A message as a folder has it: its flags, without the session's own \\Recent; its date as IMAP writes it; how many
-    octets it has; and the first of these.
+    """A message as a folder has it: its flags, without TAKEN and the session's own \\Recent; its date as IMAP writes
+    it; how many octets it has; and the first of these.
     """
 
     uid: int
@@ -158,4 +160,10 @@ def _stored(response: Response) -> Stored | None:
     read, size, date = uid_and_flags(response), _SIZE.search(response.text), _DATE.search(response.text)
     if not (read and size and date):  # what is told of others' changes
         return None
-    return Stored(*read, date[1], int(size[1]), response.literals[0] if response.literals else b"")
+    uid, flags = read
+    return Stored(uid, without_taken(flags), date[1], int(size[1]), response.literals[0] if response.literals else b"")
+
+
+def without_taken(flags: Iterable[bytes]) -> tuple[bytes, ...]:
+    """These flags without TAKEN."""
+    return tuple(flag for flag in flags if flag.lower() != TAKEN.lower())

@@ -4,12 +4,13 @@ A message's octets cannot change under its UID (RFC 9051 section 2.3.1.1). So th
 flags and date, and read back; then the old one is removed, if nobody has changed it meanwhile. Who moves or deletes the
 old one meanwhile has done so: the new one is taken away again. Of what others do between the two commands that mark the
 old one and remove it, IMAP does not tell: a move leaves the new one besides then, and a flag is lost. Two runs at the
-same time, over two ways, are told by CONDSTORE (RFC 7162) which of them may remove it.
+same time, over two ways, are told by CONDSTORE (RFC 7162) which of them may remove it: the first that marks it as
+deleted. Where its owner has done that already, marking it changes nothing, so a keyword is set too.
 """
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -47,10 +48,11 @@ class New(NamedTuple):
 
 
 class _State(NamedTuple):
-    """What a message is like now."""
+    """What a message is like now: its flags without TAKEN, and whether it has that."""
 
     flags: frozenset[bytes]
     modified: int
+    taken: bool = False
 
 
 _UNKNOWN = _State(frozenset(), 0)
@@ -117,13 +119,14 @@ def finish(session: Session, pairs: dict[int, int], known: dict[int, frozenset[b
         left = {old: new for old, new in left.items() if old in now}
         same: list[int] = []
         for old, new in left.items():
-            if _DELETED in _lowered(now[old].flags - flags[old]) and attempt < _WAITED:
+            marked_by_others = now[old].taken or _DELETED in _lowered(now[old].flags - flags[old])
+            if marked_by_others and attempt < _WAITED:
                 continue  # another run may be about to remove it: who marks a message first does so
             if now[old].flags != flags[old]:
                 _set(session, new, now[old].flags)
                 flags[old] = now[old].flags
             same.append(old)
-        marked = _mark(session, same, max((one.modified for one in now.values()), default=0), can)
+        marked = _mark(session, {old: now[old] for old in same}, can)
         for old, state in marked.items():
             if more := {flag for flag in state.flags if flag.lower() != _DELETED} - flags[old]:
                 _set(session, left[old], flags[old] | more)
@@ -175,15 +178,23 @@ def digests(session: Session, uids: Iterable[int], can: Abilities) -> dict[int, 
     return found
 
 
-def _mark(session: Session, uids: Sequence[int], modified: int, can: Abilities) -> dict[int, _State]:
-    """Mark as deleted those of the messages that nobody has changed since that was so. Returns what these are like now.
+def _mark(session: Session, before: Mapping[int, _State], can: Abilities) -> dict[int, _State]:
+    """Mark as deleted those of the messages that nobody has changed since. Returns what these are like now.
 
     The server tells in its answer; time for others to change them is short then.
     """
+    old = [uid for uid, state in before.items() if _DELETED in _lowered(state.flags)]
+    other = [uid for uid in before if uid not in set(old)]
+    modified = max((state.modified for state in before.values()), default=0)
+    marked = _marked(session, other, b"\\Deleted", modified, can)
+    return marked | _marked(session, old, b"\\Deleted " + messages.TAKEN, modified, can)
+
+
+def _marked(session: Session, uids: Sequence[int], marks: bytes, modified: int, can: Abilities) -> dict[int, _State]:
     if not uids:
         return {}
     unchanged = b"(UNCHANGEDSINCE %d) " % modified if can.condstore else b""
-    done = session.run(b"UID STORE %b %b+FLAGS (\\Deleted)" % (imap.sequence(uids), unchanged))
+    done = session.run(b"UID STORE %b %b+FLAGS (%b)" % (imap.sequence(uids), unchanged, marks))
     refused = re.search(rb"\[MODIFIED ([0-9:,]+)\]", done[-1].text)
     others = set(imap.uids(refused[1])) if refused else set()
     now = _told(done)
@@ -199,7 +210,8 @@ def _told(responses: Iterable[Response]) -> dict[int, _State]:
         if (read := messages.uid_and_flags(response)) is not None:
             uid, flags = read
             modified = _MODIFIED.search(response.text)
-            found[uid] = _State(frozenset(flags), int(modified[1]) if modified else 0)
+            kept = messages.without_taken(flags)
+            found[uid] = _State(frozenset(kept), int(modified[1]) if modified else 0, len(kept) < len(flags))
     return found
 
 
