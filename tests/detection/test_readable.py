@@ -370,7 +370,7 @@ def test_smime_to_many_recipients_of_some_authorities_is_encrypted() -> None:
 def test_what_gnupg_writes_never_looks_like_text(home: Home) -> None:
     """Small ones in all sizes, the two kinds of keys, hidden recipients, passphrases, uncompressed and not, text."""
     options = [[], ["--throw-keyids"], ["-z", "0"], ["--rfc2440", "--disable-mdc"]]
-    sizes = [0, 1, 20, 100, 1_000, 5_000, 100_000]
+    sizes = [0, 20, 1_000, 100_000]
     to = [(["-r", "elliptic@example.org"], sizes), (["-r", "rsa@example.org"], sizes)]
     to.append((["-r", "rsa@example.org", "-c"], [0, 1_000]))  # a passphrase takes gpg a third of a second
     for option, (recipient, size) in product(options, [(one, size) for one, these in to for size in these]):

@@ -124,14 +124,22 @@ def test_who_does_not_want_the_fast_engine_says_so_once(staging: Path) -> None:
         assert set(staging.glob(packages)) <= before
 
 
-@pytest.fixture
-def without_fast_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip finds everything but the wheel of PySequoia, as on a machine for which there is none."""
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that is needed but PySequoia."""
+    directory = tmp_path_factory.mktemp("wheels")
     setup = configparser.ConfigParser()
     setup.read(REPOSITORY / "setup.cfg")
     needed = filter(None, setup["options"]["install_requires"].split("\n"))
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(tmp_path / "wheels"), *needed]
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(directory), *needed]
     subprocess.run(pip, check=True)
+    return directory
+
+
+@pytest.fixture
+def without_fast_engine(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip finds everything but the wheel of PySequoia, as on a machine for which there is none."""
+    shutil.copytree(wheels, tmp_path / "wheels")
     for name, value in {"NO_INDEX": "1", "FIND_LINKS": str(tmp_path / "wheels"), "CONFIG_FILE": os.devnull}.items():
         monkeypatch.setenv(f"PIP_{name}", value)
 

@@ -17,7 +17,7 @@ from lab.client import Lab
 from tests.e2e.conftest import NewPerson, Person, assert_nowhere_in_clear, message
 from tests.faults import dovecot
 
-MESSAGES, CONNECTIONS, KILLS = 120, 4, 49
+MESSAGES, CONNECTIONS, KILLS = 60, 4, 25
 ANSWER_SECONDS = 10
 BROKEN = 0  # instead of an answer: the connection that has ended
 

@@ -36,7 +36,7 @@ def test_flags_dates_and_order_stay_and_nothing_is_in_clear(
     lab_sealed: Lab, new_person: NewPerson, path: str, canary: str
 ) -> None:
     person = new_person(lab_sealed)
-    fill(person, canary, 120)
+    fill(person, canary, 60)
     save(person, numbered(canary, 1000), folder="Archive/2019", flags="\\Seen")
     with logged_in(person) as connection:
         connection.select("INBOX")
@@ -45,7 +45,7 @@ def test_flags_dates_and_order_stay_and_nothing_is_in_clear(
     before, order = contents(person), [one.octets for one in messages(person)]
     done = mailbox(person, path, "encrypt")
     assert (done.returncode, done.stderr) == (OK, "")
-    assert done.stdout == f"{person.address}: 121 messages encrypted\n"
+    assert done.stdout == f"{person.address}: 61 messages encrypted\n"
     assert contents(person) == before
     after = messages(person)
     seen = [person.read(one.octets) for one in after if "\\Seen" in one.flags]
@@ -53,7 +53,7 @@ def test_flags_dates_and_order_stay_and_nothing_is_in_clear(
     assert [person.read(one.octets) for one in after] == seen + new
     assert seen == [one for one in order if one in set(seen)]
     assert new == [one for one in order if one in set(new)]
-    assert folders(person, path)["INBOX"] == {"messages": 120, "encrypted": 120}
+    assert folders(person, path)["INBOX"] == {"messages": 60, "encrypted": 60}
     assert files_with(lab_sealed, [canary.encode()]) == []
     done = mailbox(person, path, "encrypt")
     assert done.stdout == f"{person.address}: 0 messages encrypted\n"
@@ -143,13 +143,13 @@ def test_a_run_that_is_killed_is_put_right_by_the_next(
     chance = random.Random(canary)  # noqa: S311
     expected: Counter[tuple[bytes, frozenset[str], str]] = Counter()
     started = time.monotonic()
-    fill(person, canary, 40)
+    fill(person, canary, 24)
     expected = contents(person)
     mailbox(person, path, "encrypt", "--dry-run")
     usual = 0.8
-    for number in range(int(os.environ.get("CRYPTOMAIL_KILLS", "12"))):
+    for number in range(int(os.environ.get("CRYPTOMAIL_KILLS", "8"))):
         if number % 4 == 3:
-            fill(person, f"{canary}-{number}", 20)
+            fill(person, f"{canary}-{number}", 12)
             expected = contents(person)
         process = running(person, path)
         time.sleep(chance.uniform(0.2, 2 * usual))
@@ -226,7 +226,7 @@ def test_what_others_change_meanwhile_is_respected(
 def test_two_runs_at_once_do_no_harm(lab_sealed: Lab, new_person: NewPerson, path: str, canary: str) -> None:
     person = new_person(lab_sealed)
     person.set_up_key()
-    fill(person, canary, 200)
+    fill(person, canary, 100)
     expected = contents(person)
     one = running(person, path)
     other = running(person, path)
@@ -263,7 +263,7 @@ def test_all_owners_are_done_and_who_cannot_be_is_told(
 def test_a_run_that_is_stopped_goes_on_later(lab_sealed: Lab, new_person: NewPerson, path: str, canary: str) -> None:
     person = new_person(lab_sealed)
     person.set_up_key()
-    fill(person, canary, 300)
+    fill(person, canary, 150)
     before = contents(person)
     process = running(person, path)
     deadline = time.monotonic() + 60
