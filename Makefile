@@ -68,6 +68,8 @@ REGISTER := $(SOCKETS)/enrolled
 comma := ,
 KNOWN := register="$(REGISTER)"
 DOVECOT := dovecot_conf="$(DOVECOT_CONF)"
+# Where the workers show their counts.
+METRICS := metrics_socket="$(SOCKETS)/metrics"
 # How notices to owners are delivered.
 POST := socket_path="$(SOCKET)"$(comma) sendmail_path="$(SENDMAIL)"$(comma) folder="$(KEY_FOLDER)"
 # A new environment each time, and with its programs beside it: those of before keep theirs, and are replaced one by one.
@@ -96,13 +98,13 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 	    DEPENDENCIES="$(DEPENDENCIES)" sh dovecot/install-venv.sh
 	install -d "$(DESTDIR)$(VENV)/filter-bin" "$(DESTDIR)$(VENV)/execute-bin" "$(DESTDIR)$(VENV)/imap-bin" \
 	    "$(DESTDIR)$(VENV)/saved-bin" "$(DESTDIR)$(VENV)/bin" "$(DESTDIR)$(VENV)/sieve"
-	$(call program,cli.main,main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT),bin/cryptomail)
+	$(call program,cli.main,main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT)$(comma) $(METRICS),bin/cryptomail)
 	$(call program,programs.extprograms,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),filter-bin/cryptomail)
 	$(call program,programs.extprograms,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)"$(comma) $(KNOWN)$(comma) $(DOVECOT),execute-bin/cryptomail)
 	$(call program,programs.extprograms,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),imap-bin/cryptomail)
 	$(call program,programs.imapsieve,enroll_main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT),imap-bin/cryptomail-enroll)
 	$(call program,programs.saved,saved_main,config_file="$(CONFIG)"$(comma) folder="$(KEY_FOLDER)"$(comma) $(KNOWN)$(comma) $(DOVECOT),saved-bin/cryptomail-saved)
-	$(call program,programs.listeners,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail"$(comma) $(KNOWN)$(comma) $(DOVECOT),worker)
+	$(call program,programs.listeners,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail"$(comma) $(KNOWN)$(comma) $(DOVECOT)$(comma) $(METRICS),worker)
 	"$(DESTDIR)$(VENV)/bin/python" -I "$(DESTDIR)$(VENV)/bin/cryptomail" --version > /dev/null
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(DOVECOT_CONF)" \
 	    "$(LIB)" "$(SHARE)/sieve" "$(GUARD)" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" \
@@ -160,7 +162,7 @@ uninstall: ## Take it away again; mail, keys and edited configuration stay
 	rmdir "$(DESTDIR)$(SYSCONFDIR)/cryptomail" 2>/dev/null || true
 	rm -rf "$(DESTDIR)$(LIB)" "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute" "$(DESTDIR)$(SHARE)" \
 	    "$(DESTDIR)$(PREFIX)/bin/cryptomail"
-	rm -f "$(DESTDIR)$(REGISTER)/upgraded"
+	rm -f "$(DESTDIR)$(REGISTER)/upgraded" "$(DESTDIR)$(SOCKETS)/metrics"
 	rmdir "$(DESTDIR)$(REGISTER)"/* "$(DESTDIR)$(REGISTER)" "$(DESTDIR)$(SOCKETS)" 2>/dev/null || true
 	for page in $(MAN_PAGES); do rm -f "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}"; done
 	echo "cryptomail is uninstalled: after 'doveadm reload', new mail is stored as it comes."

@@ -1,6 +1,7 @@
 """Every way in which cryptomail gives up, each with its exit code of sysexits(3). No error carries message text."""
 
 import os
+import re
 
 
 class CryptomailError(Exception):
@@ -77,6 +78,14 @@ class TooLargeError(RefusedError):
 
 class TimedOutError(RefusedError):
     """The time for one message is over."""
+
+
+class NoMemoryError(RefusedError):
+    """There is not enough memory."""
+
+
+class InternalError(CryptomailError):
+    """Something happened that nobody foresaw."""
 
 
 class DecryptionError(CryptomailError):
@@ -168,12 +177,17 @@ def known(error: Exception) -> CryptomailError:
     if isinstance(error, CryptomailError):
         return error
     if isinstance(error, MemoryError):
-        return RefusedError("there is not enough memory")
+        return NoMemoryError("there is not enough memory")
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace is not None else "?"
-    return CryptomailError(f"internal error: {type(error).__name__} at {place}; please report it")
+    return InternalError(f"internal error: {type(error).__name__} at {place}; please report it")
+
+
+def name(kind: type[CryptomailError]) -> str:
+    """What logs and counts call errors of that kind: `no-key` for NoKeyError."""
+    return re.sub("(?<!^)(?=[A-Z])", "-", kind.__name__.removesuffix("Error")).lower()
 
 
 def line(error: CryptomailError, subject: str) -> str:

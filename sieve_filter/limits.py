@@ -159,6 +159,9 @@ FETCH_SECONDS = 20
 FETCH_REDIRECTS = 3
 FETCHES_AT_ONCE = 8
 
+# Octets of one message, as far as a process that acts for an owner may have them counted: many times the largest mail.
+REPORTED_OCTETS = 10_000_000_000
+
 # What a process that acts for an owner tells its parent of one owner: JSON, and octets apart (those of a keyring, or of
 # the certificates that are looked at together). JSON takes up to 25 times as much memory once it is read.
 RESULT_TEXT_OCTETS = 10_000_000

@@ -102,6 +102,11 @@ def test_an_executed_filter_loads_what_it_needs_and_no_more() -> None:
     assert not loaded & {f"sieve_filter.{name}" for name in ("delivery.sequoia", "mail.lenient", "smime.cms")}
 
 
+@pytest.mark.parametrize("entry", ["programs.listeners", "programs.extprograms", "cli.main"])
+def test_prometheus_library_is_loaded_where_its_text_is_written_alone(entry: str) -> None:
+    assert "prometheus_client" not in _loaded(entry)
+
+
 @pytest.mark.parametrize("entry", ["programs.listeners", "programs.imapsieve"])
 def test_what_dovecot_starts_loads_no_command(entry: str) -> None:
     loaded = _loaded(entry)

@@ -19,6 +19,7 @@ _ENVELOPE = ("user", "home", "recipient", "sender")
 SOCKET = "/run/dovecot/lmtp-sealed"
 SENDMAIL = "/usr/sbin/sendmail"
 FOLDER = "OpenPGP"
+METRICS = "/var/lib/cryptomail/metrics"
 
 
 def main(
@@ -28,18 +29,19 @@ def main(
     folder: str = FOLDER,
     register: str = "",
     dovecot_conf: str = "",
+    metrics_socket: str = METRICS,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run the subcommand that `argv` names: by default, what the process was given behind the program's name.
 
     `register` is a directory of `register`, the others are post.Post's. `dovecot_conf` is the main configuration file
-    of the Dovecot that this is installed into, if it is.
+    of the Dovecot that this is installed into, if it is; on `metrics_socket` its workers show their counts.
     Returns an exit code of sysexits(3); of `keys check`, `doctor` and `mailbox audit`, one of Nagios' plugins.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
 
     def work() -> int:
-        parser = _parser(arguments, Post(socket_path, sendmail_path, folder))
+        parser = _parser(arguments, Post(socket_path, sendmail_path, folder), metrics_socket)
         installed = argparse.Namespace(register=register, dovecot_conf=dovecot_conf)
         options = parser.parse_args(arguments, installed)
         code: int = options.run(options, config_file)
@@ -60,7 +62,7 @@ def main(
     return stdio.guarded(work)
 
 
-def _parser(arguments: Sequence[str], defaults: Post) -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str], defaults: Post, metrics_socket: str) -> argparse.ArgumentParser:
     parser = sieve_options.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
     parser.add_argument("--version", action="version", version=f"cryptomail {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -79,6 +81,7 @@ def _parser(arguments: Sequence[str], defaults: Post) -> argparse.ArgumentParser
     command = commands.add_parser("worker", help="filter and seal for those who connect to a socket, as Dovecot does")
     command.add_argument("--listen", action="append", default=[], metavar="PATH", help="filter on this socket")
     command.add_argument("--listen-execute", action="append", default=[], metavar="PATH", help="seal on this socket")
+    command.add_argument("--listen-metrics", metavar="PATH", help="show on this socket what was done, in numbers")
     command.add_argument(
         "--socket", default=defaults.socket_path, metavar="PATH", help="the LMTP service to deliver to"
     )
@@ -112,6 +115,12 @@ def _parser(arguments: Sequence[str], defaults: Post) -> argparse.ArgumentParser
         from sieve_filter.cli import doctor
 
         doctor.add_to(command, defaults)
+
+    command = commands.add_parser("metrics", help="say in numbers what the workers have done, for Prometheus")
+    if arguments[:1] == ["metrics"]:
+        from sieve_filter.cli import metrics  # Prometheus' client library takes long to load
+
+        metrics.add_to(command, metrics_socket)
 
     command = commands.add_parser("mailbox", help="look after mail that is stored already")
     if arguments[:1] == ["mailbox"]:
@@ -159,8 +168,11 @@ def _worker(options: argparse.Namespace, config_file: str) -> int:
     from sieve_filter.programs import listeners as workers
     from sieve_filter.programs import worker
 
+    shown = [options.listen_metrics] if options.listen_metrics else []
     listeners = [workers.listen(path) for path in (*options.listen, *options.listen_execute)] or workers.inherited()
+    listeners += map(workers.listen, shown)
     service = worker.Service(config_file, options.socket, frozenset(options.listen_execute), options.register)
+    service = service._replace(metrics_sockets=frozenset(shown))
     return workers.alone(listeners, service, options.processes)
 
 

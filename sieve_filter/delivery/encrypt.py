@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sieve_filter.delivery.incoming import Incoming, Store, look
 from sieve_filter.errors import EncryptionError
-from sieve_filter.keys.decision import Encrypt, StoreClear
+from sieve_filter.keys.decision import Encrypt, Left, StoreClear
 from sieve_filter.keys.recipients import Recipients
 from sieve_filter.mail.header_policy import Policy
 from sieve_filter.openpgp import pgpmime
@@ -15,12 +15,13 @@ from sieve_filter.openpgp.encrypted import Walker
 
 Sink = Callable[[bytes], object]
 Decide = Callable[[], Encrypt | StoreClear]
-Engine = Callable[[Iterable[bytes], Sink, Recipients], object]
+Engine = Callable[[Iterable[bytes], Sink, Recipients], str]  # returns what encrypted it
 
 
 class Delivery(NamedTuple):
     """What may be stored: its `header` section, up to where the body begins; the `body`, in pieces, to be read once;
-    whether it was `encrypted` here, to which subkeys, and in one clause why (not).
+    whether it was `encrypted` here, to which subkeys and by which `engine`, or of which kind the reason is that it was
+    `left` as it came; and in one clause why (not).
     """
 
     header: bytes
@@ -28,6 +29,8 @@ class Delivery(NamedTuple):
     encrypted: bool
     reason: str
     fingerprints: Sequence[str] = ()
+    engine: str = ""
+    left: Left | None = None
 
     @property
     def pieces(self) -> Iterator[bytes]:
@@ -35,10 +38,11 @@ class Delivery(NamedTuple):
         return chain([self.header], self.body)
 
 
-def unchanged(incoming: Incoming, reason: str) -> Delivery:
+def unchanged(incoming: Incoming, reason: str, left: Left) -> Delivery:
     """The message as it came."""
     message = incoming.message
-    return Delivery(message.raw[: message.body_start], chain([message.body], incoming.rest), False, reason)
+    body = chain([message.body], incoming.rest)
+    return Delivery(message.raw[: message.body_start], body, False, reason, left=left)
 
 
 def encrypt_message(
@@ -57,18 +61,18 @@ def encrypt_message(
     """
     kind, incoming = look(incoming, hold)
     if kind.encrypted:
-        return unchanged(incoming, kind.reason)
+        return unchanged(incoming, kind.reason, Left.ENCRYPTED_ALREADY)
     decided = decide()
     if isinstance(decided, StoreClear):
-        return unchanged(incoming, decided.reason)
+        return unchanged(incoming, decided.reason, decided.why)
     recipients = decided.recipients
     protected = pgpmime.protect(incoming.message, policy)
     header, before, behind = pgpmime.frame(protected, boundary)
     ciphertext = _Ciphertext(store, protected.eol)
-    encrypt(chain([protected.inside], incoming.rest), ciphertext.take, recipients)
+    engine = encrypt(chain([protected.inside], incoming.rest), ciphertext.take, recipients)
     ciphertext.finish(recipients.fingerprints)
     body = chain([before], store, [behind])
-    return Delivery(header, body, True, kind.reason, recipients.fingerprints)
+    return Delivery(header, body, True, kind.reason, recipients.fingerprints, engine)
 
 
 class _Ciphertext:

@@ -6,7 +6,7 @@ from sieve_filter.delivery.encrypt import Engine, Sink
 from sieve_filter.errors import ConfigError, EncryptionError
 from sieve_filter.gpg import runner
 from sieve_filter.keys.recipients import Recipients
-from sieve_filter.policy.settings import AUTO, SEQUOIA, Settings
+from sieve_filter.policy.settings import AUTO, GNUPG, SEQUOIA, Settings
 
 Warn = Callable[[str], object]
 
@@ -33,7 +33,7 @@ class Engines:
         some of what it was to encrypt. Raises ConfigError where Sequoia is asked for and not installed.
         """
 
-        def by_gnupg(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> None:
+        def by_gnupg(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> str:
             try:
                 runner.encrypt(
                     source,
@@ -47,6 +47,7 @@ class Engines:
                 if recipients.proofs:
                     raise UnverifiedError from error
                 raise
+            return GNUPG
 
         if large or not self._wants_sequoia(settings):
             return by_gnupg
@@ -57,18 +58,18 @@ class Engines:
                 raise ConfigError('engine is "sequoia", but it is not installed: make install SEQUOIA=yes')
             return by_gnupg
 
-        def by_sequoia(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> None:
+        def by_sequoia(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> str:
             if recipients not in self._unsuitable and recipients.expired_after is None:
                 plain = b"".join(source)
                 source = [plain]
                 try:
                     sink(sequoia.encrypt(plain, recipients))
-                    return
+                    return SEQUOIA
                 except sequoia.UnsuitableError as error:
                     self._unsuitable.add(recipients)
                     keys = ", ".join(recipients.fingerprints)
                     self.warn(f"Sequoia cannot encrypt to {keys}: {error}; GnuPG does it")
-            by_gnupg(source, sink, recipients)
+            return by_gnupg(source, sink, recipients)
 
         return by_sequoia
 

@@ -11,7 +11,7 @@ from sieve_filter.delivery.engines import Engines, UnverifiedError
 from sieve_filter.delivery.incoming import Incoming, receive
 from sieve_filter.errors import ConfigError, TooLargeError, UsageError
 from sieve_filter.keys import find
-from sieve_filter.keys.decision import Encrypt, Rules, StoreClear, Wait, decide, settled
+from sieve_filter.keys.decision import Encrypt, Left, Rules, StoreClear, Wait, decide, settled
 from sieve_filter.keys.recipients import Found
 from sieve_filter.limits import SMALL_OCTETS
 from sieve_filter.mail.header_policy import POLICIES
@@ -103,7 +103,7 @@ def encrypt_for_owner(
     if settings.size_limit:
         if len(incoming.message.raw) > settings.size_limit:
             if settings.too_large == STORE_PLAIN and not options.require:
-                return unchanged(incoming, "it is larger than size_limit")
+                return unchanged(incoming, "it is larger than size_limit", Left.TOO_LARGE)
             raise _too_large(settings.size_limit)
         incoming = incoming._replace(rest=_limited(incoming, settings.size_limit))
     policy = options.header_policy or settings.header_policy

@@ -4,6 +4,7 @@ Deliveries, `keys check`, `keys test` and the notices to owners ask `decide` alo
 """
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import NamedTuple
 
 from sieve_filter.errors import ExpiredKeyError, LostKeyringError, NoKeyError, RefusedError, UnusableKeyError
@@ -33,10 +34,21 @@ class Encrypt(NamedTuple):
     recipients: Recipients
 
 
+class Left(Enum):
+    """Why a message is left as it came. The values are what logs and counts call it."""
+
+    ENCRYPTED_ALREADY = "encrypted-already"
+    NO_KEY = "no-key"
+    UNUSABLE_KEY = "unusable-key"
+    EXPIRED_KEY = "expired-key"
+    TOO_LARGE = "too-large"
+
+
 class StoreClear(NamedTuple):
-    """Mail is stored as it came, for that reason."""
+    """Mail is stored as it came, for that `reason` in words; `why` is its kind."""
 
     reason: str
+    why: Left
 
 
 class Wait(NamedTuple):
@@ -60,14 +72,17 @@ def decide(found: Found, rules: Rules, now: int) -> Decision:
     if not found.holdings:
         if rules.required or rules.no_key != STORE_PLAIN:
             return Wait(NoKeyError(f"{found.user} has no key; set one up in {found.place}"))
-        return StoreClear("; ".join(("its owner has no key set up", *found.doubts)))
+        return StoreClear("; ".join(("its owner has no key set up", *found.doubts)), Left.NO_KEY)
     chosen: list[Recipients] = []
     for holding in found.holdings:
         choice = _usable(holding, rules, now)
         if not isinstance(choice, Recipients):
-            setting = rules.expired_key if isinstance(choice, ExpiredKeyError) else rules.unusable_key
+            expired = isinstance(choice, ExpiredKeyError)
+            setting = rules.expired_key if expired else rules.unusable_key
             clear = setting == STORE_PLAIN and not (rules.required or found.named)
-            return StoreClear(str(choice)) if clear else Wait(choice)
+            return (
+                StoreClear(str(choice), Left.EXPIRED_KEY if expired else Left.UNUSABLE_KEY) if clear else Wait(choice)
+            )
         chosen.append(choice)
     return Encrypt(
         Recipients(

@@ -84,6 +84,12 @@ def find_in_file(path: str, *, listed: bool = True) -> Found:
     return Found("", (holding,), named=True)
 
 
+def remembered() -> tuple[int, int]:
+    """How often, in this process, a keyring that was looked for was in memory, and how often it was not."""
+    caches = reading.read.cache_info(), _list.cache_info()
+    return sum(one.hits for one in caches), sum(one.misses for one in caches)
+
+
 def _find_wanted(wanted: str, homes: Sequence[Home], shared: Sequence[Home]) -> Holding:
     for home in (*homes, *shared):
         holding = _list_matching(home, [wanted])

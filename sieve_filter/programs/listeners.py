@@ -26,12 +26,22 @@ def under_dovecot(
     register: str = "",
     answer_seconds: float = lmtp.ANSWER_SECONDS,
     dovecot_conf: str = "",
+    metrics_socket: str = "",
 ) -> int:
     """What the `service` block in Dovecot's configuration starts. Returns an exit code.
 
-    As root it starts a process for each message, and keeps none.
+    On `metrics_socket`, if Dovecot passes it on, it shows its counts. As root it starts a process for each message, and
+    keeps none.
     """
-    service = Service(config_file, lmtp_socket, frozenset({execute_socket}), register, answer_seconds, dovecot_conf)
+    service = Service(
+        config_file,
+        lmtp_socket,
+        frozenset({execute_socket}),
+        register,
+        answer_seconds,
+        dovecot_conf,
+        frozenset({metrics_socket}),
+    )
     supervisor.serve(inherited(), service, master(os.environ), _READY if os.geteuid() else 0)
     return os.EX_OK
 

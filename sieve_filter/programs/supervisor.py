@@ -4,6 +4,8 @@ It never reads a message. It keeps its own copy of each connection until the ans
 middle, or does not answer in time, somebody is left to take in the rest of the request and to say "no". Dovecot's lmtp
 panics where that is missing (docs/developer/dovecot-lmtp-panic.md).
 
+It counts what the processes report of each request, and shows that on sockets of its own.
+
 For the user whom this process runs as there are lasting workers. For other users, which only root can act for, each
 connection gets a process of its own, forked from this one: it holds nothing of anybody else's mail.
 """
@@ -24,15 +26,16 @@ from sieve_filter import errors
 from sieve_filter.deadline import Deadline
 from sieve_filter.dovecot.master import Master
 from sieve_filter.openpgp import armor_writer
-from sieve_filter.programs import worker
+from sieve_filter.programs import counts, worker
+from sieve_filter.programs.counts import Counts, Report, Shown
 from sieve_filter.programs.worker import Service
-from sieve_filter.system import descriptors, stdio
+from sieve_filter.system import descriptors, stdio, transfer
 
 _BACKLOG = 4096  # connections that the kernel keeps; Linux allows no more by default (net.core.somaxconn)
 _MOST_PROCESSES = 64
 _EACH_AT_ONCE = 4  # processes that act for one user, where there are several users
 _EACH_OPEN = 132  # connections of one user: more than LMTP has processes, by default 100
-_SPARE_DESCRIPTORS = 64 + _MOST_PROCESSES
+_SPARE_DESCRIPTORS = 64 + 2 * _MOST_PROCESSES
 
 _TICK_SECONDS = 0.5  # how often deadlines are looked at
 _GROW_SECONDS = 0.02  # a connection waits so long for a worker that is nearly done, before there is another one
@@ -44,19 +47,27 @@ _TO_SERVE = 0.25  # what is begun with less of it may be stored and refused, and
 
 
 class _Request(NamedTuple):
-    """A connection, whose it is, and until when it must have an answer."""
+    """A connection, whose it is, when it came, and until when it must have an answer."""
 
     connection: socket.socket
     user: int
+    came: Deadline
     deadline: Deadline
 
 
 class _Process:
-    """A child: `channel` leads to a lasting worker. `request` is what it serves now, or only `refuses`."""
+    """A child: over `channel` it says what it has done. `request` is what it serves now, or only `refuses`."""
 
-    def __init__(self, channel: socket.socket | None, request: _Request | None, *, refuses: bool = False) -> None:
+    def __init__(
+        self,
+        channel: socket.socket | None,
+        request: _Request | None,
+        *,
+        lasting: bool = False,
+        refuses: bool = False,
+    ) -> None:
         self.channel = channel
-        self.lasting = channel is not None
+        self.lasting = lasting
         self.request = request
         self.refuses = refuses
         self.late = False
@@ -114,6 +125,8 @@ class _Supervisor:
         self._poll = poll
         self._wakened = wakened
         self._listeners = {listener.fileno(): listener for listener in listeners}
+        self._showing = {one.fileno() for one in listeners if one.getsockname() in service.metrics_sockets}
+        self._counts = Counts(int(time.time()))
         self._listening = False
         self._stopping = False
         self._processes: dict[int, _Process] = {}  # by process ID
@@ -192,15 +205,30 @@ class _Supervisor:
             self._complain(f"cannot accept a connection: {error.strerror}")
             time.sleep(_PAUSE_SECONDS)
             return
+        if listener.fileno() in self._showing:
+            with connection:
+                self._show(connection)
+            return
+        came = Deadline.after(0)
         user, _ = worker.peer(connection)
         if self._is_another(user) and self._open[user] >= _EACH_OPEN:
             with connection:
                 _say_no(connection)
+            self._count(came, Report(counts.TOO_MANY))
             return
         self._open[user] += 1
         self._count_open += 1
-        request = _Request(connection, user, Deadline.after(self._service.answer_seconds))
+        request = _Request(connection, user, came, came.later(self._service.answer_seconds))
         self._waiting.setdefault(user, deque()).append(request)
+
+    def _show(self, connection: socket.socket) -> None:
+        """Send all counts. Nobody is waited for: that much goes into a fresh connection."""
+        with suppress(OSError):
+            connection.send(transfer.pack(self._counts.shown(), Shown), socket.MSG_DONTWAIT)
+
+    def _count(self, came: Deadline, report: Report) -> None:
+        """Count a request that came then, and has its answer now."""
+        self._counts.add(report, time.monotonic() - came.moment)
 
     def _close(self, request: _Request) -> None:
         request.connection.close()
@@ -246,11 +274,7 @@ class _Supervisor:
         if self._is_another(request.user):
             if self._has_enough(request.user) or len(self._processes) >= _MOST_PROCESSES or self._rests():
                 return False
-            self._fork(
-                request.connection.fileno(),
-                lambda: worker.act_for(request.connection, self._their_deadline(request), self._service, self._log),
-                _Process(None, request),
-            )
+            self._fork_for(request)
             return True
         if not self._idle:
             self._grows = len(self._channels) < _MOST_PROCESSES and not self._rests()
@@ -278,12 +302,24 @@ class _Supervisor:
         """When a process must have given up, so that it can still say why."""
         return request.deadline.later(-self._service.answer_seconds * _FOR_LAST_WORDS)
 
+    def _fork_for(self, request: _Request) -> None:
+        """Start a process that serves this request, as the user who asks. Raises OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection, deadline = request.connection, self._their_deadline(request)
+        with theirs:
+            try:
+                work = lambda: worker.act_for(theirs, connection, deadline, self._service, self._log)  # noqa: E731
+                self._fork((theirs.fileno(), connection.fileno()), work, _Process(ours, request))
+            except OSError:
+                ours.close()
+                raise
+
     def _fork_worker(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
                 work = lambda: worker.work(theirs, self._service, self._log)  # noqa: E731
-                child = self._fork(theirs.fileno(), work, _Process(ours, None))
+                child = self._fork((theirs.fileno(),), work, _Process(ours, None, lasting=True))
             except OSError:
                 ours.close()
                 raise
@@ -291,15 +327,15 @@ class _Supervisor:
         self._channels[ours.fileno()] = child
         self._idle.append(child)
 
-    def _fork(self, kept: int, work: Callable[[], None], process: _Process) -> int:
-        """Start a process that does `work`, and has no descriptor but `kept`. Returns its ID. Raises OSError."""
+    def _fork(self, kept: Sequence[int], work: Callable[[], None], process: _Process) -> int:
+        """Start a process that does `work`, and has no descriptors but `kept`. Returns its ID. Raises OSError."""
         child = os.fork()
         if child:
             self._processes[child] = process
             return child
         try:
             signal.set_wakeup_fd(-1)
-            descriptors.close_all_but(kept)
+            descriptors.close_all_but(*kept)
             work()
             os._exit(os.EX_OK)
         except Exception as error:
@@ -311,29 +347,32 @@ class _Supervisor:
         """Have a worker end: it sees that its channel does."""
         process = self._processes[child]
         if process.channel is not None:
-            self._poll.unregister(process.channel)
-            del self._channels[process.channel.fileno()]
+            if process.lasting:
+                self._poll.unregister(process.channel)
+                del self._channels[process.channel.fileno()]
             process.channel.close()
             process.channel = None
         if child in self._idle:
             self._idle.remove(child)
 
     def _hear(self, child: int) -> None:
-        """A worker says that it has answered; or it has died, as waitpid will tell."""
+        """A process says that it has answered; or it has died, as waitpid will tell."""
         process = self._processes[child]
         if process.channel is None:
             return
         try:
-            said = process.channel.recv(1, socket.MSG_DONTWAIT)
+            said = process.channel.recv(worker.WORD, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
             said = b""
         if said and process.request is not None:
+            self._count(process.request.came, _report(said[1:]))
             self._close(process.request)
             process.request = None
-            self._idle.append(child)
-        if said != worker.DONE:
+            if process.lasting:
+                self._idle.append(child)
+        if said[:1] != worker.DONE:
             self._dismiss(child)
 
     def _bury(self, child: int, code: int) -> None:
@@ -341,17 +380,17 @@ class _Supervisor:
         self._hear(child)  # its last word
         self._dismiss(child)
         process = self._processes.pop(child)
-        has_answered = code == 0 and not process.lasting
         how = "was killed, because it did not answer in time" if process.late else f"has ended ({_how(code)})"
         if process.request is None:
-            if code:
+            if code and process.lasting:
                 self._complain(f"worker process {child} {how}; another takes its place")
                 self._rest()
         elif process.refuses and code and not process.late:
             self._refuse(process.request)  # it was killed before it had read all
-        elif has_answered or process.refuses:
+        elif process.refuses:
             self._close(process.request)
         else:
+            self._count(process.request.came, Report(counts.LATE if process.late else counts.DIED))
             self._complain(
                 f"process {child}, at work for user {process.request.user}, {how}: its message is refused, and will "
                 "come again; it may have been stored"
@@ -363,6 +402,7 @@ class _Supervisor:
             while requests and self._is_too_late(requests[0]):
                 self._complain(f"a message waited too long for a process, and is refused: user {user}")
                 request = requests.popleft()
+                self._count(request.came, Report(counts.WAITED))
                 if self._has_enough(user):  # others need what there is
                     _say_no(request.connection)
                     self._close(request)
@@ -380,7 +420,7 @@ class _Supervisor:
         request = request._replace(deadline=Deadline.after(2 * _REFUSE_SECONDS))
         try:
             self._fork(
-                request.connection.fileno(),
+                (request.connection.fileno(),),
                 lambda: worker.refuse(request.connection, _REFUSE_SECONDS),
                 _Process(None, request, refuses=True),
             )
@@ -396,6 +436,14 @@ class _Supervisor:
 
     def _complain(self, text: str) -> None:
         self._log("error", text)
+
+
+def _report(octets: bytes) -> Report:
+    """What a process says of a request; of one that says what cannot be, that it has died."""
+    try:
+        return counts.unpack(octets)
+    except ValueError:
+        return Report(counts.DIED)
 
 
 def _say_no(connection: socket.socket) -> None:

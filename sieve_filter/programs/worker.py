@@ -31,12 +31,16 @@ from sieve_filter.delivery.engines import Engines
 from sieve_filter.dovecot import lmtp, script_protocol
 from sieve_filter.dovecot.script_protocol import ProtocolError, Request
 from sieve_filter.errors import CryptomailError, DeliveryError, TimedOutError, UncertainError, UsageError
+from sieve_filter.keys import find
 from sieve_filter.owners import owner, register
 from sieve_filter.policy import arguments
+from sieve_filter.programs import counts
+from sieve_filter.programs.counts import Outcome, Report
 from sieve_filter.system import privileges, signals, stdio
 
 NO = script_protocol.FAILURE
-DONE, LAST = b".", b"!"  # what a worker says of a connection that is done; with the latter it ends
+DONE, LAST = b".", b"!"  # what a process says of a connection that is done, before a report; with the latter it ends
+WORD = 1 + counts.SIZE  # octets of that
 
 _PIECE = 65536
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
@@ -57,8 +61,9 @@ Log = Callable[[str, str], object]
 
 
 class Service(NamedTuple):
-    """What is served: on `execute_sockets` it delivers over `lmtp_socket`, on others it filters; `register` is a
-    directory of `register`. A client has its answer after `answer_seconds` at the latest. `dovecot_conf`: see `again`.
+    """What is served: on `execute_sockets` it delivers over `lmtp_socket`, on `metrics_sockets` the supervisor shows
+    its counts, on others it filters. `register` is a directory of `register`. A client has its answer after
+    `answer_seconds` at the latest. `dovecot_conf`: see `again`.
     """
 
     config_file: str
@@ -67,6 +72,7 @@ class Service(NamedTuple):
     register: str = ""
     answer_seconds: float = lmtp.ANSWER_SECONDS
     dovecot_conf: str = ""
+    metrics_sockets: frozenset[str] = frozenset()
 
 
 def work(channel: socket.socket, service: Service, log: Log) -> None:
@@ -79,10 +85,10 @@ def work(channel: socket.socket, service: Service, log: Log) -> None:
     while (taken := _take(channel)) is not None:
         connection, deadline = taken
         with connection:
-            worker.answer(connection, deadline, lambda _: partial(lmtp.connect, service.lmtp_socket))
+            report = worker.answer(connection, deadline, lambda _: partial(lmtp.connect, service.lmtp_socket))
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _GROWN_KILOBYTES
         try:
-            channel.send(LAST if grown else DONE)
+            channel.send((LAST if grown else DONE) + counts.pack(report))
         except BrokenPipeError:  # the supervisor has gone; this connection has had its answer
             return
         if grown:
@@ -104,8 +110,11 @@ def _take(channel: socket.socket) -> tuple[socket.socket, Deadline] | None:
     return connection, Deadline(*_DEADLINE.unpack(data))
 
 
-def act_for(connection: socket.socket, deadline: Deadline, service: Service, log: Log) -> None:
-    """Serve one connection of a system user's, with that user's rights: as root no more than has to be is done."""
+def act_for(channel: socket.socket, connection: socket.socket, deadline: Deadline, service: Service, log: Log) -> None:
+    """Serve one connection of a system user's, with that user's rights: as root no more than has to be is done.
+
+    Says over `channel` when it is done.
+    """
     _take_signals()
     user, group = peer(connection)
     worker = _Worker(service, log)
@@ -119,7 +128,9 @@ def act_for(connection: socket.socket, deadline: Deadline, service: Service, log
             _become(user, group)
         return lambda: cast(smtplib.LMTP, server)
 
-    worker.answer(connection, deadline, prepare)
+    report = worker.answer(connection, deadline, prepare)
+    with suppress(BrokenPipeError):
+        channel.send(LAST + counts.pack(report))
 
 
 def refuse(connection: socket.socket, seconds: int) -> None:
@@ -166,21 +177,24 @@ class _Worker:
 
     def answer(
         self, connection: socket.socket, deadline: Deadline, prepare: Callable[[Request | None], Connected]
-    ) -> None:
+    ) -> Report:
         """Answer one request; whatever happens, this process goes on, and no answer is "yes" by mistake.
 
-        `prepare` is called before the message is read, with the request if it is to be sealed. Returns how to deliver.
+        `prepare` is called before the message is read, with the request if it is to be sealed. It returns how to
+        deliver.
         """
         progress = _Progress(connection)
         try:
             with signals.at_most(_HEAD_SECONDS):
-                self._answer(connection, deadline, progress, prepare)
+                outcome = self._answer(connection, deadline, progress, prepare)
         except Exception as error:
             _read_out(progress.received(), _LAST_WORD_SECONDS)
             gone = isinstance(error, ConnectionError | TimeoutError)
             known = progress.gone() if gone else errors.known(error)
             self._log("error", stdio.for_log(errors.line(known, progress.subject)))
             _end(connection, NO)
+            outcome = counts.refusal(type(known))
+        return progress.report(outcome)
 
     def connect_for(self, user: int, request: Request) -> smtplib.LMTP:
         """Where to deliver the message for that system user, whose mailbox it must be. Raises UsageError."""
@@ -199,7 +213,7 @@ class _Worker:
         deadline: Deadline,
         progress: "_Progress",
         prepare: Callable[[Request | None], Connected],
-    ) -> None:
+    ) -> Outcome:
         begun = Deadline.after(0)
         _check_peer(connection)
         request, beginning = _read_head(connection)
@@ -244,6 +258,9 @@ class _Worker:
         connection.shutdown(socket.SHUT_WR)  # the supervisor has this connection too: closing it would end nothing
         milliseconds = (time.monotonic() - begun.moment) * 1000
         self._log("info", stdio.for_log(progress.summary(delivery, milliseconds)))
+        if delivery.left is not None:
+            return counts.LEFT, delivery.left.value
+        return counts.ENCRYPTED, delivery.engine
 
 
 class _Progress:
@@ -258,6 +275,7 @@ class _Progress:
         self._came_with_head = b""
         self._beginning = pipeline.Beginning()
         self._octets_in = self._octets_out = 0
+        self._remembered = find.remembered()
 
     @property
     def subject(self) -> str:
@@ -292,6 +310,12 @@ class _Progress:
         for piece in pieces:
             self._octets_out += len(piece)
             yield piece
+
+    def report(self, outcome: Outcome) -> Report:
+        """What is counted of it."""
+        hits, misses = (now - before for now, before in zip(find.remembered(), self._remembered, strict=True))
+        cache = counts.MISS if misses else counts.HIT if hits else ""
+        return Report(outcome, cache, self._octets_in, self._octets_out)
 
     def summary(self, delivery: Delivery, milliseconds: float) -> str:
         verdict = f"encrypted to {' '.join(delivery.fingerprints)}" if delivery.encrypted else "left alone"

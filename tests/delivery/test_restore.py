@@ -19,7 +19,7 @@ from sieve_filter.keys.find import find
 from sieve_filter.keys.recipients import Recipients
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.owners.owner import identify
-from sieve_filter.policy.settings import REFUSE, Keyrings
+from sieve_filter.policy.settings import GNUPG, REFUSE, Keyrings
 from sieve_filter.system.spool import MemoryFile, Spool
 from tests.support.messages import any_message
 from tests.support.server import ALICE, Server, run
@@ -49,8 +49,9 @@ def test_any_message_decrypts_to_exactly_what_arrived(
         assert isinstance(decision, Encrypt)
         return decision
 
-    def encrypt(source: Iterable[bytes], sink: Sink, to: Recipients) -> None:
+    def encrypt(source: Iterable[bytes], sink: Sink, to: Recipients) -> str:
         runner.encrypt(source, sink, to.homes, to.fingerprints, "zlib")
+        return GNUPG
 
     incoming = receive(iter([raw]), limits.SMALL_OCTETS)
     delivery = encrypt_message(incoming, POLICIES[policy], decided, encrypt, b"_b_", Spool(), MemoryFile)

@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from typing import NamedTuple
 import pytest
 
 from lab.keys import Owner
+from sieve_filter.programs.counts import Shown
+from sieve_filter.system import transfer
 from tests.faults.table import LONG
 from tests.support import system_users
 from tests.support.filtered import decrypt
@@ -69,6 +72,7 @@ def host(alice: Owner, request: pytest.FixtureRequest) -> Iterator[Host]:
         fetched = getattr(request, "param", "pass")
         code = f"{fetched}\nimport sys; from sieve_filter.cli.main import main; sys.exit(main('/nonexistent'))"
         listen = ["--listen", str(paths[0]), "--listen-execute", str(paths[1])]
+        listen += ["--listen-metrics", str(directory / "metrics")]
         options = [*listen, "--socket", lmtp.path, "--processes", "2"]
         worker = subprocess.Popen([sys.executable, "-c", code, "worker", *options], stderr=log)
         for path in paths:
@@ -184,9 +188,9 @@ def acting(host: Host) -> Iterator[int]:
     asking.wait()
 
 
-def test_process_that_acts_for_a_user_has_the_connection_and_nothing_else(acting: int) -> None:
+def test_process_that_acts_for_a_user_has_the_connection_its_channel_and_nothing_else(acting: int) -> None:
     links = {int(path.name): str(path.readlink()) for path in Path(f"/proc/{acting}/fd").iterdir()}
-    assert len([name for number, name in links.items() if number > 2]) == 1
+    assert len([name for number, name in links.items() if number > 2]) == 2
     assert next(name for number, name in links.items() if number > 2).startswith("socket:")
 
 
@@ -235,3 +239,40 @@ print(held[-1].recv(10))
     command = ["/usr/bin/python3", "-I", "-c", client]
     done = subprocess.run(command, user=uid(THIS), group=uid(THIS), extra_groups=[], stdout=subprocess.PIPE, check=True)
     assert done.stdout == b"b'-\\n'\n"
+
+
+_FORGED = {
+    "what cannot be": "from sieve_filter.programs import counts; counts.pack = lambda _: b'\\xff' * counts.SIZE",
+    "nothing": "from sieve_filter.programs import counts; counts.pack = lambda _: b''",
+    "a thing fifty times": (
+        "import os, socket; send = socket.socket.send; socket.socket.send = lambda self, data, *flags: "
+        "[send(self, data, *flags) for _ in range(50 if os.geteuid() else 1)][0]"
+    ),
+}
+
+
+@pytest.mark.parametrize(("host", "what"), [(_FORGED[what], what) for what in _FORGED], indirect=["host"])
+def test_process_that_acts_for_an_owner_counts_for_one_message_whatever_it_reports(host: Host, what: str) -> None:
+    environment = {"USER": THIS, "HOME": str(host.home)}
+    for _ in range(2):
+        assert host.ask(uid(THIS), host.filter, environment).endswith(b"+\n")
+    until(lambda: sum(shown(host).values()) >= 2)
+    assert shown(host) == ({"sequoia": 2} if what == "a thing fifty times" else {"process-died": 2})
+
+
+def shown(host: Host) -> dict[str, int]:
+    """The outcomes that the worker has counted."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(host.log.with_name("metrics")))
+        frame = b"".join(iter(lambda: connection.recv(65536), b""))
+    found = transfer.unpack(frame, Shown)
+    assert isinstance(found, Shown)
+    return {name: count for (_, name), count in found.outcomes.items() if count}
+
+
+def test_nobody_else_can_look_at_the_numbers(host: Host) -> None:
+    assert host.ask(uid(THIS), host.filter, {"USER": THIS, "HOME": str(host.home)}).endswith(b"+\n")
+    client = f"import socket; socket.socket(socket.AF_UNIX).connect({str(host.log.with_name('metrics'))!r})"
+    command = ["/usr/bin/python3", "-I", "-c", client]
+    done = subprocess.run(command, user=uid(THIS), group=uid(THIS), extra_groups=[], stderr=subprocess.PIPE)
+    assert b"PermissionError" in done.stderr
