@@ -1,6 +1,8 @@
 """`cryptomail metrics`: what the workers have done, in numbers, and nothing of whom it was for."""
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +15,11 @@ from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
 from lab.keys import Owner
+from sieve_filter.cli import metrics
+from sieve_filter.keys import status
+from sieve_filter.keys.decision import Left
+from sieve_filter.programs import counts
+from sieve_filter.programs.counts import Counts
 from tests.support.server import ALICE, Command, Server
 from tests.support.workers import MESSAGE, Worker, ask, connected, running, until
 
@@ -209,3 +216,57 @@ def test_whoever_asks_and_does_not_listen_keeps_nobody_waiting(worker: Worker, n
 
 def test_numbers_are_shown_to_the_same_user_alone(worker: Worker, place: str) -> None:
     assert Path(place).stat().st_mode & 0o777 == 0o600
+
+
+PROMETHEUS = Path(__file__).resolve().parents[2] / "docs" / "admin" / "prometheus"
+
+
+def known() -> dict[str, dict[str, set[str]]]:
+    """The names of all numbers that there are, each with its labels and what these may be; none: anything."""
+    fresh = metrics.text(Counts(0).shown(), prometheus=True).decode()
+    check = status.as_prometheus(status.Check((), 0, status.Wiring(0, "")))
+    found: dict[str, dict[str, set[str]]] = {}
+    for family in parser.text_string_to_metric_families(f"{fresh}{check}\n"):
+        for sample in family.samples:
+            labels = found.setdefault(sample.name, {})
+            for name, value in sample.labels.items():
+                labels.setdefault(name, set()).add(value)
+    return found
+
+
+def expressions(file: str) -> str:
+    """What the alerts, or the board, ask Prometheus for."""
+    text = (PROMETHEUS / file).read_text()
+    if file.endswith(".json"):
+        return "\n".join(target["expr"] for panel in json.loads(text)["panels"] for target in panel["targets"])
+    return "\n".join(re.findall(r"^ +expr: (.*?)^ +(?:for|labels):", text, re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("file", ["alerts.yml", "grafana.json"])
+def test_alerts_and_board_ask_for_nothing_that_is_not_there(file: str) -> None:
+    asked = expressions(file)
+    there = known()
+    used = re.findall(r"\b(cryptomail_\w+)(?:\{([^}]*)\})?", asked)
+    assert len({name for name, _ in used}) >= 6
+    for name, selector in used:
+        assert name in there
+        for label, operator, value in re.findall(r'(\w+)([=!~]+)"([^"]*)"', selector):
+            if label != "instance":  # Prometheus itself adds it
+                values = set(value.split("|") if "~" in operator else [value])
+                assert values <= there[name][label], (name, label)
+    for name, label in re.findall(r"by \((?:instance, )?(\w+)\) \((?:increase|rate)\((cryptomail_\w+)", asked):
+        assert name in {"instance", "le", *there[label]}
+
+
+def test_alerts_know_each_reason_for_mail_in_clear_of_owners_with_keys() -> None:
+    [named] = re.findall(r'cryptomail_left_alone_messages_total\{reason=~"([^"]*)"', expressions("alerts.yml"))
+    harmless = {Left.ENCRYPTED_ALREADY.value, Left.NO_KEY.value}
+    assert set(named.split("|")) == {one.value for one in Left} - harmless
+
+
+def test_document_has_each_number_and_each_reason() -> None:
+    document = (PROMETHEUS.parent / "metrics.md").read_text()
+    families = {re.sub("_(bucket|count|sum)$", "", name) for name in known() if "_key_" not in name}
+    families -= {"cryptomail_keys_used", "cryptomail_wiring_state", "cryptomail_check_state"}
+    assert [name for name in families if f"`{name}`" not in document] == []
+    assert [name for _, name in counts.OUTCOMES if f"`{name}`" not in document] == []
