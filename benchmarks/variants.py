@@ -65,7 +65,7 @@ PATH=/usr/bin:/bin GNUPGHOME="$HOME/.cryptomail" exec {gpgit} "$USER"
 _GPG_CONF = "trust-model always\n"
 
 
-_WORKERS_LINE = b" octets in, "  # what a worker's log line has for each message
+_WORKERS_LINE = b" octets_in="  # what a worker's log line has for each message
 _LOG_SECONDS = 0.5  # until it is written
 
 

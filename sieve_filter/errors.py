@@ -190,6 +190,6 @@ def name(kind: type[CryptomailError]) -> str:
     return re.sub("(?<!^)(?=[A-Z])", "-", kind.__name__.removesuffix("Error")).lower()
 
 
-def line(error: CryptomailError, subject: str) -> str:
+def line(error: CryptomailError) -> str:
     """What a log says about `error`, which befell a message."""
-    return f"{subject}{error}" + ("; nothing was stored, try again later" if isinstance(error, RefusedError) else "")
+    return str(error) + ("; nothing was stored, try again later" if isinstance(error, RefusedError) else "")

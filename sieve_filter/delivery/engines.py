@@ -16,7 +16,8 @@ class UnverifiedError(Exception):
 
 
 class Engines:
-    """The engines of one process. `warn` is told once of each key that Sequoia cannot use.
+    """The engines of one process. `warn` is told what the log should say of a message; once of each key that Sequoia
+    cannot use.
 
     `lasting` processes take Sequoia where it is installed and nobody chose; for others, starting gpg once is cheaper.
     """

@@ -77,7 +77,6 @@ def encrypt_for_owner(
         raise UsageError("--key and --keydata exclude each other")
     wanted = [find.parse_wanted(one) for one in options.key]
     whose = owner.identify(environment, settings.aliases)
-    subject = log_subject(message_id(incoming.message), whose.user)
 
     def decided(listed: bool) -> Encrypt | StoreClear:
         if options.keydata:
@@ -92,10 +91,10 @@ def encrypt_for_owner(
         if isinstance(decision, Wait):
             raise decision.error
         if isinstance(decision, StoreClear) and found.holdings:
-            engines.warn(f"{subject}stored in clear: {decision.reason}")
+            engines.warn(f"stored in clear: {decision.reason}")
         if isinstance(decision, Encrypt) and (moment := decision.recipients.expired_after) is not None:
             day = time.strftime("%Y-%m-%d", time.gmtime(moment + 1))
-            engines.warn(f"{subject}encrypted to a key that expired on {day}: renew it")
+            engines.warn(f"encrypted to a key that expired on {day}: renew it")
         if isinstance(decision, Encrypt) and not found.named:
             register.note(settings.register, whose.user)
         return decision
@@ -162,15 +161,10 @@ def _find_in_script(pieces: Sequence[str], listed: bool) -> Found:
     return find.find_in_file(script_key.keyring(pieces), listed=listed)
 
 
-def log_subject(message_id: str, user: str) -> str:
-    """What each line in a log begins with that is about a message."""
-    return f"message {message_id} for {user!r}: "
-
-
 def message_id(message: Message) -> str:
-    """The Message-ID, as far as it may be in a log."""
+    """The Message-ID, as far as it may be in a log; empty where there is none."""
     found = [match for field in message.named(b"message-id") if (match := re.search(_MESSAGE_ID, field.value))]
-    return found[0][0].decode("ascii") if found else "without Message-ID"
+    return found[0][0].decode("ascii") if found else ""
 
 
 def _limited(incoming: Incoming, limit: int) -> Iterator[bytes]:

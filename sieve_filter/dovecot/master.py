@@ -12,6 +12,8 @@ _STATUS, _DEAD_WITH_MASTER = 5, 6
 
 # The first two octets of a line in Dovecot's log protocol: \001, and one more than the type's number.
 _TYPES = {"info": b"\1\2", "warning": b"\1\3", "error": b"\1\4"}
+# What systemd's journal knows a line's priority by (sd-daemon(3)).
+_PRIORITIES = {"info": "<6>", "warning": "<4>", "error": "<3>"}
 
 
 class Master(Protocol):
@@ -57,6 +59,21 @@ class Shell:
             print(f"cryptomail: {level}: {line}", file=sys.stderr, flush=True)
 
 
+class Journal(Shell):
+    """systemd, with standard error in its journal."""
+
+    def log(self, level: str, line: str) -> None:
+        with suppress(OSError):
+            print(f"{_PRIORITIES[level]}{line}", file=sys.stderr, flush=True)
+
+
 def master(environment: Mapping[str, str]) -> Master:
     """Whoever started this process."""
-    return Dovecot(environment) if "GENERATION" in environment else Shell()
+    return Dovecot(environment) if "GENERATION" in environment else shell(environment)
+
+
+def shell(environment: Mapping[str, str]) -> Master:
+    """Whoever started this process, where that is not Dovecot."""
+    status = os.fstat(2)
+    is_journal = environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"  # systemd.exec(5)
+    return Journal() if is_journal else Shell()

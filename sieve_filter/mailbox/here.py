@@ -36,7 +36,7 @@ def encrypt(
         raise decision.error
     if isinstance(decision, StoreClear):
         return Outcome(whose.user, 0, (), (), unkeyed=True)
-    engines = Engines(warn, lasting=True)
+    engines = Engines(lambda text: warn(f"{whose.user}: {text}"), lasting=True)
     environment = {"USER": whose.user, "HOME": whose.home}
 
     def turn(incoming: Incoming) -> Delivery:

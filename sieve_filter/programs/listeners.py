@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sieve_filter.dovecot import lmtp
-from sieve_filter.dovecot.master import Shell, master
+from sieve_filter.dovecot.master import master, shell
 from sieve_filter.errors import UsageError
 from sieve_filter.programs import supervisor
 from sieve_filter.programs.worker import Service
@@ -49,7 +49,7 @@ def under_dovecot(
 def alone(listeners: Sequence[socket.socket], service: Service, processes: int) -> int:
     """Serve with so many processes, until SIGTERM or SIGINT; one that dies is started anew. Returns an exit code."""
     descriptors.keep()
-    supervisor.serve(listeners, service, Shell(), processes)
+    supervisor.serve(listeners, service, shell(os.environ), processes)
     return os.EX_OK
 
 

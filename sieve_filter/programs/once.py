@@ -17,7 +17,7 @@ from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.errors import CryptomailError, TimedOutError
 from sieve_filter.policy.settings import Options, Settings
-from sieve_filter.system import signals, stdio
+from sieve_filter.system import logfields, signals, stdio
 
 _READ_OUT_SECONDS = 10
 
@@ -40,6 +40,11 @@ def run(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the message in clear; gpg inherits this
     beginning = pipeline.Beginning()
     pieces = beginning.passing(stdio.read())
+
+    def warn(text: str, **fields: str) -> None:
+        user = environment.get("USER", "nobody")
+        stdio.warn(logfields.line(**fields, user=user, message_id=beginning.message_id, msg=text))
+
     try:
         for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _give_up)
@@ -48,16 +53,13 @@ def run(
         settings = pipeline.settings(options.config, config_file, trusted_owners, register)
         signals.alarm(begun.later(settings.time_limit))
         incoming = watch(pipeline.receive_message(pieces, settings))
-        delivery = pipeline.encrypt_for_owner(
-            incoming, options, environment, settings, Engines(stdio.warn, lasting=False)
-        )
+        delivery = pipeline.encrypt_for_owner(incoming, options, environment, settings, Engines(warn, lasting=False))
         for piece in finish(delivery):
             stdio.write(piece)
         signals.alarm(None)
     except CryptomailError as error:
         _read_out(chain(pieces, beginning.passing(stdio.read())))  # the first may have been broken off
-        subject = pipeline.log_subject(beginning.message_id, environment.get("USER", "nobody"))
-        stdio.warn(errors.line(error, subject))
+        warn(errors.line(error), verdict="refused", reason=errors.name(type(error)))
         return error.code
     return os.EX_OK
 
@@ -85,7 +87,10 @@ def seal(
     from sieve_filter.delivery.again import Attempt
     from sieve_filter.dovecot import lmtp
 
-    attempt = Attempt(environment.get("USER", ""), lmtp.envelope(environment).recipient, dovecot_conf, stdio.warn)
+    def warn(text: str) -> None:
+        stdio.warn(logfields.line(user=environment.get("USER", "nobody"), msg=text))
+
+    attempt = Attempt(environment.get("USER", ""), lmtp.envelope(environment).recipient, dovecot_conf, warn)
     answer_by = Deadline.after(lmtp.ANSWER_SECONDS)
 
     def check() -> None:

@@ -29,7 +29,7 @@ from sieve_filter.openpgp import armor_writer
 from sieve_filter.programs import counts, worker
 from sieve_filter.programs.counts import Counts, Report, Shown
 from sieve_filter.programs.worker import Service
-from sieve_filter.system import descriptors, stdio, transfer
+from sieve_filter.system import descriptors, logfields, transfer
 
 _BACKLOG = 4096  # connections that the kernel keeps; Linux allows no more by default (net.core.somaxconn)
 _MOST_PROCESSES = 64
@@ -339,7 +339,7 @@ class _Supervisor:
             work()
             os._exit(os.EX_OK)
         except Exception as error:
-            self._complain(stdio.for_log(str(errors.known(error))))
+            self._complain(str(errors.known(error)))
         finally:
             os._exit(os.EX_SOFTWARE)
 
@@ -435,7 +435,7 @@ class _Supervisor:
         self._rest_until = time.monotonic() + _PAUSE_SECONDS
 
     def _complain(self, text: str) -> None:
-        self._log("error", text)
+        self._log("error", logfields.line(msg=text))
 
 
 def _report(octets: bytes) -> Report:

@@ -36,7 +36,7 @@ from sieve_filter.owners import owner, register
 from sieve_filter.policy import arguments
 from sieve_filter.programs import counts
 from sieve_filter.programs.counts import Outcome, Report
-from sieve_filter.system import privileges, signals, stdio
+from sieve_filter.system import logfields, privileges, signals
 
 NO = script_protocol.FAILURE
 DONE, LAST = b".", b"!"  # what a process says of a connection that is done, before a report; with the latter it ends
@@ -171,9 +171,10 @@ class _Worker:
         self._log = log
         self._engines = Engines(self._warn, lasting=True)
         self._trusted_owners = frozenset({0, Path(__file__).stat().st_uid})
+        self._subject: Callable[[], Mapping[str, str]] = dict
 
     def _warn(self, text: str) -> None:
-        self._log("warning", stdio.for_log(text))
+        self._log("warning", logfields.line(**self._subject(), msg=text))
 
     def answer(
         self, connection: socket.socket, deadline: Deadline, prepare: Callable[[Request | None], Connected]
@@ -184,6 +185,7 @@ class _Worker:
         deliver.
         """
         progress = _Progress(connection)
+        self._subject = progress.subject
         try:
             with signals.at_most(_HEAD_SECONDS):
                 outcome = self._answer(connection, deadline, progress, prepare)
@@ -191,9 +193,10 @@ class _Worker:
             _read_out(progress.received(), _LAST_WORD_SECONDS)
             gone = isinstance(error, ConnectionError | TimeoutError)
             known = progress.gone() if gone else errors.known(error)
-            self._log("error", stdio.for_log(errors.line(known, progress.subject)))
+            outcome = verdict, reason = counts.refusal(type(known))
+            line = logfields.line(verdict=verdict, reason=reason, **progress.subject(), msg=errors.line(known))
+            self._log("error", line)
             _end(connection, NO)
-            outcome = counts.refusal(type(known))
         return progress.report(outcome)
 
     def connect_for(self, user: int, request: Request) -> smtplib.LMTP:
@@ -256,11 +259,8 @@ class _Worker:
         connection.settimeout(_LAST_WORD_SECONDS)
         connection.sendall(answer + script_protocol.SUCCESS)
         connection.shutdown(socket.SHUT_WR)  # the supervisor has this connection too: closing it would end nothing
-        milliseconds = (time.monotonic() - begun.moment) * 1000
-        self._log("info", stdio.for_log(progress.summary(delivery, milliseconds)))
-        if delivery.left is not None:
-            return counts.LEFT, delivery.left.value
-        return counts.ENCRYPTED, delivery.engine
+        self._log("info", progress.summary(delivery, (time.monotonic() - begun.moment) * 1000))
+        return _outcome(delivery)
 
 
 class _Progress:
@@ -277,9 +277,9 @@ class _Progress:
         self._octets_in = self._octets_out = 0
         self._remembered = find.remembered()
 
-    @property
-    def subject(self) -> str:
-        return pipeline.log_subject(self.message_id or self._beginning.message_id, self._user)
+    def subject(self) -> dict[str, str]:
+        """What each line has that is about the message."""
+        return {"user": self._user, "message_id": self.message_id or self._beginning.message_id}
 
     def head_was_read(self, request: Request, beginning: bytes) -> None:
         self._user = request.environment.get("USER", "nobody")
@@ -313,14 +313,26 @@ class _Progress:
 
     def report(self, outcome: Outcome) -> Report:
         """What is counted of it."""
+        return Report(outcome, self._cache(), self._octets_in, self._octets_out)
+
+    def _cache(self) -> str:
         hits, misses = (now - before for now, before in zip(find.remembered(), self._remembered, strict=True))
-        cache = counts.MISS if misses else counts.HIT if hits else ""
-        return Report(outcome, cache, self._octets_in, self._octets_out)
+        return counts.MISS if misses else counts.HIT if hits else ""
 
     def summary(self, delivery: Delivery, milliseconds: float) -> str:
-        verdict = f"encrypted to {' '.join(delivery.fingerprints)}" if delivery.encrypted else "left alone"
-        sizes = f"{self._octets_in} octets in, {self._octets_out} out"
-        return f"{self.subject}{verdict}: {delivery.reason}; {sizes}, {milliseconds:.1f} ms"
+        """The log's line for a message that was not refused."""
+        verdict, detail = _outcome(delivery)
+        how = {"engine": detail, "keys": ",".join(delivery.fingerprints)} if delivery.encrypted else {"reason": detail}
+        cache = {"cache": found} if (found := self._cache()) else {}
+        sizes = {"octets_in": self._octets_in, "octets_out": self._octets_out, "ms": f"{milliseconds:.1f}"}
+        return logfields.line(verdict=verdict, **how, **self.subject(), **cache, **sizes, msg=delivery.reason)
+
+
+def _outcome(delivery: Delivery) -> Outcome:
+    """What became of the message, as it is counted and logged."""
+    if delivery.left is not None:
+        return counts.LEFT, delivery.left.value
+    return counts.ENCRYPTED, delivery.engine
 
 
 def _read_head(connection: socket.socket) -> tuple[Request, bytes]:

@@ -101,7 +101,7 @@ def test_what_comes_too_late_to_be_read_is_read_out_all_the_same(enrolled: Serve
         pipe.write(message)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 78
-    assert b"message <early@example.com> for" in stderr
+    assert b"message_id=<early@example.com>" in stderr
 
 
 def test_missing_service_is_a_failure(enrolled: Server) -> None:

@@ -22,8 +22,8 @@ from tests.support.workers import MESSAGE, Worker, answer, connected, opened, ru
 
 MUCH = b"text\r\n" * 1_000_000
 HAS_ENDED = re.compile(
-    r"cryptomail: error: process \d+, at work for user 0, has ended \(SIGKILL\): its message is refused, "
-    r"and will come again; it may have been stored"
+    r'cryptomail: error: msg="process \d+, at work for user 0, has ended \(SIGKILL\): its message is refused, '
+    r'and will come again; it may have been stored"'
 )
 
 
@@ -174,7 +174,7 @@ def test_early_refusal_names_the_message(enrolled: Server, tmp_path: Path) -> No
     enrolled.config.write_text("this is not TOML")
     with running(enrolled, tmp_path) as worker:
         assert worker.filter(MESSAGE + MUCH) == b"-\n"
-        assert "message <1@example.com> for" in worker.log[-1]
+        assert "message_id=<1@example.com>" in worker.log[-1]
 
 
 def test_worker_that_a_message_has_made_large_ends_after_it(enrolled: Server, tmp_path: Path, alice: Owner) -> None:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab.keys import Owner
+from tests.support.fields import taken_apart
 from tests.support.filtered import CANARY, STRANGE_MESSAGES, decrypt, fingerprint_of, install_gpg
 from tests.support.lmtp import ENVELOPE, GOOD, Fake
 from tests.support.lmtp import MESSAGE as TRACED
@@ -65,7 +66,9 @@ def test_failure_is_told_and_logged_in_one_line_without_the_message(worker: Work
     assert worker.filter(MESSAGE, "--require", HOME=str(tmp_path / "other")) == b"-\n"
     (line,) = worker.log
     assert re.fullmatch(
-        r"cryptomail: error: message <1@example\.com> for 'alice@example\.org': .* has no key; .*", line
+        "cryptomail: error: verdict=refused reason=no-key user=alice@example.org message_id=<1@example.com> "
+        'msg="[^"]* has no key; [^"]*; nothing was stored, try again later"',
+        line,
     )
     assert CANARY.decode() not in line
 
@@ -84,8 +87,8 @@ def test_log_has_a_line_for_each_message_and_nothing_of_its_content(worker: Work
     until(lambda: worker.log)
     (line,) = worker.log
     matched = re.fullmatch(
-        r"cryptomail: info: message <1@example\.com> for 'alice@example\.org': encrypted to ([0-9A-F]{40}): [^;]+; "
-        r"(\d+) octets in, (\d+) out, \d+\.\d ms",
+        r"cryptomail: info: verdict=encrypted engine=sequoia keys=([0-9A-F]{40}) user=alice@example\.org "
+        r'message_id=<1@example\.com> cache=miss octets_in=(\d+) octets_out=(\d+) ms=\d+\.\d msg="[^"]+"',
         line,
     )
     assert matched is not None
@@ -96,9 +99,14 @@ def test_log_has_a_line_for_each_message_and_nothing_of_its_content(worker: Work
 
 def test_log_cannot_be_written_to_by_strangers(worker: Worker) -> None:
     message = b"Message-ID: <1\x1b[31m@example.com>\r\n\r\n" + CANARY
-    assert worker.filter(message, "--key", "a\ncryptomail: info: \x1b[31m", USER="alice\nroot") == b"-\n"
+    asked = 'a\ncryptomail: info: \x1b[31m" verdict=encrypted msg="'
+    assert worker.filter(message, "--key", asked, USER='alice\nroot" verdict=encrypted x="') == b"-\n"
     (line,) = worker.log
     assert line.isprintable()
+    assert [taken_apart(line)[name] for name in ("verdict", "user")] == [
+        "refused",
+        'alice\nroot" verdict=encrypted x="',
+    ]
 
 
 def test_sealed_message_is_delivered_and_said_to_be(worker: Worker, alice: Owner) -> None:
