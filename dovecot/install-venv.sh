@@ -39,14 +39,14 @@ trial=$(printf 'Subject: trial\r\n\r\ntext\r\n' | env -i PATH="$PATH" USER=trial
     "$venv/bin/python" -I -c '
 import importlib, pkgutil, sys
 import sieve_filter
-from sieve_filter.delivery import sequoia
 from sieve_filter.openpgp import armor_writer
 from sieve_filter.programs import extprograms
+from sieve_filter.sequoia import engine
 for module in pkgutil.walk_packages(sieve_filter.__path__, "sieve_filter."):
     if module.name != "sieve_filter.__main__":
         importlib.import_module(module.name)
 armor_writer.load()
-if sequoia.installed():
+if engine.installed():
     importlib.import_module("pysequoia")
 sys.exit(extprograms.filter_main("/nonexistent"))')
 test "$trial" = "$(printf 'Subject: trial\r\n\r\ntext\r\n')"

@@ -18,6 +18,7 @@ from sieve_filter.mailbox.probe import Probe, Sighting
 from sieve_filter.notify import notices, post
 from sieve_filter.notify.notices import Words
 from sieve_filter.notify.post import Post
+from sieve_filter.openpgp.packets import key_id
 from sieve_filter.policy.settings import Settings
 
 _SECONDS, _PAUSE = 20, 0.5  # until the message is in a folder: a program like sendmail leaves it in a queue
@@ -51,7 +52,7 @@ def probed(user: str, options: argparse.Namespace, settings: Settings, where: Po
 
 def judge(user: str, found: Sequence[Sighting], subkeys: Sequence[str]) -> Iterator[Finding]:
     """What is wrong with how a message was stored for that user, whose mail is encrypted to these subkeys."""
-    wanted = sorted(one[-16:].upper() for one in subkeys)
+    wanted = sorted(key_id(one.upper()) for one in subkeys)
     command = _test(user)
     if not found:
         what = f"a probe to {user} was taken, and is in no folder"
@@ -60,7 +61,7 @@ def judge(user: str, found: Sequence[Sighting], subkeys: Sequence[str]) -> Itera
         if one.clear:
             what = f"a probe to {user} was stored in clear, in {one.folder}"
             yield Finding(CRITICAL, what, "so is their mail", command)
-        elif sorted(one.key_ids) != wanted:
+        elif sorted(map(key_id, one.key_ids)) != wanted:
             what = f"a probe to {user} was encrypted to {', '.join(one.key_ids)}, and not to {', '.join(wanted)}"
             yield Finding(CRITICAL, what, "somebody else may read their mail, or they cannot", command)
 

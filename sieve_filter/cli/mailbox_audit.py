@@ -16,6 +16,7 @@ from sieve_filter.mailbox import audit, report, residue
 from sieve_filter.mailbox.audit import MailboxAudit
 from sieve_filter.mailbox.report import Audit
 from sieve_filter.mailbox.throttle import Throttle
+from sieve_filter.openpgp.packets import key_id
 from sieve_filter.owners.owner import Owner
 from sieve_filter.policy.settings import Settings
 from sieve_filter.system import stdio
@@ -89,7 +90,7 @@ def _keys(whose: Owner, settings: Settings) -> tuple[frozenset[str] | None, bool
     except CryptomailError:
         return None, True
     keys = [key for holding in found.holdings for key in holding.keys]
-    return frozenset(subkey.fingerprint[-16:] for key in keys for subkey in key.subkeys), bool(keys) or found.lost
+    return frozenset(key_id(subkey.fingerprint) for key in keys for subkey in key.subkeys), bool(keys) or found.lost
 
 
 def _tell(done: Audit, as_json: bool, as_prometheus: bool) -> None:

@@ -26,7 +26,7 @@ def rekey(options: argparse.Namespace, site: Site) -> int:
         raise UsageError("rekey needs --key-file: your key is not looked up anywhere")
     turn = mailbox_change.to_key(options.key_file, site.settings)
     trial = turn(Incoming(split(b"Subject: trial\r\n\r\ntrial\r\n"), True, ()))
-    return _run(options, task.rekeying(turn, [one[-16:] for one in trial.fingerprints]), _ENCRYPTED)
+    return _run(options, task.rekeying(turn, trial.fingerprints), _ENCRYPTED)
 
 
 def _run(options: argparse.Namespace, what: Task, words: Words) -> int:

@@ -75,6 +75,8 @@ def minimal_key(data: bytes, address: str | None, minimum_bits: int) -> tuple[st
 
 def _vet(one: Certificate, minimum_bits: int) -> vetting.Vetted:
     verdict = vetting.vet([one], minimum_bits)[one]
+    if isinstance(verdict, vetting.Newer):
+        raise RefusedKeyError(f"GnuPG cannot read key {one.fingerprint}: have it set up on the server instead")
     if not isinstance(verdict, vetting.Vetted):
         reason = verdict if isinstance(verdict, str) else verdict.reason
         raise RefusedKeyError(f"mail cannot be encrypted to key {one.fingerprint}: {reason}")

@@ -12,6 +12,7 @@ from sieve_filter.mail.header_policy import Policy
 from sieve_filter.openpgp import pgpmime
 from sieve_filter.openpgp.armor_writer import Writer
 from sieve_filter.openpgp.encrypted import Walker
+from sieve_filter.openpgp.packets import VERSION_6_DIGITS, key_id
 
 Sink = Callable[[bytes], object]
 Decide = Callable[[], Encrypt | StoreClear]
@@ -91,13 +92,16 @@ class _Ciphertext:
     def finish(self, fingerprints: Sequence[str]) -> None:
         """Raise EncryptionError unless it all was one message for exactly these keys.
 
-        `fingerprints` are of version 4 keys: the last 16 digits are the key ID (RFC 9580 section 5.5.4.2).
+        Where one of them is of version 4, it has to be in packets that all clients open.
         """
         encrypted = self._walker.finish()
         if encrypted is None:
             raise EncryptionError("gpg succeeded, but what it wrote is not an encrypted message; check the gpg program")
-        if encrypted.container != "SEIPD v1" or set(encrypted.pkesk_versions) != {3}:
+        packets = {(encrypted.container, version) for version in encrypted.pkesk_versions}
+        newest = all(len(one) == VERSION_6_DIGITS for one in fingerprints) and packets == {("SEIPD v2", 6)}
+        if packets != {("SEIPD v1", 3)} and not newest:
             raise EncryptionError("gpg wrote packets that older mail clients cannot open; check the gpg program")
-        if sorted(encrypted.key_ids) != sorted(one[-16:] for one in fingerprints) or encrypted.passphrase:
+        expected = sorted(fingerprints if newest else map(key_id, fingerprints))
+        if sorted(encrypted.key_ids) != expected or encrypted.passphrase:
             raise EncryptionError("gpg encrypted to other keys than it was asked to; check the gpg program")
         self._armor.finish()

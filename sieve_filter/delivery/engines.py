@@ -30,11 +30,15 @@ class Engines:
     def choose(self, settings: Settings, *, large: bool) -> Engine:
         """What encrypts the next message; a `large` one goes through GnuPG, which does not hold it in memory.
 
+        To keys that GnuPG cannot read, Sequoia encrypts, whatever was chosen.
+
         The engine verifies what this process read of a keyring; else it raises UnverifiedError, after it may have taken
         some of what it was to encrypt. Raises ConfigError where Sequoia is asked for and not installed.
         """
 
         def by_gnupg(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> str:
+            if recipients.newer:
+                return _by_sequoia_alone(source, sink, recipients)
             try:
                 runner.encrypt(
                     source,
@@ -45,7 +49,7 @@ class Engines:
                     recipients.expired_after,
                 )
             except EncryptionError as error:
-                if recipients.proofs:
+                if recipients.unverified:
                     raise UnverifiedError from error
                 raise
             return GNUPG
@@ -53,20 +57,22 @@ class Engines:
         if large or not self._wants_sequoia(settings):
             return by_gnupg
         from sieve_filter.delivery import sequoia  # an executed filter starts gpg, and need not load it
+        from sieve_filter.sequoia import engine
 
-        if not sequoia.installed():
+        if not engine.installed():
             if settings.engine == SEQUOIA:
                 raise ConfigError('engine is "sequoia", but it is not installed: make install SEQUOIA=yes')
             return by_gnupg
 
         def by_sequoia(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> str:
-            if recipients not in self._unsuitable and recipients.expired_after is None:
+            able = recipients.expired_after is None and not recipients.newer
+            if able and recipients not in self._unsuitable:
                 plain = b"".join(source)
                 source = [plain]
                 try:
                     sink(sequoia.encrypt(plain, recipients))
                     return SEQUOIA
-                except sequoia.UnsuitableError as error:
+                except engine.UnsuitableError as error:
                     self._unsuitable.add(recipients)
                     keys = ", ".join(recipients.fingerprints)
                     self.warn(f"Sequoia cannot encrypt to {keys}: {error}; GnuPG does it")
@@ -78,3 +84,18 @@ class Engines:
         """Whether Sequoia is to encrypt, if it is installed."""
         able = self._lasting and settings.compression == "none"
         return settings.engine == SEQUOIA or (settings.engine == AUTO and able)
+
+
+def _by_sequoia_alone(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> str:
+    """Encrypt to keys of which GnuPG cannot read some. Returns the engine. Raises UnverifiedError, EncryptionError."""
+    from sieve_filter.delivery import sequoia  # hardly any owner has such keys
+    from sieve_filter.sequoia.engine import UnsuitableError
+
+    try:
+        sink(sequoia.encrypt(b"".join(source), recipients))
+    except UnsuitableError as error:
+        if recipients.unverified:
+            raise UnverifiedError from error
+        keys = ", ".join(recipients.fingerprints)
+        raise EncryptionError(f"Sequoia fails to encrypt to {keys}: {error}; GnuPG cannot read them") from error
+    return SEQUOIA

@@ -15,7 +15,7 @@ from sieve_filter.gpg import keyrings as keystore
 from sieve_filter.keys import find
 from sieve_filter.keys import status as keyreport
 from sieve_filter.keys.decision import Decision, decide
-from sieve_filter.keys.recipients import Found
+from sieve_filter.keys.recipients import NEWER, Found
 from sieve_filter.keys.status import OwnerState
 from sieve_filter.mail.message import split
 from sieve_filter.openpgp import certificate
@@ -89,17 +89,20 @@ def export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
         found = find.find(owner, keyrings._replace(shared=()))
         exported: dict[str, bytes] = {}
         for holding in found.holdings:
-            reading = certificate.read(keystore.export_keys(holding.home.path))
-            if reading.problems:
-                raise KeyringError(f"cannot read what gpg exports from {holding.home.path}: {reading.problems[0]}")
-            exported |= {one.fingerprint: one.packets for one in reading.certificates}
+            newer = find.newer_keys(holding.home)
+            if newer is None or len(newer.keys) < len(holding.keys):  # else GnuPG has none of them
+                reading = certificate.read(keystore.export_keys(holding.home.path))
+                if reading.problems:
+                    raise KeyringError(f"cannot read what gpg exports from {holding.home.path}: {reading.problems[0]}")
+                exported |= {one.fingerprint: one.packets for one in reading.certificates}
+            exported |= newer.certificates if newer else {}
     return exported
 
 
 def _notes(home: Path) -> tuple[str, ...]:
     """What lets somebody else put keys into the keyring."""
     notes = []
-    names = (keybox.NAME, "pubring.gpg", f"{runner.KEYBOXD}/pubring.db")
+    names = (keybox.NAME, "pubring.gpg", f"{runner.KEYBOXD}/pubring.db", NEWER)
     others = [home.parent] if home.is_file() else [home / name for name in names]
     for path in (home, *others):
         try:

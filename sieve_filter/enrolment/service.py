@@ -85,7 +85,8 @@ def standing(whose: Owner, settings: Settings) -> Standing:
     if isinstance(decision, Wait):
         return Standing(found, state, None)
     now = int(time.time())
-    names = {name: ids for holding in found.holdings for name, ids in colons.user_ids(holding.listing).items()}
+    names = {key.fingerprint: tuple(sorted(key.addresses)) for one in found.holdings for key in one.keys}
+    names |= {name: ids for holding in found.holdings for name, ids in colons.user_ids(holding.listing).items()}
     return Standing(
         found,
         state,

@@ -1,6 +1,6 @@
 """Puts keys into an owner's keyring, and takes them out, so that a delivery sees the old one or the new one."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +12,10 @@ from sieve_filter.gpg.colons import Key
 from sieve_filter.keys import usable, vetting
 from sieve_filter.keys.outcome import Outcome, Status
 from sieve_filter.keys.store import Store, opened
-from sieve_filter.keys.vetting import Revoked, Verdict, Vetted
+from sieve_filter.keys.vetting import Newer, Revoked, Verdict, Vetted
+from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
+from sieve_filter.openpgp.packets import key_id
 from sieve_filter.system.signals import at_most
 
 
@@ -84,22 +86,24 @@ class Removed(NamedTuple):
 def remove(keyring: str, fingerprint: str) -> Removed:
     """Take a certificate out of a keyring. Raises RefusedKeyError where it is not in there, and PlaceError."""
     with opened(keyring) as store:
-        there = store.certificates
-        if fingerprint not in there:
+        there, newer = store.certificates, store.newer_certificates
+        if fingerprint in newer:
+            store.replace_newer(b"".join(raw for name, raw in newer.items() if name != fingerprint))
+        elif fingerprint not in there:
             raise RefusedKeyError(f"there is no key {fingerprint} in {keyring}")
-        if content := store.without(fingerprint):
+        elif content := store.without(fingerprint):
             store.replace(content)
         else:
             store.remove()
-        return Removed(there[fingerprint], len(there) - 1)
+        return Removed((there | newer)[fingerprint], len(there) + len(newer) - 1)
 
 
 def clashing(stored: Sequence[str], fingerprint: str) -> str | None:
     """The one of the fingerprints `stored` that has the key ID of `fingerprint` but is another key's, if there is one.
 
-    A version 4 key ID is the last 64 bits of a fingerprint (RFC 9580 section 5.5.4): too few to rely on.
+    A key ID is 64 bits of a fingerprint (RFC 9580 section 5.5.4): too few to rely on.
     """
-    same = (one for one in stored if one[-16:] == fingerprint[-16:] and one != fingerprint)
+    same = (one for one in stored if key_id(one) == key_id(fingerprint) and one != fingerprint)
     return next(same, None)
 
 
@@ -107,11 +111,11 @@ def _put_one(order: Order, verdicts: Verdicts, rules: _Rules) -> Iterator[Outcom
     def outcome(fingerprint: str, status: Status, note: str) -> Outcome:
         return Outcome(order.user, order.keyring, fingerprint, status, note)
 
-    fine: list[Vetted] = []
+    fine: list[Vetted | Newer] = []
     refused = False
     for one, told in zip(order.certificates, verdicts, strict=True):
         verdict = vetting.believed(one, told)
-        if isinstance(verdict, Vetted) and (order.foreign or _is_theirs(verdict.key, order)):
+        if isinstance(verdict, Vetted | Newer) and (order.foreign or _is_theirs(verdict.key, order)):
             fine.append(verdict)
             continue
         if isinstance(verdict, Revoked):
@@ -133,18 +137,26 @@ def _put_one(order: Order, verdicts: Verdicts, rules: _Rules) -> Iterator[Outcom
         return
     if not fine:
         return
+    older = [one for one in fine if isinstance(one, Vetted)]
+    given = {one.fingerprint: one for one in order.certificates}
+    newer = {given[one.key.fingerprint]: one for one in fine if isinstance(one, Newer)}
+    statuses: dict[str, Status] = {}
     try:
-        statuses = _place(order, fine, rules)
+        if older:
+            statuses |= _place(order, older, rules)
+        if newer:
+            statuses |= _place_newer(order, newer, rules)
     except (CryptomailError, OSError) as error:
         why = f"{error.strerror}: {order.keyring}" if isinstance(error, OSError) else str(error)
-        yield from (outcome(one.key.fingerprint, Status.REFUSED, why) for one in fine)
-        return
+        refused_now = (one.key.fingerprint for one in fine if one.key.fingerprint not in statuses)
+        yield from (outcome(fingerprint, Status.REFUSED, why) for fingerprint in refused_now)
     for fingerprint, taken in {one.key.fingerprint: one for one in fine}.items():
-        warnings = _warnings(taken, order)
-        yield outcome(fingerprint, statuses[fingerprint], f"warning: {'; '.join(warnings)}" if warnings else "")
+        if fingerprint in statuses:
+            warnings = _warnings(taken, order)
+            yield outcome(fingerprint, statuses[fingerprint], f"warning: {'; '.join(warnings)}" if warnings else "")
 
 
-def _warnings(vetted: Vetted, order: Order) -> list[str]:
+def _warnings(vetted: Vetted | Newer, order: Order) -> list[str]:
     """What is to be said of a certificate that was taken all the same."""
     warnings = [] if _is_theirs(vetted.key, order) else [_strange(vetted.key)]
     if days := usable.short_life(vetted.key, vetted.subkey):
@@ -194,10 +206,42 @@ def _place(order: Order, vetted: Sequence[Vetted], rules: _Rules) -> dict[str, S
         return statuses
 
 
+def _place_newer(order: Order, vetted: Mapping[Certificate, Newer], rules: _Rules) -> dict[str, Status]:
+    """Put certificates that GnuPG cannot read into a keyring. Returns, for each fingerprint, what became of it."""
+    with opened(order.keyring, make=True, as_file=order.as_file) as store:
+        there = store.newer_certificates
+        _refuse_clashes(store.keys, [*vetted.values()])
+        content = dict(there)
+        statuses: dict[str, Status] = {}
+        for one in vetted:
+            name = one.fingerprint
+            content[name] = _merged(content[name], one, rules.minimum_bits) if name in content else one.packets
+            changed = Status.RENEWED if name in there else Status.IMPORTED
+            statuses[name] = Status.UNCHANGED if content[name] == there.get(name) else changed
+        if content != there:
+            rules.before_change(order)
+            store.replace_newer(b"".join(content.values()))
+        return statuses
+
+
+def _merged(stored: bytes, one: Certificate, minimum_bits: int) -> bytes:
+    """Two versions of a certificate that GnuPG cannot read as one, if mail can be encrypted to that.
+
+    What is stored already counts too: a key that was revoked once does not come back with an older copy of it.
+    """
+    from sieve_filter.keys import newer  # hardly any owner has such keys
+
+    merged, key = newer.merged(stored, one)
+    vetting.judge(key, minimum_bits)
+    return merged
+
+
 def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[Status, str]:
     """Take the revocation of a key over into a keyring that has that key. Returns what became of it, and the note."""
     try:
         with opened(order.keyring) as store:
+            if revoked.key.fingerprint in store.newer_certificates:
+                return _revoke_newer(order, store, revoked, rules)
             if revoked.key.fingerprint not in store.certificates:
                 return Status.REFUSED, revoked.reason
             with _copy(store, store.content) as home:
@@ -222,6 +266,26 @@ def _revoke(order: Order, revoked: Revoked, rules: _Rules) -> tuple[Status, str]
         return Status.REFUSED, f"{revoked.reason}, and that cannot be taken over: {why}"
     try:
         vetting.judge(new, rules.minimum_bits)
+    except RefusedKeyError as error:
+        return Status.REVOKED, str(error)
+    return (Status.RENEWED if newly else Status.UNCHANGED), ""
+
+
+def _revoke_newer(order: Order, store: Store, revoked: Revoked, rules: _Rules) -> tuple[Status, str]:
+    """The same for a key that GnuPG cannot read. Raises RefusedKeyError, PlaceError."""
+    from sieve_filter.keys import newer  # hardly any owner has such keys
+
+    there = store.newer_certificates
+    name = revoked.key.fingerprint
+    (one,) = certificate.read(revoked.packets).certificates
+    merged, key = newer.merged(there[name], one)
+    content = there | {name: merged}
+    newly = not certificate.is_of(merged, there[name])
+    if newly:
+        rules.before_change(order)
+        store.replace_newer(b"".join(content.values()))
+    try:
+        vetting.judge(key, rules.minimum_bits)
     except RefusedKeyError as error:
         return Status.REVOKED, str(error)
     return (Status.RENEWED if newly else Status.UNCHANGED), ""
@@ -252,7 +316,7 @@ def _try_out(home: Path, fingerprints: Iterable[str], merged: Sequence[Vetted], 
         vetting.try_out(home, [chosen[one] for one in dict.fromkeys(one.key.fingerprint for one in merged)])
 
 
-def _refuse_clashes(stored: Iterable[str], vetted: Sequence[Vetted]) -> None:
+def _refuse_clashes(stored: Iterable[str], vetted: Sequence[Vetted | Newer]) -> None:
     known = list(stored)
     for one in vetted:
         for subkey in one.key.subkeys:

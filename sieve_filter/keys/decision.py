@@ -90,7 +90,8 @@ def decide(found: Found, rules: Rules, now: int) -> Decision:
             tuple(dict.fromkeys(fingerprint for one in chosen for fingerprint in one.fingerprints)),
             tuple(dict.fromkeys(version for one in chosen for version in one.versions)),
             min((one.expired_after for one in chosen if one.expired_after is not None), default=None),
-            tuple(proofs for one in chosen for proofs in one.proofs),
+            tuple(dict.fromkeys(proofs for one in chosen for proofs in one.proofs)),
+            tuple(dict.fromkeys(fingerprint for one in chosen for fingerprint in one.newer)),
         )
     )
 
@@ -114,8 +115,7 @@ def _usable(holding: Holding, rules: Rules, now: int) -> Recipients | UnusableKe
     """The keys of a keyring that may be encrypted to, or why there is none."""
     home, keys = holding.home, holding.keys
     if fingerprints := _chosen(keys, rules.minimum_bits, now):
-        proofs = tuple(holding.proofs[one] for one in fingerprints) if holding.proofs is not None else ()
-        return Recipients((home.path,), fingerprints, (home.version,), proofs=proofs)
+        return holding.of(fingerprints)
     reasons = "; ".join(f"key {key.fingerprint} {usable.choose(key, rules.minimum_bits, now)}" for key in keys)
     error = f"no usable key in {home.path}: {reasons}; renew or replace it"
     moments = {key: moment for key in keys if (moment := usable.last_good(key, now)) is not None}
@@ -126,7 +126,7 @@ def _usable(holding: Holding, rules: Rules, now: int) -> Recipients | UnusableKe
         return UnusableKeyError(error)
     if rules.expired_key != ENCRYPT_ANYWAY:
         return ExpiredKeyError(error)
-    return Recipients((home.path,), past, (home.version,), moment)
+    return holding.of(past)._replace(expired_after=moment)
 
 
 def _chosen(keys: Sequence[Key], minimum_bits: int, now: int) -> tuple[str, ...]:

@@ -5,21 +5,25 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from sieve_filter import limits
 from sieve_filter.errors import KeyringError, NoKeyError, UsageError
 from sieve_filter.gpg import colons, runner
 from sieve_filter.gpg.colons import Key
 from sieve_filter.keys import reading, usable
-from sieve_filter.keys.recipients import FileVersion, Found, Holding, Home
+from sieve_filter.keys.recipients import NEWER, FileVersion, Found, Holding, Home
 from sieve_filter.owners.owner import Owner, expand
 from sieve_filter.policy.settings import Keyrings
+
+if TYPE_CHECKING:
+    from sieve_filter.keys.newer import Newer
 
 # A keyring of GnuPG 2.1 and later, of 2.0 and earlier, and of keyboxd (2.3 and later).
 _KEYRING_FILES = ("pubring.kbx", "pubring.gpg", f"{runner.KEYBOXD}/pubring.db")
 # What else a listing depends on: what keyboxd has not put into its file yet, which keys are disabled, and whether
-# keyboxd has them.
-_OTHER_FILES = (f"{runner.KEYBOXD}/pubring.db-wal", "trustdb.gpg", "common.conf")
+# keyboxd has them. The last has keys that GnuPG cannot read: see `newer`.
+_OTHER_FILES = (f"{runner.KEYBOXD}/pubring.db-wal", "trustdb.gpg", "common.conf", NEWER)
 
 # Listings kept in memory, some 2 KB each.
 _LISTINGS = 2_000
@@ -92,7 +96,7 @@ def remembered() -> tuple[int, int]:
 
 def _find_wanted(wanted: str, homes: Sequence[Home], shared: Sequence[Home]) -> Holding:
     for home in (*homes, *shared):
-        holding = _list_matching(home, [wanted])
+        holding = _list_matching(home, [wanted], newer_keys(home) if home in homes else None)
         if home in shared and len(holding.keys) > 1:
             # Nobody who has another key with that address imported gets what is meant for the first.
             holding, _ = _own(holding)
@@ -141,7 +145,39 @@ def _secrets(home: str, grips: Sequence[str]) -> list[str]:
 
 
 def _all(home: Home, signatures: bool = False, listed: bool = True) -> Holding:
-    return (None if listed else reading.read(home)) or _list(home, (), signatures)
+    beside = newer_keys(home)
+    if beside is not None and not _has_keyring(home):
+        return _beside(Holding(home, ()), beside)
+    holding = (None if listed else reading.read(home)) or _list(home, (), signatures)
+    if beside is not None and not holding.keys:
+        refuse_damaged(home.path)
+    return _beside(holding, beside)
+
+
+def newer_keys(home: Home) -> "Newer | None":
+    """What of a keyring of the owner's Sequoia judges, because GnuPG cannot; None where there is nothing.
+
+    Raises KeyringError.
+    """
+    if len(home.version) > 1 and home.version[-1] is None:
+        return None
+    from sieve_filter.keys import newer  # hardly any owner has some
+
+    return newer.read(home)
+
+
+def _beside(holding: Holding, beside: "Newer | None") -> Holding:
+    """What GnuPG has, and those keys besides."""
+    if beside is None:
+        return holding
+    others = {key.fingerprint for key in beside.keys}
+    keys = (*(key for key in holding.keys if key.fingerprint not in others), *beside.keys)
+    return holding._replace(keys=keys, newer=beside.proofs)
+
+
+def _has_keyring(home: Home) -> bool:
+    """Whether there is anything that GnuPG may read in a GnuPG home."""
+    return len(home.version) > 1 and any(home.version[: len(_KEYRING_FILES)])
 
 
 @lru_cache(maxsize=_LISTINGS)
@@ -153,11 +189,15 @@ def _list(home: Home, patterns: tuple[str, ...] = (), signatures: bool = False) 
         raise KeyringError(f"cannot read gpg's listing of {home.path}: {error}") from error
 
 
-def _list_matching(home: Home, wanted: Sequence[str]) -> Holding:
-    """The keys in `home` with a wanted fingerprint or address. gpg narrows the search; the comparison is ours."""
+def _list_matching(home: Home, wanted: Sequence[str], beside: "Newer | None" = None) -> Holding:
+    """The keys in `home`, and `beside` them, with a wanted fingerprint or address. gpg narrows the search; the
+    comparison is ours.
+    """
     if not wanted:
         return Holding(home, ())
-    holding = _list(home, tuple(f"<{one}>" if "@" in one else one for one in wanted))
+    listed = beside is None or _has_keyring(home)
+    patterns = tuple(f"<{one}>" if "@" in one else one for one in wanted)
+    holding = _beside(_list(home, patterns) if listed else Holding(home, ()), beside)
     named = set(wanted)
     return holding._replace(
         keys=tuple(key for key in holding.keys if key.addresses & named or key.fingerprint in named)
@@ -187,9 +227,10 @@ def _home(path: str) -> Home | None:
             return Home(path, (alone,))
         keyrings = [_version(f"{path}/{name}") for name in _KEYRING_FILES]
         there = [(version, name) for version, name in zip(keyrings, _KEYRING_FILES, strict=True) if version is not None]
-        if all(version.size == 0 and _may_be_empty(f"{path}/{name}", path) for version, name in there):
+        others = [_version(f"{path}/{name}") for name in _OTHER_FILES]
+        if others[-1] is None and all(_is_nothing(version, f"{path}/{name}", path) for version, name in there):
             return None
-        return Home(path, (*keyrings, *(_version(f"{path}/{name}") for name in _OTHER_FILES)))
+        return Home(path, (*keyrings, *others))
     except OSError as error:
         raise KeyringError(f"cannot look into {path}: {error.strerror}; check its owner and mode") from error
 
@@ -237,6 +278,10 @@ def refuse_not_whole(home: Home) -> None:
                 raise ValueError(problems[0])
         except ValueError as error:
             raise KeyringError(f"{path} is damaged ({error}): set the keys in it up again") from error
+
+
+def _is_nothing(version: FileVersion, path: str, home: str) -> bool:
+    return version.size == 0 and _may_be_empty(path, home)
 
 
 def _may_be_empty(path: str, home: str) -> bool:

@@ -39,8 +39,11 @@ def read(home: Home) -> Holding | None:
 def _certificates(home: Home) -> list[bytes]:
     """The certificates in a keyring file, or in a file of them. Raises ValueError where it is none of these."""
     if len(home.version) == 1:
-        return _apart(_content(home.path, home.version[0]))
-    box, trust, *others = home.version[0], home.version[4], *home.version[1:4], *home.version[5:]
+        from sieve_filter.openpgp import newer  # hardly any keyring is such a file
+
+        return _apart(newer.divided(_content(home.path, home.version[0]))[0])
+    # Whatever GnuPG cannot read is the last of them.
+    box, trust, *others = home.version[0], home.version[4], *home.version[1:4], *home.version[5:-1]
     if any(others):
         raise ValueError("GnuPG may have its keys elsewhere")
     certificates = keybox.plain(_content(f"{home.path}/{keybox.NAME}", box))

@@ -1,9 +1,12 @@
 """What a search for an owner's keys finds, and what mail is encrypted to. Pure: only the shapes of it."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from sieve_filter.gpg.colons import Key
+
+NEWER = "certificates.pgp"  # in a GnuPG home, the file of certificates that GnuPG cannot read
 
 
 class FileVersion(NamedTuple):
@@ -31,12 +34,25 @@ class Holding(NamedTuple):
 
     Where this process read the keyring, each key has the encryption subkey alone that may be chosen, and `proofs` has
     certificates of it, by its fingerprint: see `plain`. Nobody has verified them.
+    Of keys that GnuPG cannot read, `newer` has a certificate of each encryption subkey likewise, which Sequoia has.
     """
 
     home: Home
     keys: tuple[Key, ...]
     listing: bytes = b""
     proofs: Mapping[str, tuple[bytes, ...]] | None = None
+    newer: Mapping[str, tuple[bytes, ...]] = MappingProxyType({})
+
+    def of(self, fingerprints: Sequence[str]) -> "Recipients":
+        """These subkeys, which are among the keys, as something to encrypt to."""
+        known = {**(self.proofs or {}), **self.newer}
+        return Recipients(
+            (self.home.path,),
+            tuple(fingerprints),
+            (self.home.version,),
+            proofs=tuple((one, known[one]) for one in fingerprints if one in known),
+            newer=tuple(one for one in fingerprints if one in self.newer),
+        )
 
 
 class Found(NamedTuple):
@@ -77,11 +93,18 @@ class Recipients(NamedTuple):
     """What to encrypt to: fingerprints of encryption subkeys, the GnuPG homes that hold them, and their versions.
 
     Where the keys have expired, `expired_after` is the last second at which they were good. Where this process read the
-    keyring, `proofs` are those of each subkey (see `Holding`), which whoever encrypts has to verify.
+    keyring, `proofs` are those of each subkey (see `Holding`), which whoever encrypts has to verify. GnuPG cannot read
+    those of `newer`.
     """
 
     homes: tuple[str, ...]
     fingerprints: tuple[str, ...]
     versions: tuple[Version, ...]
     expired_after: int | None = None
-    proofs: tuple[tuple[bytes, ...], ...] = ()
+    proofs: tuple[tuple[str, tuple[bytes, ...]], ...] = ()
+    newer: tuple[str, ...] = ()
+
+    @property
+    def unverified(self) -> bool:
+        """Whether nobody has verified some of what is said of them."""
+        return len(self.proofs) > len(self.newer)

@@ -21,6 +21,9 @@ _EDDSA = 22
 _CURVES = {255: "Ed25519", 256: "Ed25519", 441: "Ed448", 456: "Ed448"}
 _ALGORITHMS = {1: "RSA", 2: "RSA", 3: "RSA", 16: "ElGamal", 17: "DSA", 18: "ECDH", 19: "ECDSA", 20: "ElGamal"}
 _ALGORITHMS |= {_EDDSA: "EdDSA", 25: "X25519", 26: "X448", 27: "Ed25519", 28: "Ed448"}
+_ALGORITHMS |= {30: "ML-DSA-65+Ed25519", 31: "ML-DSA-87+Ed448", 32: "SLH-DSA", 33: "SLH-DSA", 34: "SLH-DSA"}
+_ALGORITHMS |= {35: "ML-KEM-768+X25519", 36: "ML-KEM-1024+X448"}  # RFC 9980 section 4
+_ONE_SIZE = range(25, 37)  # algorithms with a size that their name says
 
 
 class KeyState(NamedTuple):
@@ -323,7 +326,8 @@ def _kind(algorithm: int, bits: int) -> str:
     """An algorithm by its name (RFC 9580 section 9.1), with the size where it has several."""
     if algorithm == _EDDSA and bits in _CURVES:
         return _CURVES[bits]
-    return f"{_ALGORITHMS.get(algorithm, f'algorithm {algorithm}')}, {bits} bits"
+    name = _ALGORITHMS.get(algorithm, f"algorithm {algorithm}")
+    return name if algorithm in _ONE_SIZE else f"{name}, {bits} bits"
 
 
 def _day(seconds: int | None) -> str:

@@ -15,7 +15,9 @@ from sieve_filter import limits
 from sieve_filter.errors import PlaceError, RefusedKeyError, TimedOutError
 from sieve_filter.gpg import keybox, runner
 from sieve_filter.gpg.keybox import Keybox
+from sieve_filter.keys.recipients import NEWER
 from sieve_filter.openpgp import certificate
+from sieve_filter.openpgp import newer as newer_packets
 from sieve_filter.openpgp.packets import key_fingerprints
 from sieve_filter.system import places
 from sieve_filter.system.signals import at_most
@@ -27,6 +29,7 @@ class Store(NamedTuple):
     """An opened keyring: the directory of its file, as a descriptor, that file's name in there, and what is in it.
 
     `alone` says that it is a file of certificates, and not one in a GnuPG home; `content` is empty if it has no keys.
+    `newer` are certificates that GnuPG cannot read: they are in the same file where it is alone, else in one beside it.
     """
 
     keyring: str
@@ -34,6 +37,7 @@ class Store(NamedTuple):
     name: str
     content: bytes
     alone: bool
+    newer: bytes = b""
 
     @property
     def copied(self) -> str:
@@ -51,7 +55,8 @@ class Store(NamedTuple):
     def keys(self) -> frozenset[str]:
         """The fingerprints of all keys and subkeys in it. Raises PlaceError as `certificates`."""
         try:
-            return frozenset(one for packets in self.certificates.values() for one in key_fingerprints(packets))
+            every = (*self.certificates.values(), *self.newer_certificates.values())
+            return frozenset(one for packets in every for one in key_fingerprints(packets))
         except ValueError as error:
             raise PlaceError(f"cannot read {self.keyring}: {error}") from error
 
@@ -85,9 +90,39 @@ class Store(NamedTuple):
         except ValueError as error:
             raise PlaceError(f"cannot read {self.keyring}: {error}") from error
 
+    @property
+    def newer_certificates(self) -> dict[str, bytes]:
+        """Those that GnuPG cannot read, by their fingerprints. Raises PlaceError where they cannot be told apart."""
+        try:
+            return certificate.apart(self.newer)
+        except ValueError as error:
+            raise PlaceError(f"cannot read {self.keyring}: {error}") from error
+
     def replace(self, content: bytes) -> None:
-        """Write the keyring file beside the old one, and give it its name: a reader sees the one or the other."""
-        fresh = f"{self.name}.cryptomail"
+        """Put what GnuPG reads in place of what is there."""
+        self._put(self.name, content + self.newer if self.alone else content)
+
+    def replace_newer(self, newer: bytes) -> None:
+        """Put what GnuPG cannot read in place of what is there; empty takes it away."""
+        if self.alone:
+            self._put(self.name, self.content + newer)
+        else:
+            self._put(NEWER, newer)
+
+    def remove(self) -> None:
+        """Take away what GnuPG reads."""
+        self.replace(b"")
+
+    def _put(self, name: str, content: bytes) -> None:
+        if content:
+            self._write(name, content)
+        else:
+            os.unlink(name, dir_fd=self.directory)
+            self._settle()
+
+    def _write(self, name: str, content: bytes) -> None:
+        """Write the file beside the old one, and give it its name: a reader sees the one or the other."""
+        fresh = f"{name}.cryptomail"
 
         def opener(path: str, flags: int) -> int:
             # It is of a command that was killed; or a pipe, for which opening it would wait.
@@ -102,14 +137,9 @@ class Store(NamedTuple):
                 if self.alone:
                     os.fchmod(file.fileno(), 0o644)  # a web server may have to show it to everybody
                 os.fsync(file.fileno())
-            os.rename(fresh, self.name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+            os.rename(fresh, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
         except OSError as error:
             raise PlaceError(f"cannot write to {self.keyring}: {error.strerror}; nothing in it has changed") from error
-        self._settle()
-
-    def remove(self) -> None:
-        """Take the keyring file away."""
-        os.unlink(self.name, dir_fd=self.directory)
         self._settle()
 
     def _settle(self) -> None:
@@ -134,8 +164,11 @@ def opened(keyring: str, make: bool = False, as_file: bool = False) -> Iterator[
     if alone and not path.parent.is_dir():
         raise PlaceError(f"there is no directory {path.parent}: make it, as the user who owns the home directory")
     with _locked(path.parent if alone else path, make) as directory:
-        name, content = (path.name, _read(directory, path.name)) if alone else _stored(directory, keyring)
-        yield Store(keyring, directory, name, content, alone)
+        if alone:
+            yield Store(keyring, directory, path.name, *_divided(_read(directory, path.name)))
+        else:
+            name, content = _stored(directory, keyring)
+            yield Store(keyring, directory, name, content, alone=False, newer=_read(directory, NEWER))
 
 
 @contextmanager
@@ -159,6 +192,11 @@ def _locked(keyring: Path, make: bool) -> Iterator[int]:
         except TimedOutError:
             raise PlaceError(f"another cryptomail is at work on {keyring}: try again later") from None
         yield directory
+
+
+def _divided(content: bytes) -> tuple[bytes, bool, bytes]:
+    older, newer = newer_packets.divided(content)
+    return older, True, newer
 
 
 def _stored(directory: int, keyring: str) -> tuple[str, bytes]:

@@ -17,6 +17,9 @@ _STATES = {
 # GnuPG knows none that is too weak.
 _BITS_COUNT = frozenset({1, 2, 16, 20})
 
+# RFC 9980 section 4.1: ML-KEM, which no quantum computer is known to open.
+POST_QUANTUM = frozenset({35, 36})
+
 _DAY = 86_400
 _YEAR_DAYS = 365
 
@@ -39,7 +42,7 @@ def choose(key: Key, minimum_bits: int, now: int) -> Subkey | str:
     good = [subkey for subkey in able if subkey.state not in _STATES]
     if not good:
         return f"has no usable encryption subkey: {max(able, key=_age).fingerprint} {_state(max(able, key=_age))}"
-    newest = max(good, key=_age)
+    newest = max(good, key=_rank)
     if newest.algorithm in _BITS_COUNT and newest.bits < minimum_bits:
         return f"has {newest.bits} bits, fewer than the {minimum_bits} that minimum_bits asks for"
     return newest
@@ -117,6 +120,11 @@ def _aged(subkey: Subkey, now: int) -> Subkey:
     if subkey.expires is None or subkey.state in _STATES.keys() - {"e"}:
         return subkey
     return subkey._replace(state="e" if subkey.expires <= now else "-")
+
+
+def _rank(subkey: Subkey) -> tuple[bool, int]:
+    """The newest is best; but of an owner with a subkey of either kind, programs may not know the post-quantum one."""
+    return subkey.algorithm not in POST_QUANTUM, subkey.created
 
 
 def _age(subkey: Subkey) -> int:

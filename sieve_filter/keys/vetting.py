@@ -13,8 +13,9 @@ from sieve_filter.gpg.keybox import Keybox
 from sieve_filter.keys import usable
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp import encrypted as packets
+from sieve_filter.openpgp import newer as newer_packets
 from sieve_filter.openpgp.certificate import Certificate
-from sieve_filter.openpgp.packets import key_fingerprints
+from sieve_filter.openpgp.packets import key_fingerprints, key_id
 from sieve_filter.system.signals import at_most
 
 _ELGAMAL = (16, 20)
@@ -44,13 +45,26 @@ class Revoked(NamedTuple):
     reason: str
 
 
-Verdict = Vetted | Revoked | str
+class Newer(NamedTuple):
+    """A certificate that GnuPG cannot read, and that mail can be encrypted to: as GnuPG would list it, and to what."""
+
+    key: Key
+    subkey: Subkey
+
+
+Verdict = Vetted | Newer | Revoked | str
 
 
 def vet(certificates: Sequence[Certificate], minimum_bits: int) -> dict[Certificate, Verdict]:
-    """Each of `certificates` as GnuPG has it after cleaning, or in words why mail cannot be encrypted to it."""
+    """Each of `certificates` as GnuPG has it after cleaning, or in words why mail cannot be encrypted to it.
+
+    Those that GnuPG cannot read, Sequoia judges.
+    """
     verdicts: dict[Certificate, Verdict] = {one: one.problem for one in certificates if one.problem}
-    waiting = [one for one in dict.fromkeys(certificates) if not one.problem]
+    for one in certificates:
+        if one not in verdicts and _is_newer(one):
+            verdicts[one] = _vet_newer(one, minimum_bits)
+    waiting = [one for one in dict.fromkeys(certificates) if one not in verdicts]
     while waiting:
         # GnuPG would merge two versions of the same certificate.
         batch = {one.fingerprint: one for one in reversed(waiting[: limits.CERTIFICATES_AT_ONCE])}
@@ -70,10 +84,14 @@ def believed(one: Certificate, verdict: Verdict) -> Verdict:
     return "what looked at it answered with something that is not in it"
 
 
-def _fits(one: Certificate, verdict: Vetted | Revoked) -> bool:
+def _fits(one: Certificate, verdict: Vetted | Newer | Revoked) -> bool:
     subkeys = verdict.key.subkeys
     try:
-        packets = keybox.only(verdict.header, verdict.blob) if isinstance(verdict, Vetted) else verdict.packets
+        packets = one.packets
+        if isinstance(verdict, Vetted):
+            packets = keybox.only(verdict.header, verdict.blob)
+        elif isinstance(verdict, Revoked):
+            packets = verdict.packets
         return (
             certificate.is_of(packets, one.packets)
             and {subkey.fingerprint for subkey in subkeys} == key_fingerprints(packets)
@@ -83,6 +101,28 @@ def _fits(one: Certificate, verdict: Vetted | Revoked) -> bool:
         )
     except ValueError:
         return False
+
+
+def _is_newer(one: Certificate) -> bool:
+    try:
+        return newer_packets.is_newer(one.packets)
+    except ValueError:
+        return False  # GnuPG will say what is wrong with it
+
+
+def _vet_newer(one: Certificate, minimum_bits: int) -> Verdict:
+    from sieve_filter.keys import newer  # hardly any certificate needs it
+
+    try:
+        with at_most(limits.QUARANTINE_SECONDS):
+            newer.require("what was given")
+            key, _ = newer.judged(one)
+    except (KeyringError, TimedOutError, ValueError) as error:
+        return str(error)
+    try:
+        return Newer(key, judge(key, minimum_bits))
+    except RefusedKeyError as error:
+        return Revoked(key, one.packets, str(error)) if usable.revoked(key) else str(error)
 
 
 def judge(key: Key, minimum_bits: int) -> Subkey:
@@ -112,7 +152,7 @@ def try_out(home: Path, subkeys: Sequence[Subkey]) -> None:
     ciphertext = bytearray()
     runner.encrypt([b"trial\n"], ciphertext.extend, (str(home),), fingerprints, "none")
     encrypted = packets.encrypted_message(bytes(ciphertext))
-    if encrypted is None or sorted(encrypted.key_ids) != sorted(one[-16:] for one in fingerprints):
+    if encrypted is None or sorted(encrypted.key_ids) != sorted(map(key_id, fingerprints)):
         raise EncryptionError("gpg did not encrypt to the keys that it was told to")
 
 

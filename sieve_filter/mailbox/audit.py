@@ -16,6 +16,7 @@ from sieve_filter.mailbox.messages import Doubt, Stored
 from sieve_filter.mailbox.throttle import Throttle
 from sieve_filter.mailbox.walk import Folder
 from sieve_filter.openpgp import pgpmime
+from sieve_filter.openpgp.packets import key_id
 from sieve_filter.system.spool import MemoryFile
 
 ENCRYPTED, FOREIGN, CLEAR, UNDECIDABLE = "encrypted", "foreign", "clear", "undecidable"
@@ -56,7 +57,7 @@ class Verdict(NamedTuple):
         """One of the four words for it, where the owner's keys have these IDs; None where these are not known."""
         if not self.shape.encrypted:
             return CLEAR if self.shape.certain else UNDECIDABLE
-        own = key_ids is None or all(one in key_ids for one in self.shape.key_ids)
+        own = key_ids is None or all(key_id(one) in key_ids for one in self.shape.key_ids)
         return ENCRYPTED if self.marked and own else FOREIGN
 
 

@@ -10,6 +10,7 @@ from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.errors import DecryptionError, EncryptionError, SpoolError, TooLargeError
 from sieve_filter.mailbox.audit import Verdict
+from sieve_filter.openpgp.packets import key_id
 from sieve_filter.system.spool import Spool
 
 Filter = Callable[[Incoming], Delivery]
@@ -65,14 +66,15 @@ def restoration() -> Task:
     return Task(wants, make, unfinished=True, secret=True)
 
 
-def rekeying(turn: Filter, key_ids: Collection[str]) -> Task:
-    """What cryptomail encrypted is decrypted by the caller's own gpg, and encrypted by `turn`, to keys with these IDs.
+def rekeying(turn: Filter, fingerprints: Collection[str]) -> Task:
+    """What cryptomail encrypted is decrypted by the caller's own gpg, and encrypted by `turn`, to these keys.
 
     What is encrypted to exactly these already stays.
     """
 
     def wants(verdict: Verdict) -> bool:
-        return verdict.shape.encrypted and verdict.marked and set(verdict.shape.key_ids) != set(key_ids)
+        same = set(map(key_id, verdict.shape.key_ids)) == set(map(key_id, fingerprints))
+        return verdict.shape.encrypted and verdict.marked and not same
 
     def make(pieces: Iterator[bytes]) -> Made | str | None:
         original = _decrypted(pieces)

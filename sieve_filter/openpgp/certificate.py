@@ -27,6 +27,7 @@ from sieve_filter.openpgp.packets import (
     certificate_fingerprint,
     fingerprint,
     following,
+    key_id,
     split,
     subpackets,
 )
@@ -186,13 +187,13 @@ def _clean(packets: list[Packet]) -> Certificate:
     if version not in (4, 5, 6):
         return Certificate("", b"", frozenset(), f"it is a key of version {version}, which is no longer safe to use")
     own = fingerprint(primary)
-    key_id = bytes.fromhex(own[-16:] if version == 4 else own[:16])
+    issuer = bytes.fromhex(key_id(own))
     kept: list[bytes] = []
     addresses: set[str] = set()
     dropping = has_user_id = False
     for packet in packets:
         if packet.tag == SIGNATURE:
-            if not dropping and _issued_by(packet.body, key_id):
+            if not dropping and issued_by(packet.body, issuer):
                 kept.append(packet.raw)
             continue
         dropping = packet.tag == USER_ATTRIBUTE  # a picture: delivery has no use for it
@@ -231,10 +232,10 @@ def _without_numbers(packet: Packet) -> bytes:
     return body[: position + 2]
 
 
-def _issued_by(signature: bytes, key_id: bytes) -> bool:
-    """Whether the signature claims to be the owner's (RFC 9580 section 5.2). One that names nobody may be."""
+def issued_by(signature: bytes, issuer: bytes) -> bool:
+    """Whether the body of a signature claims to be that key's (RFC 9580 section 5.2). One that names nobody may be."""
     if signature[:1] == b"\x03":
-        return signature[7:15] == key_id
+        return signature[7:15] == issuer
     wide = 4 if signature[:1] == b"\x06" else 2
     named = []
     position = 4
@@ -242,7 +243,7 @@ def _issued_by(signature: bytes, key_id: bytes) -> bool:
         size = int.from_bytes(signature[position : position + wide])
         named += _issuers(signature[position + wide : position + wide + size])
         position += wide + size
-    return not named or key_id in named
+    return not named or issuer in named
 
 
 def _issuers(area: bytes) -> list[bytes]:

@@ -11,6 +11,8 @@ from sieve_filter.openpgp.digest import sha1
 SIGNATURE, SECRET_KEY, PUBLIC_KEY, SECRET_SUBKEY, USER_ID, PUBLIC_SUBKEY, USER_ATTRIBUTE = 2, 5, 6, 7, 13, 14, 17
 MARKER, TRUST, PADDING = 10, 12, 21
 
+VERSION_6_DIGITS = 64  # of a fingerprint; those of version 4 have 40
+
 
 class MalformedError(ValueError):
     """The octets are not what the packet must have here; the text says so in words."""
@@ -93,6 +95,11 @@ def certificate_fingerprint(data: bytes) -> str:
 def key_fingerprints(certificate: bytes) -> frozenset[str]:
     """The fingerprints of the primary key and the subkeys in a certificate. Raises MalformedError where it is none."""
     return frozenset(fingerprint(one.body) for one in split(certificate) if one.tag in (PUBLIC_KEY, PUBLIC_SUBKEY))
+
+
+def key_id(name: str) -> str:
+    """The ID of the key with that fingerprint, or key ID, in hexadecimal digits (section 5.5.4)."""
+    return name[:16] if len(name) == VERSION_6_DIGITS else name[-16:]
 
 
 def fingerprint(body: bytes) -> str:

@@ -28,6 +28,7 @@ from tests.e2e.conftest import (
     message,
 )
 from tests.support.imap_keys import FOLDER, answers, armored, save, session, text, with_attachment, with_text
+from tests.support.newer import NewerOwner
 
 SHOWS = b"If your mail program shows that this message was encrypted"
 
@@ -504,3 +505,22 @@ def test_a_test_message_that_the_owner_s_script_files_into_the_same_folder_does_
     found = {answer["X-Cryptomail"]: answer for answer in answers(person)}
     assert found.keys() == {"confirmation", "encrypted-at-delivery"}
     assert "A test message is on its way to your inbox" in text(found["confirmation"])
+
+
+@pytest.mark.parametrize("kind", ["version 6", "version 4, ML-KEM"])
+def test_a_saved_key_that_gnupg_cannot_read_is_set_up_like_any_other(
+    lab_sealed: Lab, new_person: NewPerson, canary: str, kind: str
+) -> None:
+    person = new_person(lab_sealed)
+    owner = NewerOwner(kind, person.address)
+    save(person, with_attachment(owner.armored))
+    [answer] = answers(person)
+    assert answer["Subject"] == "Your OpenPGP key is set up"
+    assert words(owner.fingerprint) in text(answer)
+    [trial] = client.imap(lab_sealed, person.user)
+    assert SHOWS in owner.read(trial)
+    sent = message(canary)
+    assert deliver(person, sent) == 250
+    [stored] = [one for one in person.received() if b"\nSubject: hello\n" in one]
+    assert owner.read(stored).endswith(sent)
+    assert_nowhere_in_clear(lab_sealed, canary)
