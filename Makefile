@@ -152,7 +152,7 @@ endif
 
 .PHONY: dependencies
 dependencies: ## Fetch what the program needs into DEPENDENCIES=directory, to install it where there is no network
-	$(if $(DEPENDENCIES),$(PYTHON) -I dovecot/dependencies.py "$(DEPENDENCIES)" armor sequoia,$(error say DEPENDENCIES=directory))
+	$(if $(DEPENDENCIES),$(PYTHON) -I dovecot/dependencies.py "$(DEPENDENCIES)" armor web sequoia,$(error say DEPENDENCIES=directory))
 
 .PHONY: uninstall
 uninstall: ## Take it away again; mail, keys and edited configuration stay

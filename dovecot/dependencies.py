@@ -17,7 +17,14 @@ from pathlib import Path
 
 # What becomes of mail without them.
 _ARMOR = "Python writes the armor, more slowly"
-_WITHOUT = {"pysequoia": "GnuPG encrypts, more slowly", "anycrc": _ARMOR, "pybase64": _ARMOR}
+_PAGE = "there is no page for owners"
+_WITHOUT = {
+    "pysequoia": "GnuPG encrypts, more slowly",
+    "anycrc": _ARMOR,
+    "pybase64": _ARMOR,
+    "flask": _PAGE,
+    "waitress": _PAGE,
+}
 
 _SETUP = configparser.ConfigParser()
 _SETUP.read(Path(__file__).parent.parent / "setup.cfg")

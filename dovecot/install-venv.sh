@@ -14,14 +14,14 @@ if [ -n "$DEPENDENCIES" ]; then
     cp -R --no-preserve=all "$DEPENDENCIES/." "$packages"
     test "$SEQUOIA" != no || rm -rf "$packages"/pysequoia*
 elif [ "$SEQUOIA" = no ]; then
-    "$PYTHON" -I dovecot/dependencies.py "$packages" armor
+    "$PYTHON" -I dovecot/dependencies.py "$packages" armor web
 else
-    "$PYTHON" -I dovecot/dependencies.py "$packages" armor sequoia
+    "$PYTHON" -I dovecot/dependencies.py "$packages" armor web sequoia
 fi
 rm -rf "$packages/bin"
 
 # Copied, and not built: all of it is Python, and a build would first have to install what builds it.
-for file in $(find sieve_filter -name "*.py") sieve_filter/py.typed; do
+for file in $(find sieve_filter -name "*.py") sieve_filter/py.typed sieve_filter/web/templates/* sieve_filter/web/languages/*; do
     install -D -m 644 "$file" "$packages/$file"
 done
 
@@ -37,13 +37,14 @@ sed -i '/^command = /d' "$venv/pyvenv.cfg"
 # without a key comes through as it is.
 trial=$(printf 'Subject: trial\r\n\r\ntext\r\n' | env -i PATH="$PATH" USER=trial HOME="$venv" \
     "$venv/bin/python" -I -c '
-import importlib, pkgutil, sys
+import importlib.util, pkgutil, sys
 import sieve_filter
 from sieve_filter.openpgp import armor_writer
 from sieve_filter.programs import extprograms
 from sieve_filter.sequoia import engine
+without = {"sieve_filter.__main__"} | (set() if importlib.util.find_spec("flask") else {"sieve_filter.web.app"})
 for module in pkgutil.walk_packages(sieve_filter.__path__, "sieve_filter."):
-    if module.name != "sieve_filter.__main__":
+    if module.name not in without:
         importlib.import_module(module.name)
 armor_writer.load()
 if engine.installed():

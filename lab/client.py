@@ -36,6 +36,7 @@ class Lab:
     filter: Path
     cryptomail: Path
     log: Path
+    web: str
 
     @classmethod
     def load(cls, directory: Path, root: Path = Path("/")) -> Self:
@@ -53,6 +54,7 @@ class Lab:
             filter=root / data["filter"].lstrip("/"),
             cryptomail=root / data["cryptomail"].lstrip("/"),
             log=root / data["log"].lstrip("/"),
+            web=data.get("web", ""),
         )
 
     @property

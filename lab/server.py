@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # What is in packages.txt for the lab.
 [PACKAGES] = re.findall(r"^lab: (.*)", Path(__file__).with_name("packages.txt").read_text(), re.MULTILINE)
 DOMAIN = "example.org"
+PAGE_USER = "www-data"  # likewise, for the owner's page: one who owns no mail
 MAIL_USER = "nobody"  # as root; an ordinary user's lab is that user's in all its parts
 
 # The path of a Unix socket has at most 107 bytes (sun_path in unix(7)); Dovecot's longest name takes 40 of them.
@@ -144,6 +145,8 @@ def start(directory: Path, mode: str, dependencies: str = "") -> Path:
     }
     _configure(directory, account, description, ports)
     _run_dovecot(directory, ports["lmtp"])
+    if web := _run_page(directory, ports["imap"]):
+        description["web"] = web
     lab_json = directory / "lab.json"
     lab_json.write_text(json.dumps(description, indent=2) + "\n")
     return lab_json
@@ -153,6 +156,7 @@ def stop(directory: Path) -> None:
     """Stop the Dovecot in `directory`, and wait for its end."""
     if not _runs(directory):
         raise LabError(f"no Dovecot runs in {directory}")
+    _stop_page(directory)
     pid_file = directory / "run" / "master.pid"
     os.kill(int(pid_file.read_text()), signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
@@ -244,6 +248,53 @@ def _identity(account: pwd.struct_passwd) -> str:
     if os.getuid() == 0:
         return "# Started as root: Dovecot's own users, and the mail's."
     return _ORDINARY_USER.format(user=account.pw_name, group=grp.getgrgid(account.pw_gid).gr_name)
+
+
+def _run_page(directory: Path, imap_port: int) -> str:
+    """Start the owner's page. Returns its address; empty where there were no wheels of what it needs."""
+    program = directory / "usr/bin/cryptomail"
+    [interpreter] = re.findall(r"#!(.*) -I", program.read_text().splitlines()[0])
+    if subprocess.run([interpreter, "-I", "-c", "import flask, waitress"], stderr=subprocess.DEVNULL).returncode != 0:
+        return ""
+    port = _free_port()
+    arguments = ["web", "--listen", f"127.0.0.1:{port}", "--imap", f"imap://127.0.0.1:{imap_port}"]
+    user = PAGE_USER if os.getuid() == 0 else None
+    with (directory / "log" / "web.log").open("wb") as output:
+        started = subprocess.run(
+            ["setsid", "sh", "-c", '"$@" >&2 & echo $!', "sh", program, *arguments],  # it outlives this process
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+            cwd="/",
+            user=user,
+            group=user,
+            extra_groups=[] if user else None,
+        )
+    (directory / "run" / "web.pid").write_text(f"{started.stdout.strip()} {port}")
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(port):
+        if time.monotonic() > deadline:
+            os.kill(int(started.stdout), signal.SIGKILL)
+            stop(directory)
+            raise LabError(f"the owner's page does not answer; see {directory}/log/web.log")
+        time.sleep(0.05)
+    return f"http://127.0.0.1:{port}"
+
+
+def _stop_page(directory: Path) -> None:
+    """Stop the owner's page, if it answers: a process ID in a file may by now be another program's."""
+    file = directory / "run" / "web.pid"
+    if file.exists():
+        number, port = map(int, file.read_text().split())
+        if _answers(port):
+            os.kill(number, signal.SIGTERM)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_port() -> int:

@@ -128,6 +128,12 @@ def _parser(arguments: Sequence[str], defaults: Post, metrics_socket: str) -> ar
 
         mailbox.add_to(command, defaults.folder)
 
+    command = commands.add_parser("web", help="serve the page on which owners look after their keys")
+    if arguments[:1] == ["web"]:
+        from sieve_filter.cli import web
+
+        web.add_to(command, defaults.folder)
+
     command = commands.add_parser("sieve-script", help="write your Sieve script with your key in it, and upload it")
     if arguments[:1] == ["sieve-script"]:
         from sieve_filter.cli import sieve_script
