@@ -9,7 +9,9 @@ from prometheus_client import parser
 
 from lab import client
 from lab.client import Lab
+from lab.server import REPOSITORY
 from tests.e2e.conftest import NewPerson, RunningLab, deliver, message
+from tests.support.fields import taken_apart
 from tests.support.system_users import settle
 from tests.support.workers import until
 
@@ -64,6 +66,46 @@ def test_deliveries_for_system_users_are_counted_too(lab_users: Lab, new_person:
     assert now[encrypted] == before[encrypted] + 1
     received = ("cryptomail_received_bytes_total", "")
     assert now[received] - before[received] >= len(sent)
+
+
+def test_each_delivery_leaves_a_line_in_dovecot_s_log_that_programs_can_take_apart(
+    lab_sealed: Lab, new_person: NewPerson, canary: str
+) -> None:
+    person, keyless, revoked = (new_person(lab_sealed) for _ in range(3))
+    fingerprint = person.set_up_key()
+    revoked.gpg.revoke(revoked.set_up_key())
+    revoked.give_key()
+    sent = message(canary, f"Message-ID: <{canary[7:]}@example.com>")
+    assert [deliver(one, sent) for one in (person, keyless, revoked)] == [250, 250, 451]
+    until(lambda: len(lines(lab_sealed, canary[7:])) >= 3)
+    encrypted, left, refused = lines(lab_sealed, canary[7:])
+    assert (encrypted["verdict"], encrypted["user"]) == ("encrypted", person.address)
+    assert encrypted["keys"] in person.gpg.gpg("--with-colons", "--list-keys", fingerprint).decode()
+    assert int(encrypted["octets_out"]) > int(encrypted["octets_in"]) > len(sent)
+    assert (left["verdict"], left["reason"], left["user"]) == ("left-alone", "no-key", keyless.address)
+    assert (refused["verdict"], refused["reason"], refused["user"]) == ("refused", "unusable-key", revoked.address)
+    assert refused["msg"].endswith("nothing was stored, try again later")
+    document = (REPOSITORY / "docs" / "admin" / "metrics.md").read_text()
+    assert [name for line in (encrypted, left, refused) for name in line if f"`{name}`" not in document] == []
+
+
+def test_a_program_that_is_started_for_a_message_writes_such_a_line_too(
+    running_lab: RunningLab, new_person: NewPerson, canary: str
+) -> None:
+    lab = running_lab("executed")
+    revoked = new_person(lab)
+    revoked.gpg.revoke(revoked.set_up_key())
+    revoked.give_key()
+    assert deliver(revoked, message(canary, f"Message-ID: <{canary[7:]}@example.com>")) == 451
+    until(lambda: lines(lab, canary[7:]))
+    [line] = lines(lab, canary[7:])
+    assert (line["verdict"], line["reason"], line["user"]) == ("refused", "unusable-key", revoked.address)
+
+
+def lines(lab: Lab, word: str) -> list[dict[str, str]]:
+    """What programs learn from the lines in Dovecot's log of what became of the message with that Message-ID."""
+    written = [line for line in lab.log.read_text().splitlines() if word in line and " verdict=" in line]
+    return [taken_apart(line) for line in written]
 
 
 @pytest.mark.parametrize("mode", ["sealed", "users"])
