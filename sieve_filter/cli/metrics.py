@@ -4,6 +4,7 @@ import argparse
 import os
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -50,18 +51,16 @@ def _ask(path: str) -> Shown:
         raise ServiceError(
             f"cannot ask the workers at {path}: {reason}; does Dovecot run, with that socket?"
         ) from error
-    try:
+    with suppress(Exception):  # whatever is wrong with it
         shown = transfer.unpack(frame, Shown)
-    except Exception as error:  # whatever it is, it is not of the same version
-        raise ServiceError(f"the workers at {path} are of another version: doveadm reload") from error
-    if isinstance(shown, Shown):
-        return shown
+        if isinstance(shown, Shown):
+            return shown
     raise ServiceError(f"the workers at {path} are of another version: doveadm reload")
 
 
 def text(shown: Shown | None, *, prometheus: bool) -> bytes:
     """The counts in OpenMetrics' text format, or in Prometheus' own; None where nobody could be asked."""
-    registry = CollectorRegistry(auto_describe=False)
+    registry = CollectorRegistry()
     registry.register(_Families(shown))
     return exposition.generate_latest(registry) if prometheus else openmetrics.generate_latest(registry)
 

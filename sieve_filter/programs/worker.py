@@ -16,7 +16,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from types import FrameType
@@ -313,9 +313,11 @@ class _Progress:
 
     def report(self, outcome: Outcome) -> Report:
         """What is counted of it."""
-        return Report(outcome, self._cache(), self._octets_in, self._octets_out)
+        return Report(outcome, self._cache, self._octets_in, self._octets_out)
 
+    @cached_property
     def _cache(self) -> str:
+        """Whether the owner's keyring was in memory; asked for when it has been looked for."""
         hits, misses = (now - before for now, before in zip(find.remembered(), self._remembered, strict=True))
         return counts.MISS if misses else counts.HIT if hits else ""
 
@@ -323,7 +325,7 @@ class _Progress:
         """The log's line for a message that was not refused."""
         verdict, detail = _outcome(delivery)
         how = {"engine": detail, "keys": ",".join(delivery.fingerprints)} if delivery.encrypted else {"reason": detail}
-        cache = {"cache": found} if (found := self._cache()) else {}
+        cache = {"cache": self._cache} if self._cache else {}
         sizes = {"octets_in": self._octets_in, "octets_out": self._octets_out, "ms": f"{milliseconds:.1f}"}
         return logfields.line(verdict=verdict, **how, **self.subject(), **cache, **sizes, msg=delivery.reason)
 
