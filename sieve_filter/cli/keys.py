@@ -71,6 +71,9 @@ def add_to(parser: argparse.ArgumentParser, defaults: Post) -> Any:
     action.add_argument("--warn-days", type=_days, default=30, metavar="DAYS", help="how soon is soon (default: 30)")
     action.add_argument("--prometheus", action="store_true", help="write Prometheus' text format")
     action.add_argument(
+        "--quantum", action="store_true", help="name owners whose mail a quantum computer could read, too"
+    )
+    action.add_argument(
         "--notify", action="store_true", help="tell owners whose keys expire within 30 days, 7 days, one day; each once"
     )
     post.add_options(action, defaults)

@@ -106,7 +106,8 @@ def check(options: argparse.Namespace, site: Site) -> int:
     elif options.json:
         stdio.tell(keyreport.check_as_json(done))
     else:
-        stdio.tell("\n".join([keyreport.summary(done), *keyreport.lines(done)]))
+        quantum = keyreport.quantum_lines(done) if options.quantum else []
+        stdio.tell("\n".join([keyreport.summary(done), *keyreport.lines(done), *quantum]))
     return keyreport.worst(done)
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from sieve_filter.gpg.colons import Key, Subkey
-from sieve_filter.keys import usable
+from sieve_filter.keys import kinds, usable
 from sieve_filter.keys.decision import Decision, Encrypt, StoreClear, Wait
 from sieve_filter.keys.recipients import Found, Recipients
 
@@ -23,6 +23,7 @@ _ALGORITHMS = {1: "RSA", 2: "RSA", 3: "RSA", 16: "ElGamal", 17: "DSA", 18: "ECDH
 _ALGORITHMS |= {_EDDSA: "EdDSA", 25: "X25519", 26: "X448", 27: "Ed25519", 28: "Ed448"}
 _ALGORITHMS |= {30: "ML-DSA-65+Ed25519", 31: "ML-DSA-87+Ed448", 32: "SLH-DSA", 33: "SLH-DSA", 34: "SLH-DSA"}
 _ALGORITHMS |= {35: "ML-KEM-768+X25519", 36: "ML-KEM-1024+X448"}  # RFC 9980 section 4
+_QUANTUM = {True: "no quantum computer is known to open mail to it", False: "a quantum computer could read mail to it"}
 _ONE_SIZE = range(25, 37)  # algorithms with a size that their name says
 
 
@@ -31,6 +32,8 @@ class KeyState(NamedTuple):
 
     `used` is the fingerprint of the subkey that mail is encrypted to, empty where it is not; `expires` the seconds
     since 1970 at which that ends, None for never; `problem` why it is not used, or what is wrong with it all the same.
+    `post_quantum` says that no quantum computer is known to open mail to it; `rare` why few programs can read that
+    mail, and is empty where most can.
     """
 
     fingerprint: str
@@ -41,6 +44,8 @@ class KeyState(NamedTuple):
     expires: int | None
     used: str
     problem: str
+    post_quantum: bool = False
+    rare: str = ""
 
 
 class OwnerState(NamedTuple):
@@ -51,6 +56,17 @@ class OwnerState(NamedTuple):
     state: int
     notes: tuple[str, ...]
     keys: tuple[KeyState, ...]
+
+    @property
+    def post_quantum(self) -> bool:
+        """Whether mail is encrypted, and to nothing that a quantum computer is known to open."""
+        used = [key.post_quantum for key in self.keys if key.used]
+        return bool(used) and all(used)
+
+    @property
+    def rare(self) -> tuple[str, ...]:
+        """In words, of each key in use that few programs know, which it is and why."""
+        return tuple(f"key {key.fingerprint} can be used by few programs: {key.rare}" for key in self.keys if key.rare)
 
 
 class Wiring(NamedTuple):
@@ -161,14 +177,29 @@ def summary(check: Check) -> str:
     )
     text += f" ({counted(check.passed_over, 'account')} passed over)" if check.passed_over else ""
     text += f"; wiring: {NAMES[check.wiring.state].lower()}" if check.wiring.state != OK else ""
-    more = f"without_key={keyless} passed_over={check.passed_over}"
+    quantum = sum(one.post_quantum for one in check.owners)
+    more = f"without_key={keyless} post_quantum={quantum} passed_over={check.passed_over}"
     return f"KEYS {NAMES[worst(check)]} - {text} | users={len(check.owners)} {numbers} {more}"
 
 
 def lines(check: Check) -> list[str]:
-    """A line for what is wrong with the wiring, and one for each owner who is not all right."""
+    """A line for what is wrong with the wiring, one for each owner who is not all right, and for each rare key."""
     owners = (f"{NAMES[one.state]}: {one.user}: {'; '.join(one.notes)}" for one in check.owners if one.state != OK)
-    return [*([f"{NAMES[check.wiring.state]}: {check.wiring.note}"] if check.wiring.state != OK else []), *owners]
+    rare = (f"{NAMES[OK]}: {one.user}: {text}" for one in check.owners for text in one.rare)
+    return [
+        *([f"{NAMES[check.wiring.state]}: {check.wiring.note}"] if check.wiring.state != OK else []),
+        *owners,
+        *rare,
+    ]
+
+
+def quantum_lines(check: Check) -> list[str]:
+    """A line for each owner whose mail a quantum computer could read, with the keys that make it so."""
+    return [
+        f"QUANTUM: {one.user}: a quantum computer could read mail to {', '.join(open_keys)}"
+        for one in check.owners
+        if (open_keys := [f"key {key.fingerprint}" for key in one.keys if key.used and not key.post_quantum])
+    ]
 
 
 def rows(states: Iterable[OwnerState]) -> list[tuple[str, ...]]:
@@ -193,6 +224,10 @@ def details(state: OwnerState) -> list[str]:
             f"    expires:   {_day(key.expires)}",
             f"    used:      {key.used or f'no: it {key.problem}'}",
         ]
+        if key.used:
+            out.append(f"    quantum:   {_QUANTUM[key.post_quantum]}")
+        if key.rare:
+            out.append(f"    programs:  few can use it: {key.rare}")
     return out
 
 
@@ -209,7 +244,11 @@ def check_as_json(check: Check) -> str:
 
 
 def _objects(states: Iterable[OwnerState]) -> list[dict[str, object]]:
-    return [one._asdict() | {"state": NAMES[one.state], "keys": [key._asdict() for key in one.keys]} for one in states]
+    return [
+        one._asdict()
+        | {"state": NAMES[one.state], "keys": [key._asdict() for key in one.keys], "post_quantum": one.post_quantum}
+        for one in states
+    ]
 
 
 def _counts(states: Sequence[OwnerState]) -> dict[str, int]:
@@ -231,6 +270,9 @@ def as_prometheus(check: Check) -> str:
     ]
     out += [f'cryptomail_key_users{{state="{name.lower()}"}} {count}' for name, count in _counts(states).items()]
     out += [
+        "# HELP cryptomail_key_users_post_quantum Owners whose mail no quantum computer is known to open.",
+        "# TYPE cryptomail_key_users_post_quantum gauge",
+        f"cryptomail_key_users_post_quantum {sum(one.post_quantum for one in states)}",
         "# HELP cryptomail_key_accounts_passed_over Accounts that are no mailbox owners'.",
         "# TYPE cryptomail_key_accounts_passed_over gauge",
         f"cryptomail_key_accounts_passed_over {check.passed_over}",
@@ -300,6 +342,8 @@ def _state(key: Key, chosen: Subkey | None, expires: int | None, problem: str) -
         expires=expires,
         used=chosen.fingerprint if chosen else "",
         problem=problem,
+        post_quantum=chosen is not None and kinds.is_post_quantum(chosen),
+        rare=kinds.rare(key, chosen) if chosen else "",
     )
 
 

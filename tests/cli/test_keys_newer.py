@@ -209,3 +209,31 @@ def test_large_messages_and_other_engines_make_no_difference(site: Site) -> None
     environment = {"USER": ALICE, "HOME": str(site.home(ALICE))}
     done = run("filter", data=large, environment=environment, config=site.config)
     assert owner.read(done.stdout) == large
+
+
+def test_check_says_whose_mail_a_quantum_computer_could_read_and_which_keys_few_programs_know(
+    site: Site, alice: Owner
+) -> None:
+    site.config.write_text('[on]\nno_key = "store-plain"\n')
+    safe = NewerOwner("version 4, ML-KEM", "bob@example.org")
+    assert site.enrol(alice.public(ALICE)).returncode == 0
+    assert site.enrol(safe.public, "bob@example.org").returncode == 0
+    done = site.keys("check", "--all", "--quantum")
+    rare = f"OK: bob@example.org: key {safe.fingerprint} can be used by few programs: it has a post-quantum subkey\n"
+    assert rare in done.stdout.decode()
+    assert [line for line in done.stdout.decode().splitlines() if line.startswith("QUANTUM")] == [
+        f"QUANTUM: {ALICE}: a quantum computer could read mail to key {fingerprint_of(alice)}"
+    ]
+    assert "QUANTUM" not in said(site.keys("check", "--all"))
+    owners = json.loads(site.keys("check", "--all", "--json").stdout)["owners"]
+    assert {one["user"]: one["post_quantum"] for one in owners} == {ALICE: False, "bob@example.org": True}
+    assert "\ncryptomail_key_users_post_quantum 1\n" in said(site.keys("check", "--all", "--prometheus"))
+    assert "no quantum computer is known to open" in said(site.keys("show", "--user", "bob@example.org"))
+
+
+def test_one_classical_key_is_enough_for_a_quantum_computer(site: Site, alice: Owner) -> None:
+    newest, safe = NewerOwner("version 6"), NewerOwner("version 4, ML-KEM")
+    assert site.enrol(newest.public + safe.public).returncode == 0
+    done = said(site.keys("check", "--user", ALICE, "--quantum"))
+    assert f"QUANTUM: {ALICE}: a quantum computer could read mail to key {newest.fingerprint}\n" in done
+    assert f"OK: {ALICE}: key {newest.fingerprint} can be used by few programs: it is of version 6\n" in done
