@@ -1,4 +1,4 @@
-"""Mail that comes through a real Postfix and a real Exim, which are set up as the README says."""
+"""Mail that comes through a real Postfix and a real Exim, which are set up as the documents say."""
 
 import os
 import re
@@ -6,14 +6,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from lab.client import Lab
-from lab.server import REPOSITORY
+from lab.server import MAIL_USER, REPOSITORY
 from tests.e2e.conftest import NewPerson, Person, assert_encrypted_to, assert_nowhere_in_clear, message
 from tests.support import mta
 
@@ -100,3 +100,26 @@ def test_mail_that_exim_delivers_as_the_readme_says_is_stored_encrypted(
     (stored,) = person.received()
     assert_encrypted_to(person, stored, sent, canary)
     assert_nowhere_in_clear(lab_sealed, canary)
+
+
+def test_mail_that_postfix_pipes_to_dovecot_lda_is_stored_encrypted(
+    labs: Callable[[str, str], Lab], new_person: NewPerson, canary: str
+) -> None:
+    lab = labs("dovecot23", "sealed")
+    person = new_person(lab)
+    person.set_up_key()
+    sent = message(canary, *COMPLETE)
+    texts = ((REPOSITORY / "contrib/postfix" / name).read_text() for name in ("master.cf", "dovecot-lda.conf"))
+    service, settings = (re.sub(r"(user ?= ?)vmail", rf"\g<1>{MAIL_USER}", text) for text in texts)
+    service = service.replace("/dovecot-lda -f", f"/dovecot-lda -c {lab.directory}/dovecot.conf -f")
+    lab.log.chmod(0o666)  # Debian's Dovecot writes to syslog
+    lines = "virtual_transport = dovecot-lda\ndovecot-lda_destination_recipient_limit = 1\n"
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="mta-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        lines += f"virtual_mailbox_domains = {lab.domain}"
+        with mta.postfix(Path(name), lines, port, person.user, service), listener(lab, settings):
+            mta.send(port, sent, person.address)
+            stored = wait_for_mail(person)
+    assert_encrypted_to(person, stored, sent, canary)
+    assert_nowhere_in_clear(lab, canary)

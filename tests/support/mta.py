@@ -109,8 +109,9 @@ def _apart(work: Path, user: str, others: tuple[str, ...], *command: str) -> lis
 
 
 @contextmanager
-def postfix(work: Path, lines: str, port: int, recipient: str) -> Iterator[None]:
-    """A Postfix that listens on that port of 127.0.0.1, in the directory `work`, with these lines in its main.cf.
+def postfix(work: Path, lines: str, port: int, recipient: str, services: str = "") -> Iterator[None]:
+    """A Postfix that listens on that port of 127.0.0.1, in the directory `work`, with these lines in its main.cf, and
+    these services in its master.cf.
 
     To it, `recipient` is a system user.
     """
@@ -123,7 +124,7 @@ def postfix(work: Path, lines: str, port: int, recipient: str) -> Iterator[None]
     for name in ("data", "spool/private", "spool/public"):
         os.chown(work / name, USER_ID, USER_ID)
     (work / "conf/main.cf").write_text(_MAIN_CF.format(work=work, tree=tree, lines=lines))
-    (work / "conf/master.cf").write_text(_MASTER_CF.format(port=port))
+    (work / "conf/master.cf").write_text(_MASTER_CF.format(port=port) + services)
     environment = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": f"{tree}/usr/lib/postfix"}
     command = [f"{tree}/usr/lib/postfix/sbin/master", "-c", f"{work}/conf", "-i"]
     with (work / "output").open("wb") as output:
