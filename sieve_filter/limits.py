@@ -139,6 +139,9 @@ CODES_A_DAY = 20
 WRONG_CODES_A_DAY = 10
 CODE_SECONDS = 86_400
 
+# The file beside an owner's keys that says what they have chosen: a line of some 30 octets for each setting.
+CHOICES_OCTETS = 1_000
+
 # The file beside a keyring that says of what its owner was told: some 100 octets a line, three lines for each renewal.
 REMINDERS_OCTETS = 1_000_000
 

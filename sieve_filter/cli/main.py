@@ -134,6 +134,12 @@ def _parser(arguments: Sequence[str], defaults: Post, metrics_socket: str) -> ar
 
         web.add_to(command, defaults.folder)
 
+    command = commands.add_parser("settings", help="say what counts for an owner, and choose what owners may")
+    if arguments[:1] == ["settings"]:
+        from sieve_filter.cli import settings
+
+        settings.add_to(command)
+
     command = commands.add_parser("sieve-script", help="write your Sieve script with your key in it, and upload it")
     if arguments[:1] == ["sieve-script"]:
         from sieve_filter.cli import sieve_script

@@ -40,6 +40,7 @@ def look(owner: Owner, settings: Settings, warn_days: int) -> OwnerState:
 
 def survey(owner: Owner, settings: Settings, warn_days: int) -> Survey:
     """What a delivery to `owner` finds. Raises CryptomailError where that cannot be read."""
+    settings = pipeline.for_owner(owner, settings, lambda _: None).settings
     with at_most(limits.QUARANTINE_SECONDS):
         found = pipeline.find_keys(owner, settings, signatures=True)
     now, rules = int(time.time()), pipeline.rules(settings, Options())

@@ -3,14 +3,14 @@
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from sieve_filter.delivery.encrypt import Decide, Delivery, encrypt_message, unchanged
 from sieve_filter.delivery.engines import Engines, UnverifiedError
 from sieve_filter.delivery.incoming import Incoming, receive
 from sieve_filter.errors import ConfigError, TooLargeError, UsageError
-from sieve_filter.keys import find
+from sieve_filter.keys import choices, find
 from sieve_filter.keys.decision import Encrypt, Left, Rules, StoreClear, Wait, decide, settled
 from sieve_filter.keys.recipients import Found
 from sieve_filter.limits import SMALL_OCTETS
@@ -18,7 +18,8 @@ from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import Message, split
 from sieve_filter.owners import owner, register
 from sieve_filter.owners.owner import Owner
-from sieve_filter.policy import config_file
+from sieve_filter.policy import config_file, levels
+from sieve_filter.policy.levels import Effective
 from sieve_filter.policy.settings import STORE_PLAIN, Options, Settings
 from sieve_filter.system.spool import MemoryFile, Spool
 
@@ -59,6 +60,16 @@ def settings(
         return Settings(register=register_directory)
 
 
+def for_owner(whose: Owner, settings: Settings, warn: Callable[[str], object]) -> Effective:
+    """What counts for `whose`. Runs as the user who owns the mail."""
+    chosen: Mapping[str, str] | None = {}
+    if settings.owners_may and (file := choices.path(whose, settings.keyrings)):
+        chosen = choices.read(file)
+        if chosen is None:
+            warn(f"what {whose.user} has chosen cannot be read, so the safest counts: mend or remove {file}")
+    return levels.for_owner(settings, whose.user, chosen)
+
+
 def receive_message(pieces: Iterator[bytes], settings: Settings) -> Incoming:
     """Take the message in; as much of it at least as it takes to know whether it is larger than size_limit."""
     keeps_large = settings.size_limit and settings.too_large == STORE_PLAIN
@@ -77,6 +88,7 @@ def encrypt_for_owner(
         raise UsageError("--key and --keydata exclude each other")
     wanted = [find.parse_wanted(one) for one in options.key]
     whose = owner.identify(environment, settings.aliases)
+    settings = for_owner(whose, settings, engines.warn).settings
 
     def decided(listed: bool) -> Encrypt | StoreClear:
         if options.keydata:

@@ -6,7 +6,7 @@ Beside a key file, it could be published with that, and perhaps nobody but root 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sieve_filter import limits
@@ -18,6 +18,25 @@ from sieve_filter.system.signals import at_most
 def path(keyring: str, home: str, name: str, as_file: bool = False) -> Path:
     """Where the file `name` of the owner with those keys is, whose home is `home`; `as_file` as in `changes`."""
     return Path(home, f".{name}") if as_file or Path(keyring).is_file() else Path(keyring, name)
+
+
+def replace(file: str, content: bytes) -> None:
+    """Put a file with that content in the place of `file`: who reads it sees the old one or the new one.
+
+    Raises PlaceError, OSError.
+    """
+    where = Path(file)
+    with places.opened(str(where.parent), make=True, follow=True) as directory:
+        fresh = f"{where.name}.new"
+        with suppress(FileNotFoundError):
+            os.unlink(fresh, dir_fd=directory)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
+        with open(descriptor, "wb") as opened_file:  # noqa: PTH123 - a descriptor, not a path
+            opened_file.write(content)
+            opened_file.flush()
+            os.fsync(opened_file.fileno())
+        os.rename(fresh, where.name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.fsync(directory)
 
 
 @contextmanager

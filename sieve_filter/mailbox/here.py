@@ -31,6 +31,7 @@ def encrypt(
 
     `between` is called between steps. Raises CryptomailError.
     """
+    settings = pipeline.for_owner(whose, settings, warn).settings
     decision = decide(pipeline.find_keys(whose, settings), pipeline.rules(settings, Options()), int(time.time()))
     if isinstance(decision, Wait):
         raise decision.error

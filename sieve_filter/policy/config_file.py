@@ -9,6 +9,7 @@ from typing import Any
 from sieve_filter import limits
 from sieve_filter.errors import ConfigError
 from sieve_filter.mail.header_policy import POLICIES
+from sieve_filter.policy.levels import CHOICES, FOR_DOMAINS
 from sieve_filter.policy.settings import AUTO, ENCRYPT_ANYWAY, GNUPG, REFUSE, SEQUOIA, STORE_PLAIN, UNFINISHED, Settings
 
 
@@ -72,6 +73,8 @@ def parse(text: str) -> Settings:
             raise ConfigError(f"{_line(text, table, name)}: {_full(table, name)} must be {must_be}")
         into = keyrings if table == "keyrings" else settings
         into[name] = tuple(value) if isinstance(value, list) else value
+    settings["given"] = frozenset(settings)
+    settings["domains"] = {name.lower(): section for name, section in document.get("domain", {}).items()}
     settings["aliases"] = {user: tuple(addresses) for user, addresses in document.get("aliases", {}).items()}
     return Settings(**settings, keyrings=Settings().keyrings._replace(**keyrings))
 
@@ -105,6 +108,10 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) and one for one in value)
 
 
+def _is_choices(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) and one in CHOICES for one in value)
+
+
 def _is_folders(value: Any) -> bool:
     """Whether they can be named in Dovecot's configuration as they are, and hold no drafts."""
     return _is_names(value) and all(
@@ -135,6 +142,7 @@ _RULES: Mapping[tuple[str, str], _Rule] = {
         _is_folders,
         'a list of folder names without any of "\\*%?$, none of them for drafts, templates or outgoing mail',
     ),
+    ("", "owners_may"): (_is_choices, "a list of " + ", ".join(f'"{name}"' for name in CHOICES)),
     ("", "removal_delay"): (_is_whole_number(0), "a whole number of seconds (0: at once)"),
     ("keyrings", "owner"): _HOMES,
     ("keyrings", "shared"): _HOMES,
@@ -144,7 +152,7 @@ _RULES: Mapping[tuple[str, str], _Rule] = {
     ("on", "expired_key"): _one_of(ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN),
     ("on", "too_large"): _DECISION,
 }
-_TABLES = ("keyrings", "on", "aliases")
+_TABLES = ("keyrings", "on", "aliases", "domain")
 
 
 def _flatten(document: Mapping[str, Any], text: str) -> list[tuple[str, str, Any]]:
@@ -157,6 +165,8 @@ def _flatten(document: Mapping[str, Any], text: str) -> list[tuple[str, str, Any
             raise ConfigError(f"{_line(text, '', name)}: {name} must be a table: [{name}]")
         elif name == "aliases":
             _check_aliases(value, text)
+        elif name == "domain":
+            _check_domains(value, text)
         else:
             flat += [(name, key, inner) for key, inner in value.items()]
     return flat
@@ -166,6 +176,18 @@ def _check_aliases(aliases: Mapping[str, Any], text: str) -> None:
     for user, addresses in aliases.items():
         if not _is_addresses(addresses):
             raise ConfigError(f"{_line(text, 'aliases', user)}: the aliases of {user} must be a list of addresses")
+
+
+def _check_domains(domains: Mapping[str, Any], text: str) -> None:
+    for domain, section in domains.items():
+        if not isinstance(section, dict):
+            raise ConfigError(f"{_line(text, 'domain', domain)}: {domain!r} must be a table of settings")
+        for name, value in section.items():
+            place = f"{_line(text, 'domain', domain)}: for the domain {domain!r}"
+            if name not in FOR_DOMAINS:
+                raise ConfigError(f"{place}, there is no such setting: {name!r}")
+            if value not in FOR_DOMAINS[name]:
+                raise ConfigError(f"{place}, {name} must be {_one_of(*FOR_DOMAINS[name])[1]}")
 
 
 def _full(table: str, name: str) -> str:

@@ -26,7 +26,8 @@ class Settings(NamedTuple):
     """What the administrator decided; the defaults are those of a missing file. cryptomail.toml(5) explains each.
 
     `size_limit` counts octets (0: no limit), `time_limit` and `removal_delay` seconds. `register` is not in the file,
-    but known to what is installed: the directory of `register`, empty where there is none.
+    but known to what is installed: the directory of `register`, empty where there is none. `domains` are the sections
+    for domains, in lower case, and `given` the names of the settings that the file has at its top and under [on].
     """
 
     header_policy: str = "no_confidentiality"
@@ -44,6 +45,9 @@ class Settings(NamedTuple):
     saved_folders: tuple[str, ...] = ()
     removal_delay: int = 86_400
     aliases: Mapping[str, tuple[str, ...]] = {}  # a Mapping cannot be written to
+    owners_may: tuple[str, ...] = ()
+    domains: Mapping[str, Mapping[str, str]] = {}
+    given: frozenset[str] = frozenset()
     register: str = ""
 
 

@@ -19,12 +19,14 @@ def test_every_setting_is_read() -> None:
     settings = parse(
         'header_policy = "shy"\nengine = "gnupg"\ncompression = "zlib"\n'
         'recipient_delimiter = ""\nsize_limit = 1\ntime_limit = 2\nremoval_delay = 3\n'
+        'owners_may = ["no_key"]\n'
         'not_owners = ["nobody", "sys-*"]\n'
         'saved_folders = ["Sent", "Archiv/Gelöscht"]\n'
         '[keyrings]\nowner = ["/keys/%d/%n"]\nshared = []\nminimum_bits = 3072\n'
         '[on]\nno_key = "refuse"\nunusable_key = "store-plain"\nexpired_key = "refuse"\n'
         'too_large = "store-plain"\n'
         '[aliases]\n"a@b" = ["c@d", "e@f"]\n'
+        '[domain."Example.org"]\nno_key = "store-plain"\n'
     )
     assert settings._asdict() == {
         "header_policy": "shy",
@@ -42,8 +44,12 @@ def test_every_setting_is_read() -> None:
         "not_owners": ("nobody", "sys-*"),
         "saved_folders": ("Sent", "Archiv/Gelöscht"),
         "aliases": {"a@b": ("c@d", "e@f")},
+        "owners_may": ("no_key",),
+        "domains": {"example.org": {"no_key": "store-plain"}},
+        "given": settings.given,
         "register": "",  # not of the file
     }
+    assert {"header_policy", "no_key", "removal_delay"} <= settings.given < settings._asdict().keys()
 
 
 def test_example_file_says_nothing_and_shows_the_defaults() -> None:
@@ -53,7 +59,7 @@ def test_example_file_says_nothing_and_shows_the_defaults() -> None:
     shown += [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# [")]
     assert len(shown) > 10
     lines = [line.removeprefix("# ") for line in text.splitlines() if line.removeprefix("# ") in shown]
-    assert parse("\n".join(lines))._replace(aliases={}) == Settings()
+    assert parse("\n".join(lines))._replace(aliases={}, domains={}, given=frozenset()) == Settings()
 
 
 @pytest.mark.parametrize(
@@ -75,6 +81,10 @@ def test_example_file_says_nothing_and_shows_the_defaults() -> None:
         ("[keyrings]\nowner = ['/keys/%x']", "line 2: keyrings.owner must be"),
         ("[aliases]\nalice = 'a@b'", "line 2: the aliases of alice must be a list of addresses"),
         ("# comment\n[aliases]\n'a.b' = ['nonsense']", "line 3: the aliases of a.b must be a list of addresses"),
+        ("[domain]\n'a.b' = 1", "line 2: 'a.b' must be a table of settings"),
+        ("\n[domain.'a.b']\nengine = 'gnupg'", "for the domain 'a.b', there is no such setting: 'engine'"),
+        ("[domain.'a.b']\nno_key = 1", "for the domain 'a.b', no_key must be one of"),
+        ("owners_may = ['engine']", "line 1: owners_may must be a list of"),
         ("on = 1", "line 1: on must be a table"),
         ("[mail]\nx = 1", "line 1: there is no such setting: mail"),
         ("a = ", "not TOML"),
