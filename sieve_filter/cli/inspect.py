@@ -4,11 +4,10 @@ import json
 from typing import NamedTuple
 
 from sieve_filter.detection import classify
-from sieve_filter.mail import lenient, structure
+from sieve_filter.mail import lenient, protection, structure
 from sieve_filter.mail.lenient import StructureError
 from sieve_filter.mail.message import split
 from sieve_filter.mail.structure import Attachment, Part
-from sieve_filter.openpgp import pgpmime
 from sieve_filter.system import stdio
 
 
@@ -47,7 +46,7 @@ def inspect(raw: bytes) -> Inspection:
         kind=kind.kind.value,
         reason=kind.reason,
         encrypted=kind.encrypted,
-        encrypted_at_delivery=kind.encrypted and pgpmime.marked(message),
+        encrypted_at_delivery=kind.encrypted and protection.marked(message),
         key_ids=kind.key_ids,
         parts=parts,
         attachments=attachments,

@@ -8,6 +8,7 @@ from sieve_filter.delivery.incoming import Incoming, Store, look
 from sieve_filter.errors import EncryptionError
 from sieve_filter.keys.decision import Encrypt, Left, StoreClear
 from sieve_filter.keys.recipients import Recipients
+from sieve_filter.mail import protection
 from sieve_filter.mail.header_policy import Policy
 from sieve_filter.openpgp import pgpmime
 from sieve_filter.openpgp.armor_writer import Writer
@@ -67,7 +68,7 @@ def encrypt_message(
     if isinstance(decided, StoreClear):
         return unchanged(incoming, decided.reason, decided.why)
     recipients = decided.recipients
-    protected = pgpmime.protect(incoming.message, policy)
+    protected = protection.protect(incoming.message, policy)
     header, before, behind = pgpmime.frame(protected, boundary)
     ciphertext = _Ciphertext(store, protected.eol)
     engine = encrypt(chain([protected.inside], incoming.rest), ciphertext.take, recipients)

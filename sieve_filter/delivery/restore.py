@@ -3,8 +3,8 @@
 import re
 
 from sieve_filter.gpg import runner
+from sieve_filter.mail import protection
 from sieve_filter.mail.message import split
-from sieve_filter.openpgp import pgpmime
 
 _ARMOR = re.compile(rb"^-----BEGIN PGP MESSAGE-----.*?^-----END PGP MESSAGE-----", re.DOTALL | re.MULTILINE)
 
@@ -15,7 +15,7 @@ def decrypt(raw: bytes) -> bytes | None:
     Raises DecryptionError where the caller's gpg cannot decrypt it.
     """
     message = split(raw)
-    armor = _ARMOR.search(message.body) if pgpmime.marked(message) else None
+    armor = _ARMOR.search(message.body) if protection.marked(message) else None
     if armor is None:
         return None
-    return pgpmime.restore(runner.decrypt(armor[0]))
+    return protection.restore(runner.decrypt(armor[0]))

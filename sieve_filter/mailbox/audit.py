@@ -10,12 +10,12 @@ from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.detection import classify
 from sieve_filter.detection.classify import Kind, Shape
 from sieve_filter.dovecot import imap
+from sieve_filter.mail import protection
 from sieve_filter.mail.message import split
 from sieve_filter.mailbox import messages, walk
 from sieve_filter.mailbox.messages import Doubt, Stored
 from sieve_filter.mailbox.throttle import Throttle
 from sieve_filter.mailbox.walk import Folder
-from sieve_filter.openpgp import pgpmime
 from sieve_filter.openpgp.packets import key_id
 from sieve_filter.system.spool import MemoryFile
 
@@ -85,7 +85,7 @@ def verdict_of(message: Stored) -> Verdict | None:
     shape, _ = incoming.look(taken, MemoryFile)
     if message.doubtful and not shape.encrypted:
         return None
-    return Verdict(shape, pgpmime.marked(taken.message))
+    return Verdict(shape, protection.marked(taken.message))
 
 
 def verdict_on_all(session: imap.Session, uid: int, binary: bool) -> Verdict | None:
@@ -109,7 +109,7 @@ def _verdict(pieces: Iterator[bytes]) -> Verdict | None:
     if not taken.message.raw:
         return None
     shape, _ = incoming.look(taken, MemoryFile)
-    return Verdict(shape, pgpmime.marked(taken.message))
+    return Verdict(shape, protection.marked(taken.message))
 
 
 def _audit_folder(

@@ -8,7 +8,7 @@ from email.utils import format_datetime
 from typing import NamedTuple
 
 from sieve_filter.mail.message import Message, split
-from sieve_filter.openpgp.pgpmime import MARK
+from sieve_filter.mail.protection import MARK
 from sieve_filter.system.stdio import on_one_line
 
 CONFIRMATION = b"confirmation"

@@ -17,8 +17,8 @@ from pysequoia import Profile, Tsk
 import sieve_filter
 from lab import debian13, keys
 from lab.keys import Owner
+from sieve_filter.mail import protection
 from sieve_filter.openpgp import encrypted as packets
-from sieve_filter.openpgp import pgpmime
 from sieve_filter.openpgp.armor import dearmor
 from tests.support.filtered import MESSAGE, STRANGE_MESSAGES, armor_in, decrypt, fingerprint_of, install_gpg
 from tests.support.programs import require
@@ -168,14 +168,14 @@ def test_every_reader_opens_it(
     message = packets.encrypted_message(dearmor(armored) or b"")
     assert message is not None
     assert (message.container, message.pkesk_versions) == ("SEIPD v1", (3,))
-    assert pgpmime.restore(read(reader, kind, armored)) == MESSAGE
+    assert protection.restore(read(reader, kind, armored)) == MESSAGE
 
 
 @pytest.mark.parametrize("name", STRANGE_MESSAGES)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_owner_gets_back_exactly_what_arrived(engine: str, name: str, worker: Worker, made: Keys) -> None:
     stored = encrypted(worker, engine, made.homes["Curve25519"], STRANGE_MESSAGES[name])
-    assert pgpmime.restore(made.owner.gpg("--decrypt", data=armor_in(stored))) == STRANGE_MESSAGES[name]
+    assert protection.restore(made.owner.gpg("--decrypt", data=armor_in(stored))) == STRANGE_MESSAGES[name]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.keys import Owner
-from sieve_filter.openpgp import pgpmime
+from sieve_filter.mail import protection
 from tests.support.filtered import armor_in
 from tests.support.server import ALICE, Server
 from tests.support.workers import running
@@ -43,7 +43,7 @@ def test_message_of_30_mb_is_encrypted_in_little_memory(
     code, stored, complaint, kilobytes = filter_and_measure(enrolled, LARGE, tmp_path)
     assert (code, complaint) == (0, "")
     assert kilobytes < MOST_KILOBYTES
-    assert pgpmime.restore(alice.gpg("--decrypt", data=armor_in(stored))) == LARGE
+    assert protection.restore(alice.gpg("--decrypt", data=armor_in(stored))) == LARGE
 
 
 def test_message_of_30_mb_is_unchanged_where_the_owner_has_no_key(server: Server, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_message_of_30_mb_that_only_claims_to_be_encrypted_is_encrypted_in_littl
     code, stored, complaint, kilobytes = filter_and_measure(enrolled, claiming, tmp_path)
     assert (code, complaint) == (0, "")
     assert kilobytes < MOST_KILOBYTES
-    assert pgpmime.restore(alice.gpg("--decrypt", data=armor_in(stored))) == claiming
+    assert protection.restore(alice.gpg("--decrypt", data=armor_in(stored))) == claiming
 
 
 def test_message_of_30_mb_of_another_encrypted_form_is_unchanged(enrolled: Server, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_limit_is_counted_to_the_octet(size: int, decision: str, enrolled: Serve
     enrolled.config.write_text(f'size_limit = {size}\n[on]\ntoo_large = "{decision}"\n')
     done = enrolled.filter(message)
     assert done.returncode == 0
-    assert pgpmime.restore(alice.gpg("--decrypt", data=armor_in(done.stdout))) == message
+    assert protection.restore(alice.gpg("--decrypt", data=armor_in(done.stdout))) == message
     done = enrolled.filter(message + b"x")
     expected = (75, b"") if decision == "refuse" else (0, message + b"x")
     assert (done.returncode, done.stdout) == expected
@@ -162,7 +162,7 @@ def test_header_section_takes_little_memory_and_time(
     assert kilobytes < MOST_KILOBYTES
     assert time.monotonic() - started < 10
     assert stored.startswith(b"Subject: s\r\n")
-    assert pgpmime.restore(alice.gpg("--decrypt", data=armor_in(stored))) == message
+    assert protection.restore(alice.gpg("--decrypt", data=armor_in(stored))) == message
 
 
 def test_header_sections_leave_a_worker_no_larger(enrolled: Server, tmp_path: Path) -> None:

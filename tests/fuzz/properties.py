@@ -13,7 +13,7 @@ from sieve_filter.errors import CryptomailError, UsageError
 from sieve_filter.gpg import colons
 from sieve_filter.keys import decision, usable
 from sieve_filter.keys.recipients import Found, Holding, Home
-from sieve_filter.mail import mime
+from sieve_filter.mail import mime, protection
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import split
 from sieve_filter.mail.randomness import Randomness
@@ -61,20 +61,20 @@ def _message(data: bytes) -> None:
                 skim.feed(data[start : start + 7])
             assert skim.finish() in (None, verdict)
     for policy in POLICIES.values():
-        protected = pgpmime.protect(message, policy)
-        assert pgpmime.restore(protected.inside) == data
+        protected = protection.protect(message, policy)
+        assert protection.restore(protected.inside) == data
         header, before, behind = pgpmime.frame(protected, b"_b_")
         stored = split(header + before + b"-----BEGIN-----\n" + behind)
         assert stored.body_start == len(header)
         assert [field.value[:19] for field in stored.named(b"content-type")] == [b"multipart/encrypted"]
-        assert pgpmime.marked(stored)
+        assert protection.marked(stored)
         assert [field.value[:1] for field in stored.named(b"mime-version")] in ([b"1"], [b"("])
         assert stored.agreed
         assert not stored.strays
         inside = split(protected.inside)
         assert inside.agreed
         assert not inside.strays
-    pgpmime.restore(data)
+    protection.restore(data)
     asked = keymail.read(data)
     assert not (asked.secret and (asked.certificates or asked.command.word))
     assert data.endswith(sealing.without_trace(data))

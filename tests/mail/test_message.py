@@ -7,9 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sieve_filter import limits
+from sieve_filter.mail import protection
 from sieve_filter.mail.header_policy import no_confidentiality
 from sieve_filter.mail.message import split
-from sieve_filter.openpgp import pgpmime
 from tests.support.messages import any_message
 
 MBOX = b"From a@b Thu Jan  1 00:00:00 1970"
@@ -135,7 +135,7 @@ def test_header_section_above_the_limits_is_settled_when_nothing_changes_it(raw:
             assert beginning.fields == message.fields
             assert beginning[2:] == message[2:]
         assert beginning.settled or len(beginning.raw) <= 3 * limit + 3
-        assert pgpmime.restore(pgpmime.protect(message, no_confidentiality).inside) == raw
+        assert protection.restore(protection.protect(message, no_confidentiality).inside) == raw
 
 
 @pytest.mark.parametrize(

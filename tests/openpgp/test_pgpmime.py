@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sieve_filter.mail import protection
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import split
 from sieve_filter.openpgp import pgpmime
@@ -17,8 +18,8 @@ ARMOR = b"-----BEGIN PGP MESSAGE-----\n\nAAAA\n-----END PGP MESSAGE-----\n"
 policies = st.sampled_from(list(POLICIES))
 
 
-def protect(raw: bytes, policy: str = "no_confidentiality") -> pgpmime.Protected:
-    return pgpmime.protect(split(raw), POLICIES[policy])
+def protect(raw: bytes, policy: str = "no_confidentiality") -> protection.Protected:
+    return protection.protect(split(raw), POLICIES[policy])
 
 
 def compose(raw: bytes, policy: str = "no_confidentiality") -> bytes:
@@ -29,7 +30,7 @@ def compose(raw: bytes, policy: str = "no_confidentiality") -> bytes:
 
 @given(any_message, policies)
 def test_any_message_comes_back_byte_for_byte(raw: bytes, policy: str) -> None:
-    assert pgpmime.restore(protect(raw, policy).inside) == raw
+    assert protection.restore(protect(raw, policy).inside) == raw
 
 
 @given(any_message, policies)
@@ -62,7 +63,7 @@ def test_a_forged_list_of_insertions_is_refused_or_obeyed_but_never_a_crash(
     rest: bytes, entries: list[tuple[int, int]]
 ) -> None:
     listed = b"".join(b" %d+%d" % entry for entry in entries)
-    restored = pgpmime.restore(b"X-Cryptomail-Inserted:" + listed + b"\r\n" + rest)
+    restored = protection.restore(b"X-Cryptomail-Inserted:" + listed + b"\r\n" + rest)
     assert restored is None or len(restored) == len(rest) - sum(length for _, length in entries)
 
 
@@ -139,7 +140,7 @@ def test_mime_version_is_added_where_it_is_missing() -> None:
 def test_outside_stands_one_mime_version_and_the_original_inside(fields: bytes, outside: bytes) -> None:
     protected = protect(fields + b"\r\nb")
     assert protected.outside == outside
-    assert pgpmime.restore(protected.inside) == fields + b"\r\nb"
+    assert protection.restore(protected.inside) == fields + b"\r\nb"
 
 
 def test_nobody_can_forge_our_own_field() -> None:
@@ -199,8 +200,8 @@ def test_line_ends_follow_the_message() -> None:
 
 
 def test_only_a_message_that_says_so_is_marked() -> None:
-    assert pgpmime.marked(split(compose(b"Subject: s\r\n\r\nb")))
-    assert not pgpmime.marked(split(b"Subject: s\r\n\r\nb"))
+    assert protection.marked(split(compose(b"Subject: s\r\n\r\nb")))
+    assert not protection.marked(split(b"Subject: s\r\n\r\nb"))
 
 
 @pytest.mark.parametrize(
@@ -209,5 +210,5 @@ def test_only_a_message_that_says_so_is_marked() -> None:
 def test_a_megabyte_of_header_takes_seconds(unit: bytes) -> None:
     raw = unit * (1_000_000 // len(unit))
     started = time.process_time()
-    assert pgpmime.restore(protect(raw).inside) == raw
+    assert protection.restore(protect(raw).inside) == raw
     assert time.process_time() - started < 10

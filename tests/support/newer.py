@@ -2,7 +2,7 @@
 
 from pysequoia import CipherSuite, EncryptionAlgorithm, Profile, Tsk, decrypt
 
-from sieve_filter.openpgp import pgpmime
+from sieve_filter.mail import protection
 from sieve_filter.openpgp.packets import split
 from tests.support.filtered import armor_in
 from tests.support.server import ALICE
@@ -50,6 +50,6 @@ class NewerOwner:
         """The message that was stored encrypted, as it arrived."""
         content = decrypt(armor_in(stored), decryptor=self.tsk.decryptor()).bytes
         assert content is not None
-        original = pgpmime.restore(content)
+        original = protection.restore(content)
         assert original is not None
         return original
