@@ -63,6 +63,15 @@ CMS_OID_OCTETS = 16
 # 64 random bits; versions, key sizes and numbers of iterations have four octets at most.
 CMS_LONG_INTEGER_OCTETS = 8
 
+# An X.509 certificate, which has some 2 KB; with a picture in it, some more. And a file of an owner's.
+X509_OCTETS = 50_000
+X509_FILE_OCTETS = 1_000_000
+X509_CERTIFICATES = 500
+# What an engine writes before the ciphertext: some 500 octets for each certificate. And what is looked at together of
+# that, which comes in pieces of 4 KB.
+ENVELOPE_HEAD_OCTETS = 200_000
+ENVELOPE_PIECE_OCTETS = 65_536
+
 # What the parsers of lenient.py and structure.py are given. Measured with Python 3.11: they take 0.7 us a line, and
 # 0.07 us more for each container (multipart/*, message/*) around it; copy an attached message once for each container
 # around it; need stack for each container, 15 us for each part, and 2 ns times the square of a Content field's octets.

@@ -37,6 +37,7 @@ def test_each_program_is_started_by_one_module() -> None:
     starters = {"subprocess", "sieve_filter.system.process"}
     assert {module for module, tree in MODULES.items() if starters & set(_imports(tree))} == {
         "gpg.runner",
+        "openssl.runner",
         "dovecot.doveadm",
         "notify.sendmail",
     }
@@ -49,8 +50,8 @@ def test_only_programs_and_commands_read_arguments_environment_and_standard_inpu
         for module, tree in MODULES.items()
         if module.partition(".")[0] not in ("programs", "cli", "__main__") and reading & set(_attributes(tree))
     }
-    # PATH for gpg and the caller's whole environment for `decrypt`; TMPDIR; and what OpenSSL takes from nowhere else.
-    assert found == {"gpg.runner", "system.spool", "sieve.managesieve"}
+    # PATH for programs, the caller's whole environment for `decrypt`; TMPDIR; and what OpenSSL takes from nowhere else.
+    assert found == {"gpg.runner", "openssl.runner", "system.spool", "sieve.managesieve"}
 
 
 def test_one_module_becomes_another_user() -> None:
@@ -105,6 +106,11 @@ def test_an_executed_filter_loads_what_it_needs_and_no_more() -> None:
 @pytest.mark.parametrize("entry", ["programs.listeners", "programs.extprograms", "cli.main"])
 def test_prometheus_library_is_loaded_where_its_text_is_written_alone(entry: str) -> None:
     assert "prometheus_client" not in _loaded(entry)
+
+
+@pytest.mark.parametrize("entry", ["programs.extprograms", "programs.listeners"])
+def test_who_delivers_to_owners_without_certificates_loads_nothing_of_smime(entry: str) -> None:
+    assert not {name for name in _loaded(entry) if re.search(r"smime|x509|sieve_filter\.openssl", name)}
 
 
 @pytest.mark.parametrize("entry", ["programs.listeners", "programs.imapsieve"])

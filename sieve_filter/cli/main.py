@@ -102,6 +102,9 @@ def _parser(arguments: Sequence[str], defaults: Post, metrics_socket: str) -> ar
     command.set_defaults(run=_inspect)
 
     command = commands.add_parser("decrypt", help="give back the message as it arrived")
+    command.add_argument(
+        "--smime-key", metavar="FILE", help="the secret key of an S/MIME certificate (default: what gpgsm has)"
+    )
     command.set_defaults(run=_decrypt)
 
     command = commands.add_parser("keys", help="set up, show and check owners' keys")
@@ -203,11 +206,11 @@ def _inspect(options: argparse.Namespace, _config_file: str) -> int:
     return os.EX_OK
 
 
-def _decrypt(_options: argparse.Namespace, _config_file: str) -> int:
+def _decrypt(options: argparse.Namespace, _config_file: str) -> int:
     from sieve_filter.delivery import restore
 
     raw = _read("-")
-    original = restore.decrypt(raw)
+    original = restore.decrypt(raw, options.smime_key)
     if original is None:
         print("cryptomail: this message was not encrypted by cryptomail; it is written unchanged", file=sys.stderr)
     stdio.write(raw if original is None else original)

@@ -29,7 +29,7 @@ _DAYS = 6  # senders give up after five (RFC 5321 section 4.5.4.1)
 _TRACE = re.compile(
     rb"(?:(?:Return-Path|Delivered-To|X-Original-To|Received):[^\n]*\n(?:[ \t][^\n]*\n)*+)*+", re.IGNORECASE
 )
-_BOUNDARY = re.compile(rb'boundary="(_cryptomail_[0-9a-f]{32})"')
+_BOUNDARY = re.compile(rb'(?:boundary|cryptomail)="(_cryptomail_[0-9a-f]{32})"')
 _NOTE = re.compile(r"(_cryptomail_[0-9a-f]{32}) ([0-9a-f]{64})")
 
 

@@ -55,6 +55,7 @@ def encrypt_message(
     boundary: bytes,
     store: Store,
     hold: Callable[[], Store],
+    smime_cipher: str,
 ) -> Delivery:
     """Encrypt the message into `store`, unless it is encrypted already, or `decide` says to leave it.
 
@@ -69,9 +70,15 @@ def encrypt_message(
         return unchanged(incoming, decided.reason, decided.why)
     recipients = decided.recipients
     protected = protection.protect(incoming.message, policy)
+    inside = chain([protected.inside], incoming.rest)
+    if recipients.certificates:
+        from sieve_filter.delivery import smime  # most owners have none
+
+        header, engine = smime.encrypt(inside, protected, recipients, encrypt, store, smime_cipher, boundary)
+        return Delivery(header, store, True, kind.reason, recipients.fingerprints, engine)
     header, before, behind = pgpmime.frame(protected, boundary)
     ciphertext = _Ciphertext(store, protected.eol)
-    engine = encrypt(chain([protected.inside], incoming.rest), ciphertext.take, recipients)
+    engine = encrypt(inside, ciphertext.take, recipients)
     ciphertext.finish(recipients.fingerprints)
     body = chain([before], store, [behind])
     return Delivery(header, body, True, kind.reason, recipients.fingerprints, engine)

@@ -1,4 +1,7 @@
-"""Chooses what encrypts a message: GnuPG, which can do everything, or Sequoia, which is faster for many small ones."""
+"""Chooses what encrypts a message: GnuPG, which can do everything, or Sequoia, which is faster for many small ones.
+
+What becomes S/MIME goes through OpenSSL.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -6,7 +9,7 @@ from sieve_filter.delivery.encrypt import Engine, Sink
 from sieve_filter.errors import ConfigError, EncryptionError
 from sieve_filter.gpg import runner
 from sieve_filter.keys.recipients import Recipients
-from sieve_filter.policy.settings import AUTO, GNUPG, SEQUOIA, Settings
+from sieve_filter.policy.settings import AUTO, GNUPG, OPENSSL, SEQUOIA, Settings
 
 Warn = Callable[[str], object]
 
@@ -28,7 +31,24 @@ class Engines:
         self._unsuitable: set[Recipients] = set()
 
     def choose(self, settings: Settings, *, large: bool) -> Engine:
-        """What encrypts the next message; a `large` one goes through GnuPG, which does not hold it in memory.
+        """What encrypts the next message: to keys as `_choose` says, to certificates OpenSSL.
+
+        Raises as `_choose` does.
+        """
+        openpgp = self._choose(settings, large)
+
+        def either(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> str:
+            if recipients.certificates:
+                from sieve_filter.delivery import smime  # most owners have none
+
+                smime.by_openssl(source, sink, recipients, settings)
+                return OPENSSL
+            return openpgp(source, sink, recipients)
+
+        return either
+
+    def _choose(self, settings: Settings, large: bool) -> Engine:
+        """What encrypts to OpenPGP keys; a `large` message goes through GnuPG, which does not hold it in memory.
 
         To keys that GnuPG cannot read, Sequoia encrypts, whatever was chosen.
 

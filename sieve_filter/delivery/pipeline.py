@@ -142,7 +142,8 @@ def encrypt_incoming_to(incoming: Incoming, found: Found, settings: Settings, en
 def _encrypt(incoming: Incoming, policy: str, decided: Decide, settings: Settings, engines: Engines) -> Delivery:
     boundary = b"_cryptomail_" + os.urandom(16).hex().encode("ascii")
     encrypt = engines.choose(settings, large=not incoming.whole)
-    return encrypt_message(incoming, POLICIES[policy], decided, encrypt, boundary, Spool(), MemoryFile)
+    cipher = settings.smime_cipher
+    return encrypt_message(incoming, POLICIES[policy], decided, encrypt, boundary, Spool(), MemoryFile, cipher)
 
 
 def find_keys(

@@ -92,6 +92,7 @@ def decide(found: Found, rules: Rules, now: int) -> Decision:
             min((one.expired_after for one in chosen if one.expired_after is not None), default=None),
             tuple(dict.fromkeys(proofs for one in chosen for proofs in one.proofs)),
             tuple(dict.fromkeys(fingerprint for one in chosen for fingerprint in one.newer)),
+            tuple(dict.fromkeys(certificate for one in chosen for certificate in one.certificates)),
         )
     )
 

@@ -14,7 +14,7 @@ from sieve_filter.gpg.colons import Key
 from sieve_filter.keys import reading, usable
 from sieve_filter.keys.recipients import NEWER, FileVersion, Found, Holding, Home
 from sieve_filter.owners.owner import Owner, expand
-from sieve_filter.policy.settings import Keyrings
+from sieve_filter.policy.settings import SMIME, Keyrings
 
 if TYPE_CHECKING:
     from sieve_filter.keys.newer import Newer
@@ -51,8 +51,9 @@ def parse_wanted(text: str) -> str:
 def find(
     owner: Owner, keyrings: Keyrings, wanted: Sequence[str] = (), *, signatures: bool = False, listed: bool = True
 ) -> Found:
-    """The keys of `owner` that count, in the one keyring that counts; or those `wanted` (see `parse_wanted`) from the
-    owner's keyrings, and no others. Whether they may be encrypted to is another matter: see `decision`.
+    """The keys of `owner` that count, in the one keyring that counts, or in the file of S/MIME certificates; or those
+    `wanted` (see `parse_wanted`) from the owner's keyrings, and no others. Whether they may be encrypted to is another
+    matter: see `decision`.
 
     With `signatures`, each holding has gpg's listing. Unless they have to be `listed` by gpg, this process may read the
     owner's own keyring: see `reading`. Raises NoKeyError where a wanted key is missing, KeyringError
@@ -62,6 +63,33 @@ def find(
         homes = existing(keyrings.owner, owner)
         shared = existing(keyrings.shared, owner)
         return Found(owner.user, tuple(_find_wanted(one, homes, shared) for one in wanted), named=True)
+    if keyrings.prefer == SMIME and (certificates := find_certificates(owner, keyrings)):
+        return certificates
+    found = _find_openpgp(owner, keyrings, signatures, listed)
+    if found.holdings or not (certificates := find_certificates(owner, keyrings)):
+        return found
+    return found._replace(holdings=certificates.holdings)
+
+
+def find_certificates(owner: Owner, keyrings: Keyrings) -> Found | None:
+    """The S/MIME certificates of `owner`, whether they count or not; None where there is no file of them.
+
+    Raises KeyringError where it cannot be read.
+    """
+    for template in keyrings.certificates:
+        path = expand(template, owner)
+        try:
+            version = _version(path)
+        except OSError as error:
+            raise KeyringError(f"cannot look at {path}: {error.strerror}; check its owner and mode") from error
+        if version is not None:
+            from sieve_filter.keys import x509  # most owners have none
+
+            return Found(owner.user, (x509.read(Home(path, (version,))),), path)
+    return None
+
+
+def _find_openpgp(owner: Owner, keyrings: Keyrings, signatures: bool, listed: bool) -> Found:
     place = expand(keyrings.owner[0], owner) if keyrings.owner else "a keyring"
     for home in existing(keyrings.owner, owner):
         if (holding := _all(home, signatures, listed)).keys:

@@ -35,6 +35,7 @@ class Holding(NamedTuple):
     Where this process read the keyring, each key has the encryption subkey alone that may be chosen, and `proofs` has
     certificates of it, by its fingerprint: see `plain`. Nobody has verified them.
     Of keys that GnuPG cannot read, `newer` has a certificate of each encryption subkey likewise, which Sequoia has.
+    Where they are S/MIME's, each key is one of `certificates`, which has them in DER.
     """
 
     home: Home
@@ -42,6 +43,7 @@ class Holding(NamedTuple):
     listing: bytes = b""
     proofs: Mapping[str, tuple[bytes, ...]] | None = None
     newer: Mapping[str, tuple[bytes, ...]] = MappingProxyType({})
+    certificates: Mapping[str, bytes] | None = None
 
     def of(self, fingerprints: Sequence[str]) -> "Recipients":
         """These subkeys, which are among the keys, as something to encrypt to."""
@@ -52,6 +54,7 @@ class Holding(NamedTuple):
             (self.home.version,),
             proofs=tuple((one, known[one]) for one in fingerprints if one in known),
             newer=tuple(one for one in fingerprints if one in self.newer),
+            certificates=tuple(self.certificates[one] for one in fingerprints) if self.certificates is not None else (),
         )
 
 
@@ -95,6 +98,7 @@ class Recipients(NamedTuple):
     Where the keys have expired, `expired_after` is the last second at which they were good. Where this process read the
     keyring, `proofs` are those of each subkey (see `Holding`), which whoever encrypts has to verify. GnuPG cannot read
     those of `newer`.
+    Where mail becomes S/MIME, `certificates` has the certificate of each fingerprint, in DER.
     """
 
     homes: tuple[str, ...]
@@ -103,6 +107,7 @@ class Recipients(NamedTuple):
     expired_after: int | None = None
     proofs: tuple[tuple[str, tuple[bytes, ...]], ...] = ()
     newer: tuple[str, ...] = ()
+    certificates: tuple[bytes, ...] = ()
 
     @property
     def unverified(self) -> bool:

@@ -10,7 +10,22 @@ from sieve_filter import limits
 from sieve_filter.errors import ConfigError
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.policy.levels import CHOICES, FOR_DOMAINS
-from sieve_filter.policy.settings import AUTO, ENCRYPT_ANYWAY, GNUPG, REFUSE, SEQUOIA, STORE_PLAIN, UNFINISHED, Settings
+from sieve_filter.policy.settings import (
+    AUTO,
+    CBC,
+    ENCRYPT_ANYWAY,
+    GCM,
+    GNUPG,
+    OAEP,
+    OPENPGP,
+    PKCS1,
+    REFUSE,
+    SEQUOIA,
+    SMIME,
+    STORE_PLAIN,
+    UNFINISHED,
+    Settings,
+)
 
 
 def load(path: str, trusted_owners: frozenset[int] | None = None) -> Settings:
@@ -131,6 +146,8 @@ _RULES: Mapping[tuple[str, str], _Rule] = {
     ("", "header_policy"): _one_of(*POLICIES),
     ("", "engine"): _one_of(AUTO, GNUPG, SEQUOIA),
     ("", "compression"): _one_of("none", "zlib"),
+    ("", "smime_cipher"): _one_of(CBC, GCM),
+    ("", "smime_padding"): _one_of(PKCS1, OAEP),
     ("", "recipient_delimiter"): (
         lambda value: isinstance(value, str) and len(value) <= 1,
         "one character, or empty for none",
@@ -146,6 +163,11 @@ _RULES: Mapping[tuple[str, str], _Rule] = {
     ("", "removal_delay"): (_is_whole_number(0), "a whole number of seconds (0: at once)"),
     ("keyrings", "owner"): _HOMES,
     ("keyrings", "shared"): _HOMES,
+    ("keyrings", "certificates"): (
+        _is_homes,
+        "a list of files: absolute paths, in which %u, %n, %d, %h and %w are filled in",
+    ),
+    ("keyrings", "prefer"): _one_of(OPENPGP, SMIME),
     ("keyrings", "minimum_bits"): (_is_whole_number(0), "a whole number of bits"),
     ("on", "no_key"): _DECISION,
     ("on", "unusable_key"): _DECISION,

@@ -5,6 +5,10 @@ from typing import NamedTuple
 
 STORE_PLAIN, REFUSE, ENCRYPT_ANYWAY = "store-plain", "refuse", "encrypt-anyway"  # decisions
 AUTO, GNUPG, SEQUOIA = "auto", "gnupg", "sequoia"  # engines
+OPENSSL = "openssl"  # that of S/MIME
+OPENPGP, SMIME = "openpgp", "smime"  # what mail becomes
+CBC, GCM = "aes-256-cbc", "aes-256-gcm"  # ciphers of S/MIME
+PKCS1, OAEP = "pkcs1", "oaep"  # how RSA encrypts keys of S/MIME
 # Folders with mail that is still written, or will still be sent, by the last part of their names in lower case: what is
 # in there is never encrypted.
 UNFINISHED = ("drafts", "templates", "outbox")
@@ -14,12 +18,16 @@ class Keyrings(NamedTuple):
     """Where keys may be, as templates of `owner.expand`, each naming a GnuPG home or a file of binary certificates.
 
     All keys in the first of `owner` that has any are the owner's; in the first of `shared` that has any such, those
-    with one of the owner's addresses, as far as GnuPG knows that they are of who owns the keyring.
+    with one of the owner's addresses, as far as GnuPG knows that they are of who owns the keyring. `certificates` are
+    templates of files of S/MIME certificates, of which the first that is there counts; `prefer` says what does of an
+    owner who has both.
     """
 
     owner: tuple[str, ...]
     shared: tuple[str, ...]
     minimum_bits: int
+    certificates: tuple[str, ...] = ("%h/.cryptomail/smime.pem",)
+    prefer: str = OPENPGP
 
 
 class Settings(NamedTuple):
@@ -33,6 +41,8 @@ class Settings(NamedTuple):
     header_policy: str = "no_confidentiality"
     engine: str = AUTO
     compression: str = "none"
+    smime_cipher: str = CBC
+    smime_padding: str = PKCS1
     recipient_delimiter: str = "+"
     size_limit: int = 0
     time_limit: int = 50

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sieve_filter import errors, limits
 from sieve_filter.errors import CryptomailError, RefusedError
 from sieve_filter.keys.decision import Left
-from sieve_filter.policy.settings import GNUPG, SEQUOIA
+from sieve_filter.policy.settings import GNUPG, OPENSSL, SEQUOIA
 
 Outcome = tuple[str, str]  # what became of a message; and by which engine, or why
 
@@ -32,7 +32,7 @@ _ERRORS = sorted(
     if isinstance(kind, type) and (kind in _BESIDES or (issubclass(kind, RefusedError) and kind is not RefusedError))
 )
 OUTCOMES: tuple[Outcome, ...] = (
-    *((ENCRYPTED, engine) for engine in (GNUPG, SEQUOIA)),
+    *((ENCRYPTED, engine) for engine in (GNUPG, SEQUOIA, OPENSSL)),
     *((LEFT, one.value) for one in Left),
     *((REFUSED, name) for name in _ERRORS),
     DIED,

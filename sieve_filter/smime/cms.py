@@ -5,6 +5,7 @@ BER and DER are understood (X.690): indefinite lengths, and content in pieces. N
 
 from sieve_filter import limits
 from sieve_filter.mail.randomness import Randomness
+from sieve_filter.smime import der
 
 SIGNED_DATA = "1.2.840.113549.1.7.2"
 ENVELOPED_DATA = "1.2.840.113549.1.7.3"
@@ -139,15 +140,7 @@ def _require(condition: bool) -> None:
 def _dotted(octets: memoryview) -> str:
     """An object identifier (X.690 section 8.19) in dotted form."""
     _require(0 < len(octets) <= limits.CMS_OID_OCTETS and octets[-1] < 0x80)
-    numbers: list[int] = []
-    number = 0
-    for octet in octets:
-        number = number << 7 | octet & 0x7F
-        if octet < 0x80:
-            numbers.append(number)
-            number = 0
-    first = min(numbers[0] // 40, 2)
-    return ".".join(map(str, [first, numbers[0] - 40 * first, *numbers[1:]]))
+    return der.dotted(bytes(octets))
 
 
 class _Reader:

@@ -54,7 +54,7 @@ def test_any_message_decrypts_to_exactly_what_arrived(
         return GNUPG
 
     incoming = receive(iter([raw]), limits.SMALL_OCTETS)
-    delivery = encrypt_message(incoming, POLICIES[policy], decided, encrypt, b"_b_", Spool(), MemoryFile)
+    delivery = encrypt_message(incoming, POLICIES[policy], decided, encrypt, b"_b_", Spool(), MemoryFile, "aes-256-cbc")
     assert delivery.encrypted
     assert restore.decrypt(b"".join(delivery.pieces)) == raw
 

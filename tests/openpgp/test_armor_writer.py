@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pysequoia import Cert
 from pysequoia import encrypt as encrypt_to
 
+from sieve_filter.mail import base64_writer
 from sieve_filter.openpgp import armor_writer, checksum
 from sieve_filter.openpgp.armor import dearmor
 from sieve_filter.openpgp.armor_writer import Writer
@@ -23,14 +24,14 @@ from tests.support.samples import Home, crc24, home
 
 __all__ = ["home"]
 
-OWN = (armor_writer._by_line, checksum._folded)
+OWN = (base64_writer._by_line, checksum._folded)
 IN_C = (pybase64.encodebytes, anycrc.Model("CRC24-OPENPGP").calc)
 
 
 @pytest.fixture(params=[OWN, IN_C], ids=["own", "in C"], autouse=True)
 def tools(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     lines, calculate = request.param
-    monkeypatch.setattr(armor_writer, "_lines", lines)
+    monkeypatch.setattr(base64_writer, "_lines", lines)
     monkeypatch.setattr(checksum, "_calculate", calculate)
 
 
@@ -53,7 +54,7 @@ def plainly(octets: bytes) -> bytes:
 
 def test_libraries_in_c_are_taken() -> None:
     armor_writer.load()
-    assert armor_writer._lines is pybase64.encodebytes
+    assert base64_writer._lines is pybase64.encodebytes
     assert "anycrc" in type(checksum._calculate.__self__).__module__  # type: ignore[attr-defined]
 
 

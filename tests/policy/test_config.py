@@ -18,11 +18,13 @@ EXAMPLE = Path(__file__).parents[2] / "config.toml.example"
 def test_every_setting_is_read() -> None:
     settings = parse(
         'header_policy = "shy"\nengine = "gnupg"\ncompression = "zlib"\n'
+        'smime_cipher = "aes-256-gcm"\nsmime_padding = "oaep"\n'
         'recipient_delimiter = ""\nsize_limit = 1\ntime_limit = 2\nremoval_delay = 3\n'
         'owners_may = ["no_key"]\n'
         'not_owners = ["nobody", "sys-*"]\n'
         'saved_folders = ["Sent", "Archiv/Gelöscht"]\n'
         '[keyrings]\nowner = ["/keys/%d/%n"]\nshared = []\nminimum_bits = 3072\n'
+        'certificates = ["/smime/%u.pem"]\nprefer = "smime"\n'
         '[on]\nno_key = "refuse"\nunusable_key = "store-plain"\nexpired_key = "refuse"\n'
         'too_large = "store-plain"\n'
         '[aliases]\n"a@b" = ["c@d", "e@f"]\n'
@@ -36,7 +38,9 @@ def test_every_setting_is_read() -> None:
         "size_limit": 1,
         "time_limit": 2,
         "removal_delay": 3,
-        "keyrings": (("/keys/%d/%n",), (), 3072),
+        "smime_cipher": "aes-256-gcm",
+        "smime_padding": "oaep",
+        "keyrings": (("/keys/%d/%n",), (), 3072, ("/smime/%u.pem",), "smime"),
         "no_key": "refuse",
         "unusable_key": "store-plain",
         "expired_key": "refuse",
