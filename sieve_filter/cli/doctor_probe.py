@@ -18,7 +18,6 @@ from sieve_filter.mailbox.probe import Probe, Sighting
 from sieve_filter.notify import notices, post
 from sieve_filter.notify.notices import Words
 from sieve_filter.notify.post import Post
-from sieve_filter.openpgp.packets import key_id
 from sieve_filter.policy.settings import Settings
 
 _SECONDS, _PAUSE = 20, 0.5  # until the message is in a folder: a program like sendmail leaves it in a queue
@@ -30,9 +29,9 @@ def probed(user: str, options: argparse.Namespace, settings: Settings, where: Po
     command = _test(user)
     try:
         whose = site.owner(user)
-        subkeys, why = as_owner(whose, functools.partial(inventory.try_out, whose, settings))
-        if not subkeys:
-            yield Finding(UNKNOWN, f"no probe was sent to {user}: {why}", "it would show nothing", command)
+        trial = as_owner(whose, functools.partial(inventory.try_out, whose, settings))
+        if not trial.fingerprints:
+            yield Finding(UNKNOWN, f"no probe was sent to {user}: {trial.why}", "it would show nothing", command)
             return
         stamp = post.stamp()
         message = notices.message(user, _words(stamp.word), stamp)
@@ -47,12 +46,12 @@ def probed(user: str, options: argparse.Namespace, settings: Settings, where: Po
     except CryptomailError as error:
         yield Finding(UNKNOWN, f"the probe to {user} was not looked for: {error}", "it shows nothing", command)
         return
-    yield from judge(user, found, subkeys)
+    yield from judge(user, found, trial.key_ids)
 
 
-def judge(user: str, found: Sequence[Sighting], subkeys: Sequence[str]) -> Iterator[Finding]:
-    """What is wrong with how a message was stored for that user, whose mail is encrypted to these subkeys."""
-    wanted = sorted(key_id(one.upper()) for one in subkeys)
+def judge(user: str, found: Sequence[Sighting], key_ids: Sequence[str]) -> Iterator[Finding]:
+    """What is wrong with how a message was stored for that user, whose mail is encrypted to keys with these IDs."""
+    wanted = sorted(key_ids)
     command = _test(user)
     if not found:
         what = f"a probe to {user} was taken, and is in no folder"
@@ -61,7 +60,7 @@ def judge(user: str, found: Sequence[Sighting], subkeys: Sequence[str]) -> Itera
         if one.clear:
             what = f"a probe to {user} was stored in clear, in {one.folder}"
             yield Finding(CRITICAL, what, "so is their mail", command)
-        elif sorted(map(key_id, one.key_ids)) != wanted:
+        elif sorted(one.key_ids) != wanted:
             what = f"a probe to {user} was encrypted to {', '.join(one.key_ids)}, and not to {', '.join(wanted)}"
             yield Finding(CRITICAL, what, "somebody else may read their mail, or they cannot", command)
 

@@ -153,12 +153,11 @@ def _remove(options: argparse.Namespace, site: Site) -> int:
     if not _FINGERPRINT.fullmatch(fingerprint):
         raise UsageError(f"{options.fingerprint!r} is not a full fingerprint (40 or 64 hexadecimal digits)")
     whose = site.owner(options.user)
-    keyring = site.keyring(whose)
     desk = Desk(site.settings, post.chosen(options), stdio.warn)
-    left = as_owner(whose, functools.partial(service.remove, fingerprint, whose, desk))
+    gone = as_owner(whose, functools.partial(service.remove, fingerprint, whose, desk))
     os.sync()
-    rest = f"{left} left" if left else "no key is left: mail is stored as the setting no_key says"
-    stdio.tell(f"removed {fingerprint} from {keyring}; {rest}")
+    rest = f"{gone.left} left" if gone.left else "no key is left there: keys test says what becomes of mail now"
+    stdio.tell(f"removed {fingerprint} from {gone.place}; {rest}")
     return os.EX_OK
 
 

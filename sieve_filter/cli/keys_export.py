@@ -25,9 +25,10 @@ def export(options: argparse.Namespace, site: Site) -> int:
     if options.user:
         whose = site.owner(options.user)
         keys = as_owner(whose, functools.partial(inventory.export, whose, keyrings))
-        if not keys:
+        pem = as_owner(whose, functools.partial(inventory.export_smime, whose, keyrings))
+        if not keys and not pem:
             raise RefusedKeyError(f"{whose.user} has no key in {site.keyring(whose)}")
-        stdio.write(armor_writer.armored(blocks.PUBLIC_KEY, b"".join(keys.values())))
+        stdio.write((armor_writer.armored(blocks.PUBLIC_KEY, b"".join(keys.values())) if keys else b"") + pem)
         return os.EX_OK
     written = 0
     domains: set[str] = set()

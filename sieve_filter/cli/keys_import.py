@@ -25,7 +25,7 @@ from sieve_filter.errors import (
     UsageError,
 )
 from sieve_filter.gpg import temporary_home
-from sieve_filter.keys import changes
+from sieve_filter.keys import changes, x509_changes
 from sieve_filter.keys import status as keyreport
 from sieve_filter.keys.changes import Order, Verdicts
 from sieve_filter.keys.outcome import Outcome, Status
@@ -34,10 +34,12 @@ from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate, Reading
 from sieve_filter.owners import register
 from sieve_filter.owners.owner import Owner
+from sieve_filter.smime import certificate as x509
+from sieve_filter.smime.certificate import X509
 from sieve_filter.system import places, pool, stdio
 from sieve_filter.system.pool import Identity
 
-_SUFFIXES = (".asc", ".pgp", ".gpg", ".key")
+_SUFFIXES = (".asc", ".pgp", ".gpg", ".key", ".pem", ".crt", ".cer", ".p7b")
 _VET_AT_ONCE = 1 + (os.cpu_count() or 1)  # one of them always waits for its keys to be put into place
 _PUT_AT_ONCE = 2 * (os.cpu_count() or 1)  # that is to wait for the disk, half of the time
 _LARGE = 100_000  # octets of a certificate
@@ -47,9 +49,11 @@ def import_keys(options: argparse.Namespace, site: Site) -> int:
     if options.user:
         if not options.files:
             raise UsageError("keys import --user: name a FILE, or - for standard input")
-        given = _certificates_of_files(options.files)
+        given, certificates = _certificates_of_files(options.files)
         whose = site.owner(options.user)
-        everything = Given(lambda _: iter([(whose, given)]), len(given), [])
+        theirs = [(whose, certificates)] if certificates else []
+        keys = [(whose, given)] if given else []
+        everything = Given(lambda _: iter(keys), len(given) + len(theirs), [], smime=theirs)
     else:
         if len(options.files) != 1:
             raise UsageError("--all takes one folder, or - for standard input; see cryptomail keys import --help")
@@ -60,6 +64,11 @@ def import_keys(options: argparse.Namespace, site: Site) -> int:
     with progress(everything.steps, options.json) as advance:
         orders = everything.orders(advance)
         enrol_orders(orders, site, options, outcomes, advance, not everything.by_address, options.foreign)
+        for whose, certificates in everything.smime:
+            outcomes += _enrol_certificates(whose, certificates, site, options)
+            advance(1)
+    if everything.smime:
+        os.sync()
     return tell_outcomes(outcomes, options.json)
 
 
@@ -106,6 +115,26 @@ def enrol_orders(
     os.sync()  # one for all: a keyring that is said to be there has to be there after a power failure, too
 
 
+def _enrol_certificates(
+    whose: Owner, certificates: tuple[X509, ...], site: Site, options: argparse.Namespace
+) -> list[Outcome]:
+    """Set up S/MIME certificates: they are vetted by nobody, and put into place by their owner, who is told."""
+    file = ""
+    try:
+        file = service.certificate_place(site.settings, whose)
+        identity = pool.identity_of(whose.home, whose.uid)
+        register.make(site.settings.register, *identity)
+        vet = functools.partial(x509_changes.vet, certificates, site.settings.keyrings.minimum_bits)
+        verdicts = pool.alone(pool.nobody(), vet)
+        order = service.certificate_order(whose, certificates, site.settings, options.foreign)
+        desk = desk_of(options, site)
+        told = desk or Desk(site.settings, post.chosen(options), stdio.warn)
+        put = functools.partial(service.set_up_certificates, whose, order, verdicts, told, telling=desk is not None)
+        return pool.alone(identity, put)
+    except CryptomailError as error:
+        return [Outcome(whose.user, file, one.fingerprint, Status.REFUSED, str(error)) for one in certificates]
+
+
 def desk_of(options: argparse.Namespace, site: Site) -> Desk | None:
     """What owners are told with; None where they are not to be told, or there is no way to."""
     where = post.chosen(options)
@@ -131,20 +160,28 @@ def _refused(order: Order, error: CryptomailError) -> list[Outcome]:
     ]
 
 
-def _certificates_of_files(names: Sequence[str]) -> tuple[Certificate, ...]:
-    """The certificates in all of these files. Raises RefusedKeyError unless each can be read whole."""
-    certificates: list[Certificate] = []
+def _certificates_of_files(names: Sequence[str]) -> tuple[tuple[Certificate, ...], tuple[X509, ...]]:
+    """The certificates in all of these files, OpenPGP's and S/MIME's. Raises RefusedKeyError unless each can be read
+    whole.
+    """
+    found: list[Certificate] = []
+    smime: list[X509] = []
     for name in names:
-        reading = _read(name, limits.CERTIFICATE_FILE_OCTETS)
+        data = _octets(name, limits.CERTIFICATE_FILE_OCTETS)
+        reading = x509.read(data) if x509.holds(data) else certificate.read(data)
         if problem := _problem(reading):
             raise RefusedKeyError(f"{'standard input' if name == '-' else name}: {problem}; nothing was imported")
-        certificates += reading.certificates
-    return tuple(certificates)
+        if isinstance(reading, Reading):
+            found += reading.certificates
+        else:
+            smime += x509.without_issuers(reading.certificates)
+    return tuple(found), tuple(smime)
 
 
-def _problem(reading: Reading) -> str:
+def _problem(reading: Reading | x509.Reading) -> str:
     if reading.secret:
-        return "it holds a SECRET key, which must never be on a mail server: give the public one (gpg --export)"
+        how = "gpg --export" if isinstance(reading, Reading) else "openssl pkcs12 -nokeys"
+        return f"it holds a SECRET key, which must never be on a mail server: give the public one ({how})"
     return "; ".join(reading.problems)
 
 
@@ -152,13 +189,15 @@ class Given(NamedTuple):
     """What is to be imported: the certificates by owner, in how many steps, and what of it nobody can have.
 
     Where owners have to be looked up, each is a step, of which `orders` tells what it is called with. `by_address` says
-    that nobody named the owners but the certificates themselves.
+    that nobody named the owners but the certificates themselves. `smime` are S/MIME certificates, by owner; those that
+    `orders` finds are added to it.
     """
 
     orders: Callable[[Advance], Iterator[tuple[Owner, tuple[Certificate, ...]]]]
     steps: int
     refused: list[Outcome]
     by_address: bool = False
+    smime: Sequence[tuple[Owner, tuple[X509, ...]]] = ()
 
 
 def _orders_of_everybody(source: str, site: Site) -> Given:
@@ -170,28 +209,36 @@ def _orders_of_everybody(source: str, site: Site) -> Given:
     except OSError as error:
         raise FileError(f"cannot read {source}: {error.strerror}") from error
     if not files:
-        raise UsageError(f"{source} has no file named USER.asc, USER.pgp, USER.gpg or USER.key")
+        raise UsageError(f"{source} has no file named USER.asc, USER.pgp, USER.gpg, USER.key, USER.pem or USER.crt")
     refused: list[Outcome] = []
+    smime: list[tuple[Owner, tuple[X509, ...]]] = []
 
     def orders(advance: Advance) -> Iterator[tuple[Owner, tuple[Certificate, ...]]]:
         for path, (_, account) in zip(files, site.accounts([path.stem for path in files]), strict=True):
             advance(1)
             try:
                 whose = site.owner_of(account)
-                reading = _read(str(path), limits.CERTIFICATE_FILE_OCTETS, named=False)
+                data = _octets(str(path), limits.CERTIFICATE_FILE_OCTETS, named=False)
+                reading = x509.read(data) if x509.holds(data) else certificate.read(data)
                 if problem := _problem(reading):
                     raise RefusedKeyError(problem)
             except CryptomailError as error:
                 refused.append(Outcome(path.stem, str(path), "", Status.REFUSED, str(error)))
                 advance(1)
             else:
-                yield whose, reading.certificates
+                if isinstance(reading, Reading):
+                    yield whose, reading.certificates
+                else:
+                    smime.append((whose, x509.without_issuers(reading.certificates)))
 
-    return Given(orders, 2 * len(files), refused)
+    return Given(orders, 2 * len(files), refused, smime=smime)
 
 
 def _orders_of_stream(site: Site) -> Given:
-    reading = _read("-", limits.CERTIFICATE_STREAM_OCTETS)
+    data = _octets("-", limits.CERTIFICATE_STREAM_OCTETS)
+    if x509.holds(data):
+        raise UsageError("S/MIME certificates go with --user, or with --all in a folder of USER.pem files")
+    reading = certificate.read(data)
     if reading.secret:
         raise RefusedKeyError(f"standard input: {_problem(reading)}; nothing was imported")
     refused = [Outcome("", "", "", Status.REFUSED, problem) for problem in reading.problems]
@@ -283,8 +330,8 @@ def tell_outcomes(outcomes: list[Outcome], as_json: bool) -> int:
     return os.EX_OK
 
 
-def _read(name: str, most: int, named: bool = True) -> Reading:
-    """The certificates in a file, or in standard input; in a pipe only where that was `named`. Raises FileError."""
+def _octets(name: str, most: int, named: bool = True) -> bytes:
+    """What is in a file, or in standard input; in a pipe only where that was `named`. Raises FileError."""
     try:
         if name == "-":
             data = sys.stdin.buffer.read(most + 1)
@@ -297,4 +344,4 @@ def _read(name: str, most: int, named: bool = True) -> Reading:
         raise FileError(f"cannot read {name}: {error.strerror}") from error
     if len(data) > most:
         raise RefusedKeyError(f"{name} is larger than {most} octets")
-    return certificate.read(data)
+    return data

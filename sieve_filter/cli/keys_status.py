@@ -169,7 +169,7 @@ def _notify(states: Sequence[OwnerState], site: Site, where: Post) -> None:
 
 def test(options: argparse.Namespace, site: Site) -> int:
     whose = site.owner(options.user)
-    fingerprints, why = as_owner(whose, functools.partial(inventory.try_out, whose, site.settings))
+    fingerprints, _, why = as_owner(whose, functools.partial(inventory.try_out, whose, site.settings))
     wired = wiring.look(options.dovecot_conf)
     if fingerprints and wired.state == keyreport.CRITICAL:
         raise ConfigError(f"mail for {whose.user} is NOT encrypted: the keys are fine, but {wired.note}")

@@ -9,6 +9,7 @@ from sieve_filter import limits
 from sieve_filter.delivery import pipeline
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming
+from sieve_filter.detection import classify
 from sieve_filter.errors import KeyringError
 from sieve_filter.gpg import keybox, runner
 from sieve_filter.gpg import keyrings as keystore
@@ -22,6 +23,7 @@ from sieve_filter.openpgp import certificate
 from sieve_filter.owners import register
 from sieve_filter.owners.owner import Owner
 from sieve_filter.policy.settings import Keyrings, Options, Settings
+from sieve_filter.smime import certificate as x509
 from sieve_filter.system.signals import at_most
 
 
@@ -68,8 +70,16 @@ def note(owner: Owner, settings: Settings) -> bool:
     return False
 
 
-def try_out(owner: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
-    """Encrypt a message as deliveries do. Returns the fingerprints of the subkeys that it went to; else why it did not.
+class Trial(NamedTuple):
+    """What a message was encrypted to: the fingerprints of the subkeys, and how messages name these. Else `why` not."""
+
+    fingerprints: tuple[str, ...]
+    key_ids: tuple[str, ...]
+    why: str
+
+
+def try_out(owner: Owner, settings: Settings) -> Trial:
+    """Encrypt a message as deliveries do.
 
     By the engine of the worker, and by that of a program for one message. Raises what a delivery would.
     """
@@ -81,13 +91,15 @@ def try_out(owner: Owner, settings: Settings) -> tuple[tuple[str, ...], str]:
             delivery = pipeline.encrypt_for_owner(
                 incoming, Options(), environment, settings._replace(size_limit=0), engines
             )
-    return tuple(delivery.fingerprints), "" if delivery.encrypted else delivery.reason
+    if not delivery.encrypted:
+        return Trial((), (), delivery.reason)
+    return Trial(tuple(delivery.fingerprints), classify.classify(split(b"".join(delivery.pieces))).key_ids, "")
 
 
 def export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
-    """The certificates in the keyring of `owner`, by fingerprint. Raises KeyringError."""
+    """The OpenPGP certificates in the keyring of `owner`, by fingerprint. Raises KeyringError."""
     with at_most(limits.QUARANTINE_SECONDS):
-        found = find.find(owner, keyrings._replace(shared=()))
+        found = find.find(owner, keyrings._replace(shared=(), certificates=()))
         exported: dict[str, bytes] = {}
         for holding in found.holdings:
             newer = find.newer_keys(holding.home)
@@ -98,6 +110,13 @@ def export(owner: Owner, keyrings: Keyrings) -> dict[str, bytes]:
                 exported |= {one.fingerprint: one.packets for one in reading.certificates}
             exported |= newer.certificates if newer else {}
     return exported
+
+
+def export_smime(owner: Owner, keyrings: Keyrings) -> bytes:
+    """The S/MIME certificates of `owner` as PEM; empty where there are none. Raises KeyringError."""
+    found = find.find_certificates(owner, keyrings)
+    ders = [one for holding in found.holdings for one in (holding.certificates or {}).values()] if found else []
+    return x509.pem(ders)
 
 
 def _notes(home: Path) -> tuple[str, ...]:

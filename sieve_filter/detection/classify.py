@@ -76,8 +76,9 @@ class Kind(Enum):
 class Shape(NamedTuple):
     """The verdict. `reason` is one clause without any content of the message.
 
-    `key_ids` are those of the OpenPGP recipients, as packets.EncryptedMessage has them, each once. `certain` is False
-    when the Content-Type could not be read; the message counts as not encrypted then.
+    `key_ids` are those of the OpenPGP recipients, as packets.EncryptedMessage has them, or of S/MIME's, as in
+    smime.recipients; each once. `certain` is False when the Content-Type could not be read; the message counts as not
+    encrypted then.
     """
 
     kind: Kind
@@ -211,11 +212,11 @@ def _plain(text: bytes) -> Shape:
 
 def _smime(message: Message) -> Shape:
     """S/MIME (RFC 8551): smime-type and file name are claims, the CMS structure is what counts."""
-    from sieve_filter.smime import cms  # other mail does without
+    from sieve_filter.smime import cms, recipients  # other mail does without
 
     data = _decoded(message)
     if data is not None and cms.enveloped(data) and not _is_in_letters(message):
-        return Shape(Kind.SMIME_ENVELOPED, "S/MIME with enveloped (encrypted) data")
+        return Shape(Kind.SMIME_ENVELOPED, "S/MIME with enveloped (encrypted) data", recipients.key_ids(data))
     claimed = None if data is None else cms.content_type(data)
     if claimed == cms.SIGNED_DATA:
         return Shape(Kind.SIGNED, "S/MIME with signed data")

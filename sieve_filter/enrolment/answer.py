@@ -12,15 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from sieve_filter import errors, limits
 from sieve_filter.enrolment import request, service, waiting
 from sieve_filter.enrolment.request import CONFIRM, KEEP, OFF, REMOVE, STATUS, TEST, TRY, KeyMail
-from sieve_filter.enrolment.service import Desk, Standing
+from sieve_filter.enrolment.service import Brought, Desk, Standing
 from sieve_filter.errors import CryptomailError, RefusedKeyError, UsageError
 from sieve_filter.gpg import temporary_home
-from sieve_filter.keys import changes, find
+from sieve_filter.keys import changes, find, x509, x509_changes
+from sieve_filter.keys.recipients import Found
 from sieve_filter.mail.message import split
 from sieve_filter.notify import notices, post, proofs
 from sieve_filter.notify.notices import KeyFacts, Words
 from sieve_filter.openpgp import certificate
 from sieve_filter.owners.owner import Owner
+from sieve_filter.smime import certificate as smime
 
 
 def answer(raw: bytes, whose: Owner, desk: Desk) -> bytes:
@@ -67,7 +69,7 @@ def _done(wishes: KeyMail, whose: Owner, desk: Desk) -> Words:
     word, argument = wishes.command
     if word == TRY:
         return _try(wishes, whose, before, desk)
-    if word and wishes.certificates:
+    if word and (wishes.certificates or wishes.smime):
         return notices.refused(
             [f"its Subject is “{word}”, and it brings a key: send one message for each"], before.used
         )
@@ -78,9 +80,14 @@ def _done(wishes: KeyMail, whose: Owner, desk: Desk) -> Words:
 
 def _try(wishes: KeyMail, whose: Owner, before: Standing, desk: Desk) -> Words:
     """Encrypt a code to keys that are brought, and set them up when it comes back."""
-    certificates, _ = service.meant(wishes, whose)
-    if not certificates or len(certificates) > limits.KEY_MAIL_KEYS:
+    brought = service.meant(wishes, whose, before)
+    if not 0 < brought.number <= limits.KEY_MAIL_KEYS or (brought.certificates and brought.cards):
         return service.bring(wishes, whose, before, desk)  # which says what is wrong
+    return (_try_cards if brought.cards else _try_keys)(brought, whose, before, desk)
+
+
+def _try_keys(brought: Brought, whose: Owner, before: Standing, desk: Desk) -> Words:
+    certificates = brought.certificates
     wanted = service.order(whose, certificates, desk.settings, named=True, foreign=not whose.addresses)
     with temporary_home.made() as home:
         # As it will be done, but in a keyring of no consequence; the home itself is locked.
@@ -94,15 +101,32 @@ def _try(wishes: KeyMail, whose: Owner, before: Standing, desk: Desk) -> Words:
             KeyFacts(key.fingerprint, tuple(sorted(key.addresses)), key.subkeys[0].expires)
             for key in found.holdings[0].keys
         ]
-        now = int(time.time())
-        packets = b"".join(one.packets for one in certificates)
-        asked = waiting.Request(waiting.ADD, "", now + limits.CODE_SECONDS, packets=packets)
-        try:
-            asked = waiting.add(service.requests(whose, desk.settings), asked, now)
-        except RefusedKeyError as error:
-            return notices.refused([str(error)], before.used)
-        words = proofs.key_code(keys, asked.code, desk.post.folder)
-        message = service.encrypted(notices.message(whose.user, words, post.stamp()), found, desk.settings)
+        return _send_code(b"".join(one.packets for one in certificates), keys, found, whose, before, desk)
+
+
+def _try_cards(brought: Brought, whose: Owner, before: Standing, desk: Desk) -> Words:
+    wanted = service.certificate_order(whose, brought.cards, desk.settings, foreign=not whose.addresses)
+    refused = x509_changes.refused(wanted, x509_changes.vet(brought.cards, desk.settings.keyrings.minimum_bits))
+    if refused:
+        reasons = [f"key {one.fingerprint}: {one.note}" for one in refused]
+        return notices.refused(reasons, before.used, smime=True)
+    keys = [KeyFacts(one.fingerprint, tuple(sorted(one.addresses)), one.expires, smime=True) for one in brought.cards]
+    pem = smime.pem(one.der for one in brought.cards)
+    return _send_code(pem, keys, x509.named(brought.cards), whose, before, desk)
+
+
+def _send_code(
+    packets: bytes, keys: Sequence[KeyFacts], found: Found, whose: Owner, before: Standing, desk: Desk
+) -> Words:
+    """Have `packets`, which are these keys, wait for a code, and send that encrypted to them."""
+    now = int(time.time())
+    asked = waiting.Request(waiting.ADD, "", now + limits.CODE_SECONDS, packets=packets)
+    try:
+        asked = waiting.add(service.requests(whose, desk.settings), asked, now)
+    except RefusedKeyError as error:
+        return notices.refused([str(error)], before.used)
+    words = proofs.key_code(keys, asked.code, desk.post.folder)
+    message = service.encrypted(notices.message(whose.user, words, post.stamp()), found, desk.settings)
     if problem := service.deliver_to(message, whose, desk):
         return proofs.not_sent(problem, before.used)
     return proofs.tried(keys, before.used, desk.post.folder)
@@ -116,13 +140,16 @@ def _confirm(code: str, whose: Owner, before: Standing, desk: Desk) -> Words:
     if asked.kind == waiting.REMOVE:
         return _remove_now(asked.fingerprint, whose, desk)
     if asked.kind == waiting.ADD:
-        keys = KeyMail(certificates=certificate.read(asked.packets).certificates)
+        if smime.holds(asked.packets):
+            keys = KeyMail(smime=smime.read(asked.packets).certificates)
+        else:
+            keys = KeyMail(certificates=certificate.read(asked.packets).certificates)
         return service.bring(keys, whose, before, desk, proven=True)
     return proofs.could_read(before.used)
 
 
 def _remove(fingerprint: str, whose: Owner, before: Standing, desk: Desk) -> Words:
-    if fingerprint not in {one.fingerprint for one in before.state.keys}:
+    if fingerprint not in service.fingerprints(whose, before, desk.settings):
         return notices.refused([f"you have no key with the fingerprint {fingerprint}"], before.used)
     if waits := _waiting_for_removal([fingerprint], whose, before, desk):
         return _announce(waits, whose, before, desk)
@@ -130,7 +157,7 @@ def _remove(fingerprint: str, whose: Owner, before: Standing, desk: Desk) -> Wor
 
 
 def _off(_: str, whose: Owner, before: Standing, desk: Desk) -> Words:
-    fingerprints = [one.fingerprint for one in before.state.keys]
+    fingerprints = service.fingerprints(whose, before, desk.settings)
     waits = _waiting_for_removal(fingerprints, whose, before, desk)
     for fingerprint in fingerprints:
         if fingerprint not in waits:
@@ -143,7 +170,7 @@ def _off(_: str, whose: Owner, before: Standing, desk: Desk) -> Words:
 def _waiting_for_removal(fingerprints: Sequence[str], whose: Owner, before: Standing, desk: Desk) -> list[str]:
     """Those of the keys that have to wait: without them, mail may be stored in clear, and they are not new."""
     # From a keyring that is not ours to change nothing is removed, now or later: who tries at once says so.
-    if not desk.settings.removal_delay or before.state.home != service.place(desk.settings, whose):
+    if not desk.settings.removal_delay or not service.is_own(before.state, whose, desk.settings):
         return []
     book = waiting.book(service.requests(whose, desk.settings), int(time.time()))
     new = {one.fingerprint for one in book.requests if one.kind == waiting.NEW}
@@ -162,14 +189,16 @@ def _announce(fingerprints: Sequence[str], whose: Owner, before: Standing, desk:
             return notices.refused([str(error)], before.used)
         until = max(until, asked.until)
         _tell_of_removal(asked, whose, before, desk)
-    return proofs.ahead(fingerprints, until, before.used, desk.post.folder)
+    return proofs.ahead(fingerprints, until, before.used, desk.post.folder, service.has_cards(before))
 
 
 def _tell_of_removal(asked: waiting.Request, whose: Owner, before: Standing, desk: Desk) -> None:
     """Encrypted to the key that is to be removed; where that cannot be, in clear, and without the code."""
 
+    is_card = service.has_cards(before)
+
     def message(code: str) -> bytes:
-        words = proofs.removal_code(asked.fingerprint, asked.until, code, desk.post.folder)
+        words = proofs.removal_code(asked.fingerprint, asked.until, code, desk.post.folder, is_card)
         return notices.message(whose.user, words, post.stamp())
 
     try:
@@ -180,8 +209,8 @@ def _tell_of_removal(asked: waiting.Request, whose: Owner, before: Standing, des
 
 
 def _remove_now(fingerprint: str, whose: Owner, desk: Desk) -> Words:
-    service.remove(fingerprint, whose, desk)
-    return notices.removed(fingerprint, service.standing(whose, desk.settings).used)
+    gone = service.remove(fingerprint, whose, desk)
+    return notices.removed(fingerprint, service.standing(whose, desk.settings).used, gone.smime)
 
 
 def _keep(_: str, whose: Owner, before: Standing, desk: Desk) -> Words:

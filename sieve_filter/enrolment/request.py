@@ -1,4 +1,5 @@
-"""Finds in a message what its sender wants done with OpenPGP keys: keys to set up, or a command in its Subject. Pure.
+"""Finds in a message what its sender wants done with keys: keys or certificates to set up, or a command in its
+Subject. Pure.
 
 The message is one that a mailbox owner saved to say so, but it may as well be any other that ended there by mistake.
 Nothing here decides whether a key may be used.
@@ -6,25 +7,32 @@ Nothing here decides whether a key may be used.
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from email.errors import HeaderParseError
 from email.header import decode_header
 from html import unescape
 from typing import NamedTuple
 
 from sieve_filter import limits
+from sieve_filter.enrolment import secrets
 from sieve_filter.mail.message import Message, split
 from sieve_filter.mail.mime import ContentType, content_type, decode, split_multipart, transfer_encoding
-from sieve_filter.openpgp import blocks, certificate, secret_key
+from sieve_filter.openpgp import blocks, certificate
 from sieve_filter.openpgp.certificate import Certificate, Reading
+from sieve_filter.smime import certificate as x509
+from sieve_filter.smime import cms
+from sieve_filter.smime.certificate import X509
 
 _TEXT = ContentType(b"text/plain")  # RFC 2045 section 5.2
 _KEYS = b"application/pgp-keys"  # RFC 3156 section 7
 _MESSAGE = b"message/rfc822"
 _HTML = b"text/html"
 
-# RFC 3156 section 4, and inline; a mail program that has only a certificate uses S/MIME (RFC 8551 section 3.2).
-_ENCRYPTED = (b"application/pgp-encrypted", b"application/pkcs7-mime", b"application/x-pkcs7-mime")
+_ENCRYPTED = b"application/pgp-encrypted"  # RFC 3156 section 4
+# RFC 8551 sections 3.2 and 3.5: encrypted, or signed with the message in it; and signatures beside the message.
+_CMS = (b"application/pkcs7-mime", b"application/x-pkcs7-mime")
+_SIGNED = (*_CMS, b"application/pkcs7-signature", b"application/x-pkcs7-signature")
+_CERTIFICATES = re.compile(rb"application/(?:pkix-cert|x-x509-[a-z-]*cert|(?:x-)?pkcs7-certificates|x-pem-file)")
 # The first octet of a binary key (RFC 9580 section 4.2): packet type 5 or 6, in the old format or the new one.
 _BINARY = frozenset(bytes([octet]) for octet in (*range(0x94, 0x9C), 0xC5, 0xC6))
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # what PowerShell makes of `gpg --armor --export > file`
@@ -67,9 +75,10 @@ class KeyMail(NamedTuple):
     """What a message asks for.
 
     Where `secret` is true there is a secret key in it, and nothing else is told. `certificates` are those attached or
-    in the text, each once; `autocrypt` is that of the header section, looked at only where there are no others, and no
-    command but `try`; `problems` says in words what could not be read. `encrypted` says that some of it is encrypted: a
-    key may be in there.
+    in the text, each once, and `smime` those for S/MIME. `autocrypt` is that of the header section, and `signers` are
+    certificates that came with signatures: both are looked at only where there are no others, and no command but `try`.
+    `problems` says in words what could not be read. `encrypted` says that some of it is encrypted: a key may be in
+    there.
     """
 
     secret: bool = False
@@ -78,11 +87,13 @@ class KeyMail(NamedTuple):
     command: Command = Command()
     problems: tuple[str, ...] = ()
     encrypted: bool = False
+    smime: tuple[X509, ...] = ()
+    signers: tuple[X509, ...] = ()
 
 
 def read(raw: bytes) -> KeyMail:
     """What the message `raw` asks for. Any octets at all can be read, in time proportional to their number."""
-    if secret_key.found(raw):
+    if secrets.found(raw):
         return KeyMail(secret=True)
     message = split(raw)
     leaves = list(_leaves(message))
@@ -100,19 +111,22 @@ def read(raw: bytes) -> KeyMail:
                 return KeyMail(secret=True)
             found += reading.certificates
             problems += reading.problems
+    cards, signers, smime_problems = _smime(leaves)
+    problems += smime_problems
     command, problem = _command(message)
     problems += [problem] if problem else []
     headers = [header for field in message.named(b"autocrypt") if (header := _autocrypt(field.value))]
     if any(reading.secret for _, reading in headers):
         return KeyMail(secret=True)
     autocrypt = None
-    if (
-        len(headers) == 1 and not found and not problems and command.word in ("", TRY)
-    ):  # of several, Autocrypt says, none counts
+    open_to_others = not found and not cards and not problems and command.word in ("", TRY)
+    if len(headers) == 1 and open_to_others:  # of several, Autocrypt says, none counts
         address, reading = headers[0]
         autocrypt = Autocrypt(address, reading.certificates)
-    encrypted = any(kind in _ENCRYPTED or _has_armored_message(data) for kind, data in leaves)
-    return KeyMail(False, tuple(dict.fromkeys(found)), autocrypt, command, tuple(dict.fromkeys(problems)), encrypted)
+    signers = signers if open_to_others else ()
+    encrypted = any(_is_encrypted(kind, data) for kind, data in leaves)
+    keys, reasons = tuple(dict.fromkeys(found)), tuple(dict.fromkeys(problems))
+    return KeyMail(False, keys, autocrypt, command, reasons, encrypted, cards, signers)
 
 
 def _leaves(root: Message) -> Iterator[tuple[bytes, bytes]]:
@@ -156,8 +170,29 @@ def _decoded(part: Message) -> bytes:
     return data[2:].replace(b"\x00", b"") if data.startswith(_UTF_16) else data
 
 
-def _has_armored_message(data: bytes) -> bool:
+def _is_encrypted(kind: bytes, data: bytes) -> bool:
+    if kind == _ENCRYPTED or (kind in _CMS and cms.content_type(data) != cms.SIGNED_DATA):
+        return True
     return any(line.begins and line.kind == blocks.MESSAGE for line in blocks.lines(data))
+
+
+def _smime(leaves: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[X509, ...], tuple[X509, ...], tuple[str, ...]]:
+    """The certificates for S/MIME that are attached, or in the text; those that came with signatures; and what in the
+    former cannot be read. Of what is not called a certificate, only what is one counts.
+    """
+    attached: list[X509] = []
+    signers: list[X509] = []
+    problems: list[str] = []
+    for kind, data in leaves:
+        binary = data[:1] == b"\x30"
+        text = _shown(data) if kind == _HTML else data
+        if kind in _SIGNED:
+            signers += x509.read(data).certificates if binary else ()
+        elif x509.holds(text) and not (binary and kind.startswith(b"text/")):
+            reading = x509.read(text)
+            attached += reading.certificates
+            problems += reading.problems if not binary or _CERTIFICATES.fullmatch(kind) else ()
+    return x509.without_issuers(attached), x509.without_issuers(signers), tuple(problems)
 
 
 def _blocks(kind: bytes, data: bytes) -> Iterator[bytes]:

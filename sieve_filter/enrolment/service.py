@@ -15,7 +15,7 @@ from sieve_filter.delivery.engines import Engines
 from sieve_filter.enrolment import request, waiting
 from sieve_filter.errors import CryptomailError, DeliveryError, UsageError
 from sieve_filter.gpg import colons, runner, temporary_home
-from sieve_filter.keys import beside, changes, find, status
+from sieve_filter.keys import beside, changes, find, status, x509, x509_changes
 from sieve_filter.keys.changes import Order, Verdicts
 from sieve_filter.keys.decision import Wait
 from sieve_filter.keys.outcome import Outcome, Status
@@ -28,9 +28,12 @@ from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate
 from sieve_filter.owners import owner, register
 from sieve_filter.owners.owner import Owner
-from sieve_filter.policy.settings import Settings
+from sieve_filter.policy.settings import SMIME, Settings
+from sieve_filter.smime import certificate as smime
+from sieve_filter.smime.certificate import X509
 
 _WARN_DAYS = 30
+_IDLE = "it does not count while there are OpenPGP keys, unless keyrings.prefer says so"
 
 
 class Desk(NamedTuple):
@@ -54,17 +57,42 @@ class Standing(NamedTuple):
 
 def place(settings: Settings, whose: Owner) -> str:
     """The GnuPG home that keys of `whose` are put into. Raises UsageError where it would be others' too."""
-    if not settings.keyrings.owner:
-        raise UsageError("keyrings.owner is empty in the configuration: there is no place for an owner's key")
-    template = settings.keyrings.owner[0]
+    return _own_place("keyrings.owner", settings.keyrings.owner, whose)
+
+
+def certificate_place(settings: Settings, whose: Owner) -> str:
+    """The file that S/MIME certificates of `whose` are put into. Raises UsageError where it would be others' too."""
+    return _own_place("keyrings.certificates", settings.keyrings.certificates, whose)
+
+
+def _own_place(setting: str, templates: Sequence[str], whose: Owner) -> str:
+    if not templates:
+        raise UsageError(f"{setting} is empty in the configuration: there is no place for an owner's key")
+    template = templates[0]
     if not any(variable in template for variable in ("%h", "%u", "%n", "%w")):
-        raise UsageError(f"keyrings.owner begins with {template}, which is the same place for everybody")
+        raise UsageError(f"{setting} begins with {template}, which is the same place for everybody")
     return owner.expand(template, whose)
 
 
 def requests(whose: Owner, settings: Settings) -> Path:
     """The file in which requests of `whose` wait: see `waiting`. Raises UsageError as `place` does."""
+    if not settings.keyrings.owner:
+        return beside.path(certificate_place(settings, whose), whose.home, waiting.FILE, as_file=True)
     return beside.path(place(settings, whose), whose.home, waiting.FILE, _as_file(settings))
+
+
+def is_own(state: OwnerState, whose: Owner, settings: Settings) -> bool:
+    """Whether the keys that count are in a place of the owner's own, where they can be changed."""
+    return (bool(settings.keyrings.owner) and state.home == place(settings, whose)) or (
+        bool(settings.keyrings.certificates) and state.home == certificate_place(settings, whose)
+    )
+
+
+def fingerprints(whose: Owner, before: Standing, settings: Settings) -> list[str]:
+    """Those of the keys that count, and of S/MIME certificates that do not. Raises KeyringError."""
+    idle = find.find_certificates(whose, settings.keyrings)
+    found = [one.fingerprint for holding in (idle.holdings if idle else ()) for one in holding.keys]
+    return list(dict.fromkeys([*(one.fingerprint for one in before.state.keys), *found]))
 
 
 def _as_file(settings: Settings) -> bool:
@@ -96,6 +124,7 @@ def standing(whose: Owner, settings: Settings) -> Standing:
                 names.get(one.fingerprint, ()),
                 one.expires,
                 one.problem if one.expires is not None and one.expires <= now else "",
+                one.smime,
             )
             for one in state.keys
             if one.used
@@ -120,6 +149,38 @@ def set_up(vetted: tuple[Owner, Order, Verdicts], desk: Desk) -> list[Outcome]:
         except CryptomailError as error:
             desk.warn(f"a notice to {whose.user!r} was not sent: {error}")
     return outcomes
+
+
+def certificate_order(
+    whose: Owner, certificates: tuple[X509, ...], settings: Settings, foreign: bool = False
+) -> x509_changes.Order:
+    """What sets those S/MIME certificates up for `whose`. Raises UsageError as `place` does."""
+    file = certificate_place(settings, whose)
+    return x509_changes.Order(whose, file, certificates, foreign)
+
+
+def set_up_certificates(
+    whose: Owner, order: x509_changes.Order, verdicts: tuple[str, ...], desk: Desk, telling: bool
+) -> list[Outcome]:
+    """Do the order for that owner, and tell the owner of it if so asked: see `tell`. Returns what became of all."""
+    before: list[Standing] = []
+    outcomes = x509_changes.put(order, verdicts, lambda: before.append(_before(whose, desk.settings)))
+    note_enrolled(outcomes, desk.settings, desk.warn)
+    try:
+        if before and telling:
+            tell(whose, before[0], outcomes, desk)
+        found = standing(whose, desk.settings).found
+    except CryptomailError as error:
+        desk.warn(f"a notice to {whose.user!r} was not sent: {error}")
+        return outcomes
+    counting = {key.fingerprint for holding in found.holdings for key in holding.keys}
+    return [one if not one.status.in_place or one.fingerprint in counting else _idle(one) for one in outcomes]
+
+
+def _idle(outcome: Outcome) -> Outcome:
+    """What became of a certificate that mail is not encrypted to, because its owner has OpenPGP keys."""
+    notes = [note for note in (outcome.note.removeprefix("warning: "), _IDLE) if note]
+    return outcome._replace(note=f"warning: {'; '.join(notes)}")
 
 
 def note_enrolled(outcomes: Sequence[Outcome], settings: Settings, warn: Callable[[str], object]) -> None:
@@ -187,16 +248,33 @@ def _encrypted_to(packets: bytes, message: bytes, settings: Settings) -> bytes:
         return encrypted(message, find.find_in_file(str(keyring)), settings)
 
 
-def meant(wishes: request.KeyMail, whose: Owner) -> tuple[tuple[Certificate, ...], str]:
-    """The certificates that a message brings for `whose`; and the address of an Autocrypt header field that is not
-    theirs, if it has one.
+class Brought(NamedTuple):
+    """What a message brings for its owner: keys, or S/MIME certificates (`cards`); and the address of an Autocrypt
+    header field that is not theirs, if it has one.
     """
-    if wishes.autocrypt is None:
-        return wishes.certificates, ""
+
+    certificates: tuple[Certificate, ...] = ()
+    cards: tuple[X509, ...] = ()
+    stranger: str = ""
+
+    @property
+    def number(self) -> int:
+        return len(self.certificates) + len(self.cards)
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        return frozenset([*(one.fingerprint for one in self.certificates), *(one.fingerprint for one in self.cards)])
+
+
+def meant(wishes: request.KeyMail, whose: Owner, before: Standing) -> Brought:
+    """What of that message is the owner's."""
+    cards = wishes.smime or _signer(wishes.signers, whose)
+    if wishes.autocrypt is None or (cards and has_cards(before)):
+        return Brought(wishes.certificates, cards)
     # Almost every message has such a field, also one from somebody else that ended here by mistake.
     if whose.has(wishes.autocrypt.address):
-        return wishes.autocrypt.certificates, ""
-    return (), wishes.autocrypt.address
+        return Brought(wishes.autocrypt.certificates)
+    return Brought(cards=cards, stranger=wishes.autocrypt.address)
 
 
 def bring(wishes: request.KeyMail, whose: Owner, before: Standing, desk: Desk, proven: bool = False) -> Words:
@@ -204,23 +282,47 @@ def bring(wishes: request.KeyMail, whose: Owner, before: Standing, desk: Desk, p
 
     `proven` says that their owner could read what was encrypted to them.
     """
-    certificates, stranger = meant(wishes, whose)
-    if not certificates and wishes.encrypted:
+    brought = meant(wishes, whose, before)
+    if brought.certificates and brought.cards:
+        both = "it brings OpenPGP keys and S/MIME certificates: mail for you becomes one of them, so send one message"
+        return notices.refused([both], before.used)
+    if not brought.number and wishes.encrypted:
         return notices.encrypted(before.used, desk.post.folder)
-    if not certificates:
-        return notices.no_key(stranger, before.used, desk.post.folder)
-    if len(certificates) > limits.KEY_MAIL_KEYS:
+    if not brought.number:
+        return notices.no_key(brought.stranger, before.used, desk.post.folder)
+    if brought.number > limits.KEY_MAIL_KEYS:
         return notices.refused([f"it brings more than {limits.KEY_MAIL_KEYS} keys"], before.used)
-    file, now, brought = requests(whose, desk.settings), int(time.time()), {one.fingerprint for one in certificates}
-    waiting.keep(file, now, brought)  # who saves a key wants it, also where they had asked before that it be removed
-    words = _enrol(certificates, whose, before, desk)
+    file, now = requests(whose, desk.settings), int(time.time())
+    waiting.keep(file, now, brought.fingerprints)  # who saves a key wants it, also where it was to be removed before
+    if brought.cards:
+        words = _enrol_cards(brought.cards, whose, before, desk)
+    else:
+        words = _enrol(brought.certificates, whose, before, desk)
     if not proven:
         there = {one.fingerprint for one in standing(whose, desk.settings).state.keys}
-        waiting.note_new(file, brought & there - {one.fingerprint for one in before.state.keys}, now)
+        waiting.note_new(file, brought.fingerprints & there - {one.fingerprint for one in before.state.keys}, now)
     return words
 
 
+def _signer(certificates: tuple[X509, ...], whose: Owner) -> tuple[X509, ...]:
+    """Those of a signed message that are the owner's, and of these, if there are such, the ones for encryption.
+
+    Almost any message may be signed, also one from somebody else that ended here by mistake.
+    """
+    theirs = tuple(one for one in certificates if any(map(whose.has, one.addresses)))
+    return tuple(one for one in theirs if one.encrypts) or theirs
+
+
+def has_cards(standing: Standing) -> bool:
+    """Whether what counts of an owner are S/MIME certificates."""
+    return any(one.certificates is not None for one in standing.found.holdings)
+
+
 def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing, desk: Desk) -> Words:
+    if has_cards(before):
+        # Else a thief of the password could have mail encrypted to another key alone: it cannot go to both kinds.
+        reason = "mail for you becomes S/MIME: have your certificates removed first, or ask your mail administrator"
+        return notices.refused([reason], before.used)
     # Of an owner whose address is not known, it cannot be said that a key is somebody else's.
     asked = order(whose, certificates, desk.settings, named=True, foreign=not whose.addresses)
     outcomes = changes.enrol([asked], desk.settings.keyrings.minimum_bits)
@@ -230,6 +332,32 @@ def _enrol(certificates: tuple[Certificate, ...], whose: Owner, before: Standing
     if refused and not gone:
         return notices.refused(refused, before.used, any(" expired on " in one for one in refused))
     _keep(whose, before, desk)
+    return _answer(outcomes, refused, whose, before, desk)
+
+
+def _enrol_cards(cards: tuple[X509, ...], whose: Owner, before: Standing, desk: Desk) -> Words:
+    if before.found.holdings and not has_cards(before) and desk.settings.keyrings.prefer == SMIME:
+        # As in `_enrol`.
+        reason = "mail for you becomes OpenPGP: have your keys removed first, or ask your mail administrator"
+        return notices.refused([reason], before.used, smime=True)
+    asked = certificate_order(whose, cards, desk.settings, foreign=not whose.addresses)
+    if has_cards(before) and before.state.home != asked.file:  # as in `_keep`
+        there = [one for holding in before.found.holdings for one in (holding.certificates or {}).values()]
+        asked = asked._replace(kept=tuple(map(smime.parse, there)))
+    verdicts = x509_changes.vet(cards, desk.settings.keyrings.minimum_bits)
+    outcomes = x509_changes.put(asked, verdicts)
+    note_enrolled(outcomes, desk.settings, desk.warn)
+    refused = [_reason(one, before, asked.file) for one in outcomes if one.status == Status.REFUSED]
+    if refused:
+        return notices.refused(refused, before.used, smime=True)
+    if before.found.holdings and not has_cards(before):
+        return notices.kept([one.fingerprint for one in outcomes], before.used, desk.post.folder)
+    return _answer(outcomes, [], whose, before, desk)
+
+
+def _answer(outcomes: Sequence[Outcome], refused: Sequence[str], whose: Owner, before: Standing, desk: Desk) -> Words:
+    """Tell the owner as `tell` does, and in the answer, what became of what they brought."""
+    gone = [one.fingerprint for one in outcomes if one.status == Status.REVOKED]
     after, posted = tell(whose, before, outcomes, desk)
     changed = any(one.status in (Status.IMPORTED, Status.RENEWED) for one in outcomes)
     if gone and not changed:
@@ -269,20 +397,41 @@ def _reason(outcome: Outcome, before: Standing, keyring_home: str) -> str:
     return f"key {outcome.fingerprint}: {outcome.note}{where}"
 
 
-def remove(fingerprint: str, whose: Owner, desk: Desk) -> int:
-    """Take a key of `whose` away, and tell its owner so, encrypted to it if it still works.
+class Gone(NamedTuple):
+    """Where a key was taken away, or with `smime` a certificate, and how many are left there."""
 
-    Returns how many keys are left in the keyring. Raises CryptomailError.
+    place: str
+    left: int
+    smime: bool
+
+
+def remove(fingerprint: str, whose: Owner, desk: Desk) -> Gone:
+    """Take a key or a certificate of `whose` away, and tell its owner so, encrypted to it if it still works.
+
+    Raises CryptomailError.
     """
-    removed = changes.remove(place(desk.settings, whose), fingerprint)
+    where, removed = _removed(fingerprint, whose, desk.settings)
     if not find.find(whose, desk.settings.keyrings, signatures=True).holdings:  # which `standing` will find again
         register.forget(desk.settings.register, whose.user)
-    words = notices.removal_notice(fingerprint, standing(whose, desk.settings).used)
+    is_card = isinstance(removed, x509_changes.Removed)
+    words = notices.removal_notice(fingerprint, standing(whose, desk.settings).used, is_card)
     message = notices.message(whose.user, words, post.stamp())
     with suppress(CryptomailError):  # it was revoked, say; then in clear, because there is no secret in it
-        message = _encrypted_to(removed.packets, message, desk.settings)
+        if isinstance(removed, changes.Removed):
+            message = _encrypted_to(removed.packets, message, desk.settings)
+        else:
+            message = encrypted(message, x509.named([removed.certificate]), desk.settings)
     deliver_to(message, whose, desk)
-    return removed.left
+    return Gone(where, removed.left, is_card)
+
+
+def _removed(fingerprint: str, whose: Owner, settings: Settings) -> tuple[str, changes.Removed | x509_changes.Removed]:
+    if settings.keyrings.certificates:
+        file = certificate_place(settings, whose)
+        if certificate_removed := x509_changes.remove(file, fingerprint):
+            return file, certificate_removed
+    keyring = place(settings, whose)
+    return keyring, changes.remove(keyring, fingerprint)
 
 
 def send_trial(whose: Owner, desk: Desk) -> None:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from sieve_filter import limits
 from sieve_filter.deadline import Deadline
 from sieve_filter.dovecot import doveadm, imap
+from sieve_filter.enrolment import secrets
 from sieve_filter.errors import CryptomailError
 from sieve_filter.notify import notices, post
-from sieve_filter.openpgp import secret_key
 from sieve_filter.system import pool
 
 
@@ -97,6 +97,6 @@ def _is_secret(message: bytes) -> bool:
     """Whether there is a secret key in it. What looks has nobody's rights, because anybody may have written it."""
 
     def look() -> bool:
-        return secret_key.found(message)
+        return secrets.found(message)
 
     return pool.alone(pool.nobody(), look)

@@ -34,6 +34,7 @@ class KeyState(NamedTuple):
     since 1970 at which that ends, None for never; `problem` why it is not used, or what is wrong with it all the same.
     `post_quantum` says that no quantum computer is known to open mail to it; `rare` why few programs can read that
     mail, and is empty where most can.
+    `smime` says that it is an S/MIME certificate.
     """
 
     fingerprint: str
@@ -46,6 +47,7 @@ class KeyState(NamedTuple):
     problem: str
     post_quantum: bool = False
     rare: str = ""
+    smime: bool = False
 
 
 class OwnerState(NamedTuple):
@@ -115,7 +117,8 @@ def judge(found: Found, decision: Decision, notes: Sequence[str], rules: Rules) 
     for holding in found.holdings:
         hashed = _hashes(holding.listing)
         for key in holding.keys:
-            one, level, problem = _judge_key(key, hashed, recipients, rules)
+            one, level, problem = _judge_key(key, hashed, recipients, rules, holding.certificates is not None)
+            one = one._replace(smime=holding.certificates is not None)
             states.append(one)
             if problem:
                 said.append(f"key {key.fingerprint} {problem}")
@@ -220,7 +223,7 @@ def details(state: OwnerState) -> list[str]:
         out += [
             f"  key:         {key.fingerprint}",
             f"    addresses: {', '.join(key.addresses) or '-'}",
-            f"    kind:      {_kind(key.algorithm, key.bits)}, made on {_day(key.created)}",
+            f"    kind:      {_kind(key)}, made on {_day(key.created)}",
             f"    expires:   {_day(key.expires)}",
             f"    used:      {key.used or f'no: it {key.problem}'}",
         ]
@@ -300,21 +303,22 @@ def as_prometheus(check: Check) -> str:
 
 
 def _judge_key(
-    key: Key, hashed: Mapping[str, bytes], recipients: Recipients, rules: Rules
+    key: Key, hashed: Mapping[str, bytes], recipients: Recipients, rules: Rules, smime: bool
 ) -> tuple[KeyState, int, str]:
     """A key, the level of what is wrong with it, and that in words."""
+    renew = "set up the next one beside it" if smime else "have it renewed"
     primary = key.subkeys[0]
     used = next((one for one in key.subkeys if one.fingerprint in recipients.fingerprints), None)
     chosen = usable.choose(key, rules.minimum_bits, rules.now)
     if isinstance(chosen, str):
         if used is None:
             return _state(key, None, primary.expires, chosen), WARNING, f"{chosen}; it is not used"
-        problem = f"{chosen}; mail is encrypted to it all the same: have it renewed"
+        problem = f"{chosen}; mail is encrypted to it all the same: {renew}"
         return _state(key, used, _ends(primary, used), problem), WARNING, problem
     expires = _ends(primary, chosen)
     level, problem = OK, ""
     if expires is not None and expires - rules.now <= rules.warn_days * _DAY:
-        level, problem = WARNING, f"expires on {_day(expires)}: have it renewed"
+        level, problem = WARNING, f"expires on {_day(expires)}: {renew}"
     elif primary.algorithm in (16, 17, 20):
         level, problem = WARNING, "is of an old kind (DSA or ElGamal): have it replaced"
     elif primary.algorithm in (1, 3) and primary.bits < rules.minimum_bits:
@@ -366,12 +370,13 @@ def _hashes(colons: bytes) -> dict[str, bytes]:
     return {fingerprint: algorithm for fingerprint, (_, algorithm) in newest.items()}
 
 
-def _kind(algorithm: int, bits: int) -> str:
+def _kind(key: KeyState) -> str:
     """An algorithm by its name (RFC 9580 section 9.1), with the size where it has several."""
-    if algorithm == _EDDSA and bits in _CURVES:
-        return _CURVES[bits]
-    name = _ALGORITHMS.get(algorithm, f"algorithm {algorithm}")
-    return name if algorithm in _ONE_SIZE else f"{name}, {bits} bits"
+    if key.algorithm == _EDDSA and key.bits in _CURVES:
+        return _CURVES[key.bits]
+    name = _ALGORITHMS.get(key.algorithm, f"algorithm {key.algorithm}")
+    kind = name if key.algorithm in _ONE_SIZE else f"{name}, {key.bits} bits"
+    return f"S/MIME, {kind}" if key.smime else kind
 
 
 def _day(seconds: int | None) -> str:

@@ -35,12 +35,16 @@ class Stamp(NamedTuple):
 
 
 class KeyFacts(NamedTuple):
-    """What owners are told of a key: `expires` is in seconds since 1970, None for never; `note` a warning or empty."""
+    """What owners are told of a key: `expires` is in seconds since 1970, None for never; `note` a warning or empty.
+
+    `smime` says that it is an S/MIME certificate.
+    """
 
     fingerprint: str
     user_ids: tuple[str, ...]
     expires: int | None
     note: str = ""
+    smime: bool = False
 
 
 # The keys that mail is encrypted to; None where mail waits, because there is none that it may be encrypted to.
@@ -107,7 +111,7 @@ def enrolled(
     were revoked, do not any more. `posted`: see `_about_test`.
     """
     return Words(
-        "Your OpenPGP key is set up",
+        "Your S/MIME certificate is set up" if _smime(keys) else "Your OpenPGP key is set up",
         (
             "From now on, mail for you is encrypted as it arrives, to " + ("this key:" if len(keys) == 1 else "these:"),
             *map(described, keys),
@@ -122,7 +126,7 @@ def enrolled(
 def unchanged(keys: Sequence[KeyFacts], folder: str) -> Words:
     """The answer where `keys` were there already."""
     return Words(
-        "Your OpenPGP key was set up already",
+        "Your S/MIME certificate was set up already" if _smime(keys) else "Your OpenPGP key was set up already",
         (
             "Nothing was changed: mail for you is encrypted to it.",
             *map(described, keys),
@@ -131,10 +135,26 @@ def unchanged(keys: Sequence[KeyFacts], folder: str) -> Words:
     )
 
 
-def refused(reasons: Sequence[str], current: Current, expired: bool = False) -> Words:
-    """The answer where nothing was set up; `expired`: because a key has expired, which its owner can change."""
+def kept(fingerprints: Sequence[str], current: Current, folder: str) -> Words:
+    """The answer where S/MIME certificates were set up, and do not count, because their owner has OpenPGP keys."""
     return Words(
-        "Your OpenPGP keys were NOT changed",
+        "Your S/MIME certificate was kept, but is not used yet",
+        (
+            "This certificate was put beside your OpenPGP key:",
+            *(f"  {grouped(one)}" for one in fingerprints),
+            "Each message is encrypted to one kind only. To have this kind, take your OpenPGP key away: save a message "
+            f"in the folder {folder} with the Subject: remove FINGERPRINT",
+            *still(current),
+        ),
+    )
+
+
+def refused(reasons: Sequence[str], current: Current, expired: bool = False, smime: bool = False) -> Words:
+    """The answer where nothing was set up; `expired`: because a key has expired, which its owner can change. With
+    `smime`, certificates were to be.
+    """
+    return Words(
+        "Your S/MIME certificates were NOT changed" if smime else "Your OpenPGP keys were NOT changed",
         (
             "What you asked for was not done:",
             *(f"  - {on_one_line(reason)}" for reason in reasons),
@@ -184,14 +204,18 @@ def refused_secret() -> Words:
             "Whoever has the key and its passphrase can read your mail. If you are not sure that nobody else has, "
             "revoke the key and make a new one.",
             "What belongs here is the PUBLIC key. In Thunderbird: Account Settings, End-To-End Encryption, the key's "
-            "“Export Public Key”. On a command line: gpg --armor --export YOUR-ADDRESS",
+            "“Export Public Key”. On a command line: gpg --armor --export YOUR-ADDRESS. Of an S/MIME certificate: a "
+            "message that you signed with it.",
         ),
     )
 
 
 def no_key(address: str, current: Current, folder: str) -> Words:
     """The answer to a message without a key; `address` is that of an Autocrypt header field, not the owner's."""
-    why = "There is no OpenPGP public key in the message that you saved here. It is attached, unchanged."
+    why = (
+        "There is no OpenPGP public key, and no S/MIME certificate of yours, in the message that you saved here. It is "
+        "attached, unchanged."
+    )
     if address:
         why += (
             f" (The key in its Autocrypt header field is {on_one_line(address)}'s, so it was not taken for yours. If "
@@ -201,8 +225,9 @@ def no_key(address: str, current: Current, folder: str) -> Words:
         "No OpenPGP key found",
         (
             why,
-            f"To have your mail encrypted, save a message with your public key attached in the folder {folder}. To "
-            "have a key taken away, save one there with the Subject: remove FINGERPRINT",
+            f"To have your mail encrypted, save a message with your public key attached in the folder {folder}, or one "
+            "that you signed with your S/MIME certificate. To have a key taken away, save one there with the Subject: "
+            "remove FINGERPRINT",
             *still(current),
         ),
     )
@@ -223,18 +248,18 @@ def encrypted(current: Current, folder: str) -> Words:
     )
 
 
-def removed(fingerprint: str, current: Current) -> Words:
-    """The answer where a key was taken away."""
+def removed(fingerprint: str, current: Current, smime: bool = False) -> Words:
+    """The answer where a key, or with `smime` a certificate, was taken away."""
     return Words(
-        "Your OpenPGP key was removed",
+        "Your S/MIME certificate was removed" if smime else "Your OpenPGP key was removed",
         ("This key of yours was taken away:", f"  {grouped(fingerprint)}", *still(current)),
     )
 
 
-def removal_notice(fingerprint: str, current: Current) -> Words:
-    """What the owner of a key is told, encrypted to it, when it was taken away."""
+def removal_notice(fingerprint: str, current: Current, smime: bool = False) -> Words:
+    """What the owner of a key, or with `smime` of a certificate, is told, encrypted to it, when it was taken away."""
     return Words(
-        "Your OpenPGP key was removed",
+        "Your S/MIME certificate was removed" if smime else "Your OpenPGP key was removed",
         (
             "This key of yours was just taken away: mail for you is no longer encrypted to it.",
             f"  {grouped(fingerprint)}",
@@ -277,7 +302,7 @@ def trial(keys: Sequence[KeyFacts], folder: str) -> Words:
 def key_trial(keys: Sequence[KeyFacts], folder: str) -> Words:
     """What an owner gets encrypted to keys, to see that they work, where no message can be handed in as mail is."""
     return Words(
-        "A test message for your OpenPGP key",
+        "A test message for your S/MIME certificate" if _smime(keys) else "A test message for your OpenPGP key",
         (
             "If you can read this, your key works: your mail server encrypted this message to",
             *map(described, keys),
@@ -291,7 +316,7 @@ def key_trial(keys: Sequence[KeyFacts], folder: str) -> Words:
 def addition_notice(new: Sequence[KeyFacts], instead: bool) -> Words:
     """What an owner is told, encrypted to the keys that were there before, when others come to them, or `instead`."""
     return Words(
-        "Another OpenPGP key was set up for you",
+        "Another S/MIME certificate was set up for you" if _smime(new) else "Another OpenPGP key was set up for you",
         (
             f"From now on, mail for you is encrypted to this key {'instead of yours' if instead else 'too'}:",
             *map(described, new),
@@ -304,6 +329,19 @@ def addition_notice(new: Sequence[KeyFacts], instead: bool) -> Words:
 def expiring(key: KeyFacts, days: int, folder: str) -> Words:
     """What an owner is told of a key that expires in so many days, 0 for within the next."""
     when = f"expires in {days} day{'s' if days != 1 else ''}" if days else "expires within a day"
+    if key.smime:
+        return Words(
+            f"Your S/MIME certificate {when}",
+            (
+                f"Mail for you is encrypted to this certificate, which {when}:",
+                described(key),
+                "Get a new one from who issued it, and set it up in your mail program. "
+                + (f"Then save a message that you signed with it in the folder {folder}, or " if folder else "Then ")
+                + "give it to your mail administrator.",
+                "Keep the old one, with its secret key, in your mail program for good: the new one has another key, "
+                "and cannot open the mail that you have already.",
+            ),
+        )
     return Words(
         f"Your OpenPGP key {when}",
         (
@@ -319,6 +357,10 @@ def expiring(key: KeyFacts, days: int, folder: str) -> Words:
 def grouped(fingerprint: str) -> str:
     """A fingerprint as people compare it."""
     return " ".join(fingerprint[start : start + 4] for start in range(0, len(fingerprint), 4))
+
+
+def _smime(keys: Sequence[KeyFacts]) -> bool:
+    return any(key.smime for key in keys)
 
 
 def described(key: KeyFacts) -> str:

@@ -26,7 +26,9 @@ def with_code(words: Words, code: str, folder: str) -> Words:
 def key_code(keys: Sequence[KeyFacts], code: str, folder: str) -> Words:
     """What goes to an owner encrypted to keys that are not set up yet: whoever reads it has the code."""
     return Words(
-        "Can you read this? A test message for your OpenPGP key",
+        "Can you read this? A test message for your S/MIME certificate"
+        if any(one.smime for one in keys)
+        else "Can you read this? A test message for your OpenPGP key",
         (
             "If you can read this, your key works. Nothing has changed yet. To have your mail encrypted to",
             *map(described, keys),
@@ -38,10 +40,12 @@ def key_code(keys: Sequence[KeyFacts], code: str, folder: str) -> Words:
     )
 
 
-def removal_code(fingerprint: str, until: int, code: str, folder: str) -> Words:
+def removal_code(fingerprint: str, until: int, code: str, folder: str, smime: bool = False) -> Words:
     """What goes to an owner encrypted to a key that is to be taken away; in clear without a code."""
     return Words(
-        f"Your OpenPGP key will be removed on {_moment(until)}",
+        f"Your S/MIME certificate will be removed on {_moment(until)}"
+        if smime
+        else f"Your OpenPGP key will be removed on {_moment(until)}",
         (
             "Somebody who knows your mail password asked that this key of yours be taken away:",
             f"  {grouped(fingerprint)}",
@@ -99,10 +103,12 @@ def could_read(current: Current) -> Words:
     return Words("You can read your mail", ("The code was right: you could read the test message.", *still(current)))
 
 
-def ahead(fingerprints: Sequence[str], until: int, current: Current, folder: str) -> Words:
+def ahead(fingerprints: Sequence[str], until: int, current: Current, folder: str, smime: bool = False) -> Words:
     """The answer where keys are to be taken away, and that waits."""
     return Words(
-        f"Your OpenPGP key will be removed on {_moment(until)}"
+        f"Your S/MIME certificate will be removed on {_moment(until)}"
+        if smime
+        else f"Your OpenPGP key will be removed on {_moment(until)}"
         if len(fingerprints) == 1
         else f"Your OpenPGP keys will be removed on {_moment(until)}",
         (

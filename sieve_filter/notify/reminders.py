@@ -73,7 +73,7 @@ def _remind(state: OwnerState, home: str, where: Post, now: int) -> Iterator[Rem
 
 def _send(user: str, key: KeyState, where: Post, now: int) -> str:
     """Send one reminder. Returns why that could not be, else nothing."""
-    facts = KeyFacts(key.fingerprint, tuple(f"<{one}>" for one in key.addresses), key.expires)
+    facts = KeyFacts(key.fingerprint, tuple(f"<{one}>" for one in key.addresses), key.expires, smime=key.smime)
     words = notices.expiring(facts, ((key.expires or now) - now) // _DAY, where.folder)
     try:
         post.by_sendmail(where, user, notices.message(user, words, post.stamp()))

@@ -7,8 +7,6 @@ not be whole: its beginning is enough.
 
 import re
 
-from sieve_filter.mail import unwrap
-
 # What says so itself: PEM and armor (RFC 7468, RFC 9580 section 6.2), also where a line is damaged; and the files in
 # which gpg-agent keeps keys.
 _LABEL = re.compile(
@@ -53,8 +51,8 @@ _ELSEWHERE, _GNU = 101, int.from_bytes(b"GNU")
 
 
 def found(data: bytes) -> bool:
-    """Whether there is a secret key in `data`, plain, or encoded in ways that anybody can undo."""
-    return any(_LABEL.search(one) or _has_packet(one) for one in unwrap.layers(data))
+    """Whether there is a secret key in `data`, in these octets as they are."""
+    return _LABEL.search(data) is not None or _has_packet(data)
 
 
 def _has_packet(data: bytes) -> bool:

@@ -28,6 +28,7 @@ from sieve_filter.policy.settings import Options, Settings
 from tests.support.enrolment import letter, program
 from tests.support.filtered import MESSAGE, decrypt, fingerprint_of, make_rotating
 from tests.support.server import ALICE, Outbox, Server, run
+from tests.support.x509 import Maker, ec
 
 CAROL = "carol@example.org"
 WITHOUT_DOMAIN = ALICE.partition("@")[0]
@@ -39,12 +40,14 @@ PLACES = {
 # The keys that the keyrings are made of, by what they are.
 KINDS = ("good", "another", "expired", "revoked", "cannot encrypt", "weak", "rotating", "carol's")
 DAMAGED = "damaged"
+SMIME = ("good card", "expired card", "signing card", "carol's card")
 
 
 class Case(NamedTuple):
     """Which keyrings there are, what is in each of them, and the settings that matter.
 
-    And which GnuPG homes trust their keys ultimately, whether it is noted that mail is encrypted, and the user's name.
+    And which GnuPG homes trust their keys ultimately, whether it is noted that mail is encrypted, the user's name, and
+    which S/MIME certificates there are, where there is a file of them; and which kind comes first.
     """
 
     keyrings: tuple[tuple[str, tuple[str, ...]], ...]
@@ -56,12 +59,15 @@ class Case(NamedTuple):
     trusting: frozenset[str] = frozenset(PLACES["shared"])
     noted: bool = False
     user: str = ALICE
+    smime: tuple[str, ...] | None = None
+    prefer: str = "openpgp"
 
     @property
     def toml(self) -> str:
         owned, shared = (json.dumps(places) for places in self.order)
         return (
             f"[keyrings]\nowner = {owned}\nshared = {shared}\nminimum_bits = {self.minimum_bits}\n"
+            f'prefer = "{self.prefer}"\ncertificates = ["%h/smime.pem"]\n'
             f'[on]\nno_key = "{self.no_key}"\nunusable_key = "{self.unusable_key}"\n'
             f'expired_key = "{self.expired_key}"\n'
         )
@@ -81,6 +87,8 @@ cases = st.builds(
     st.frozensets(st.sampled_from(PLACES["shared"])),
     st.booleans(),
     st.sampled_from([ALICE, WITHOUT_DOMAIN]),
+    st.none() | st.lists(st.sampled_from([*SMIME, DAMAGED]), max_size=3, unique=True).map(tuple),
+    st.sampled_from(["openpgp", "smime"]),
 )
 TWO_SHARED = Case((("%h/.gnupg", ("carol's",)), ("%h/shared", ("good",))), (PLACES["owner"], PLACES["shared"]))
 
@@ -112,8 +120,15 @@ def certificates() -> Mapping[str, bytes]:
     make("weak", weak)
     make("rotating", lambda somebody: make_rotating(somebody, "3y"))
     make("carol's", lambda somebody: somebody.make_key(CAROL), CAROL)
+    with TemporaryDirectory(prefix="cards-", dir="/tmp") as directory:
+        maker = Maker(Path(directory))
+        made["good card"] = maker.make().pem
+        made["expired card"] = maker.make(*ec("P-256"), days=-1).pem
+        made["signing card"] = maker.make(*ec("P-256"), usage="digitalSignature").pem
+        made["carol's card"] = maker.make(*ec("P-384"), address=CAROL).pem
+        made[DAMAGED] = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
     with keys.owner() as everybody:
-        everybody.gpg("--import", data=b"".join(made.values()))
+        everybody.gpg("--import", data=b"".join(made[kind] for kind in KINDS))
         keys.trust(everybody.home)
         made["trust"] = (everybody.home / "trustdb.gpg").read_bytes()
     return made
@@ -130,6 +145,8 @@ def make_keyrings(case: Case, home: Path, certificates: Mapping[str, bytes]) -> 
             (place / "pubring.gpg").write_bytes(content)
             if template in case.trusting:
                 (place / "trustdb.gpg").write_bytes(certificates["trust"])
+    if case.smime is not None:
+        (home / "smime.pem").write_bytes(b"".join(certificates[kind] for kind in case.smime))
     if case.noted:
         (home / "enrolled" / str(os.geteuid())).mkdir(parents=True)
         register.note(f"{home}/enrolled", case.user)
@@ -168,7 +185,7 @@ def checked(home: Path, user: str, settings: Settings) -> Fate:
 def tried(home: Path, user: str, settings: Settings) -> Fate:
     """What `test` says."""
     try:
-        fingerprints, _ = inventory.try_out(owner.identify({"USER": user, "HOME": str(home)}, {}), settings)
+        fingerprints, _, _ = inventory.try_out(owner.identify({"USER": user, "HOME": str(home)}, {}), settings)
     except CryptomailError:
         return WAITS
     return frozenset(fingerprints) or CLEAR
@@ -195,6 +212,10 @@ def told(home: Path, user: str, settings: Settings) -> Fate:
 @example(TWO_SHARED._replace(keyrings=(), noted=True))
 @example(TWO_SHARED._replace(trusting=frozenset(), noted=True))
 @example(TWO_SHARED._replace(keyrings=(("%h/.cryptomail", ("expired", "rotating")),)))
+@example(TWO_SHARED._replace(smime=("good card",)))
+@example(TWO_SHARED._replace(smime=("good card", "expired card"), prefer="smime"))
+@example(TWO_SHARED._replace(keyrings=(), smime=("expired card", "signing card")))
+@example(TWO_SHARED._replace(keyrings=(), smime=(DAMAGED, "good card")))
 def test_what_is_said_of_an_owner_s_mail_is_what_becomes_of_it(certificates: Mapping[str, bytes], case: Case) -> None:
     with TemporaryDirectory(prefix="agreement-", dir="/tmp") as directory:
         home = Path(directory)

@@ -69,10 +69,10 @@ def test_who_has_no_key_gets_no_probe(lab_sealed: Lab, new_person: NewPerson) ->
     ],
 )
 def test_each_other_way_to_be_stored_is_a_finding(found: Sequence[Sighting], state: int, words: str) -> None:
-    (finding,) = doctor_probe.judge("ann", found, [OWN])
+    (finding,) = doctor_probe.judge("ann", found, [OWN[-16:]])
     assert (finding.state, words in finding.what) == (state, True)
 
 
 def test_no_finding_is_a_command_that_a_user_name_can_change() -> None:
-    (finding,) = doctor_probe.judge("ann; rm -rf ~", [Sighting("INBOX", True, ())], [OWN])
+    (finding,) = doctor_probe.judge("ann; rm -rf ~", [Sighting("INBOX", True, ())], [OWN[-16:]])
     assert finding.command == "cryptomail keys test --user 'ann; rm -rf ~'"

@@ -9,6 +9,7 @@ from sieve_filter.detection import classify
 from sieve_filter.detection.stream import Skim
 from sieve_filter.dovecot import script_protocol
 from sieve_filter.enrolment import request as keymail
+from sieve_filter.enrolment import secrets
 from sieve_filter.errors import CryptomailError, UsageError
 from sieve_filter.gpg import colons
 from sieve_filter.keys import decision, usable
@@ -17,10 +18,10 @@ from sieve_filter.mail import mime, protection
 from sieve_filter.mail.header_policy import POLICIES
 from sieve_filter.mail.message import split
 from sieve_filter.mail.randomness import Randomness
-from sieve_filter.openpgp import encrypted, pgpmime, secret_key
+from sieve_filter.openpgp import encrypted, pgpmime
 from sieve_filter.owners import owner
 from sieve_filter.policy.settings import ENCRYPT_ANYWAY, REFUSE, STORE_PLAIN
-from sieve_filter.smime import cms
+from sieve_filter.smime import certificate, cms, envelope, recipients
 
 # More than the names and comments that may be around ciphertext.
 PROSE = b"Meet me at noon, where the old road crosses the river. Bring the papers, and tell nobody. " * 8
@@ -76,7 +77,7 @@ def _message(data: bytes) -> None:
         assert not inside.strays
     protection.restore(data)
     asked = keymail.read(data)
-    assert not (asked.secret and (asked.certificates or asked.command.word))
+    assert not (asked.secret and (asked.certificates or asked.smime or asked.signers or asked.command.word))
     assert data.endswith(sealing.without_trace(data))
 
 
@@ -95,6 +96,18 @@ def _ciphertext(data: bytes) -> None:
     assert cut.finish() == whole.finish()
     if cms.enveloped(data):
         assert not cms.enveloped(data + b"x")
+    followed, whole_one = envelope.Walker(), envelope.Walker()
+    whole_one.feed(data)
+    for start in range(0, len(data), 7):
+        followed.feed(data[start : start + 7])
+    assert followed.finish() == whole_one.finish()
+    if followed.finish() is not None:
+        whole_one.feed(b"x")
+        assert whole_one.finish() is None
+    recipients.key_ids(data)
+    for form in (data, b"0" + data, b"-----BEGIN CERTIFICATE-----\n" + data + b"-----END CERTIFICATE-----"):
+        read = certificate.read(form)
+        assert read.certificates or read.secret or read.problems
     mime.content_type(data)
     for encoding in (b"base64", b"quoted-printable"):
         mime.decode(data, encoding)
@@ -152,7 +165,7 @@ def _request(data: bytes) -> None:
 
 def _secret(data: bytes) -> None:
     """A secret key is found whatever comes before it, and behind it."""
-    secret_key.found(data)
+    secrets.found(data)
     for form in (SECRET_KEY, base64.encodebytes(SECRET_KEY), SECRET_KEY.hex().encode()):
-        assert secret_key.found(data + b"\n" + form)
-        assert secret_key.found(form + b"\n" + data)
+        assert secrets.found(data + b"\n" + form)
+        assert secrets.found(form + b"\n" + data)

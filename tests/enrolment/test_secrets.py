@@ -23,8 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sieve_filter.enrolment import request
-from sieve_filter.openpgp import secret_key
+from sieve_filter.enrolment import request, secrets
 from tests.support.samples import Home, home, multipart, noise, old_packet, packet, part
 
 __all__ = ["home"]
@@ -207,8 +206,8 @@ OF_ANYTHING: dict[str, Wrap] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_secret_key_is_found_and_no_public_key_is(kind: str, keys: Keys) -> None:
     public, secret = keys[kind]
-    assert secret_key.found(secret)
-    assert not secret_key.found(public)
+    assert secrets.found(secret)
+    assert not secrets.found(public)
 
 
 @pytest.mark.parametrize("around", [*OF_TEXT, *OF_ANYTHING])
@@ -239,14 +238,14 @@ def test_no_pile_of_encodings_hides_a_secret_key_or_makes_one_of_a_public_key(
     public, secret = keys[kind]
     for name in itertools.chain.from_iterable(layers):
         public, secret = WRAPS[name](public), WRAPS[name](secret)
-    assert secret_key.found(before + b"\n" + secret + b"\n" + behind)
-    assert not secret_key.found(before + b"\n" + public + b"\n" + behind)
+    assert secrets.found(before + b"\n" + secret + b"\n" + behind)
+    assert not secrets.found(before + b"\n" + public + b"\n" + behind)
 
 
 def test_the_beginning_of_a_secret_key_is_one(keys: Keys) -> None:
     for _, secret in keys.values():
-        assert secret_key.found(secret[: len(secret) // 2])
-        assert secret_key.found(base64.encodebytes(secret[: len(secret) // 2]))
+        assert secrets.found(secret[: len(secret) // 2])
+        assert secrets.found(base64.encodebytes(secret[: len(secret) // 2]))
 
 
 FIXED = b"\x65\x00\x00\x00\x1b" + b"k" * 32
@@ -256,7 +255,7 @@ def test_backslashes_that_are_a_part_of_a_key_s_text_are_kept() -> None:
     octets = b"\xf3\xcf\x3c" * 3 + b"\x00" + b"\xf3\xcf\x3c" * 3 + b"\x00" + b"\xf3\xcf\x3c" * 4
     text = uuencoded(packet(5, b"\x04\x65\x00\x00\x00\x1b" + octets + b"\x00" + b"s" * 32 + b"\x0e\x60"))
     assert text.count(b"\\") >= 8
-    assert secret_key.found(json.dumps({"key": text.decode()}).encode())
+    assert secrets.found(json.dumps({"key": text.decode()}).encode())
 
 
 PLAIN_KEY = packet(5, b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x0e\x60")
@@ -271,14 +270,14 @@ def compressed(fits: Callable[[bytes], bool], compress: Wrap) -> bytes:
 def test_the_last_line_of_quoted_uuencoding_is_read_whatever_its_length_is_written_as() -> None:
     # A line of 30 octets begins with ">", as what is quoted does.
     text = uuencoded(compressed(lambda made: len(made) % 45 == 30, bz2.compress))
-    assert secret_key.found(b"> " + text.replace(b"\n", b"\n> "))
+    assert secrets.found(b"> " + text.replace(b"\n", b"\n> "))
 
 
 def test_base64_for_urls_is_known_by_a_single_letter_of_it() -> None:
     def fits(made: bytes) -> bool:
         return len(re.findall(rb"[-_]", base64.urlsafe_b64encode(made))) == 1
 
-    assert secret_key.found(base64.urlsafe_b64encode(compressed(fits, bz2.compress)))
+    assert secrets.found(base64.urlsafe_b64encode(compressed(fits, bz2.compress)))
 
 
 @pytest.mark.parametrize(
@@ -291,7 +290,7 @@ def test_base64_for_urls_is_known_by_a_single_letter_of_it() -> None:
     ],
 )
 def test_what_only_begins_like_a_secret_key_and_does_not_fit_is_none(body: bytes) -> None:
-    assert not secret_key.found(packet(5, body))
+    assert not secrets.found(packet(5, body))
 
 
 NATIVE = b"\x04" + FIXED
@@ -310,7 +309,7 @@ RSA = b"\x04\x65\x00\x00\x00\x01\x04\x00" + b"\xa5" * 128
     ],
 )
 def test_octets_that_begin_like_a_secret_key_by_chance_are_none(octets: bytes) -> None:
-    assert not secret_key.found(octets + noise(300))
+    assert not secrets.found(octets + noise(300))
 
 
 @pytest.mark.parametrize("algorithm", [1, 16, 17, 18, 22, 25, 26, 27, 28, 35])
@@ -321,7 +320,7 @@ def test_noise_behind_what_a_secret_key_begins_with_is_none(algorithm: int) -> N
         tag + piece[:octets] + b"\x04" + piece[2:6] + bytes([algorithm]) + piece[6:]
         for (tag, octets), piece in zip(headers, pieces, strict=False)
     ]
-    assert not secret_key.found(b"".join(made))
+    assert not secrets.found(b"".join(made))
 
 
 @pytest.mark.parametrize(
@@ -340,7 +339,7 @@ def test_what_is_undone_by_mistake_makes_no_secret_key_of_a_public_one(layers: t
     data = key + old_packet(13, b"<me@example.org>") + old_packet(2, signature)
     for name in layers:
         data = WRAPS[name](data)
-    assert not secret_key.found(data)
+    assert not secrets.found(data)
 
 
 @pytest.mark.parametrize(
@@ -356,12 +355,12 @@ def test_what_is_undone_by_mistake_makes_no_secret_key_of_a_public_one(layers: t
 )
 def test_secret_keys_of_other_versions_are_found(body: bytes) -> None:
     for made in (packet(5, body), old_packet(7, body)):
-        assert secret_key.found(b"text " + made)
+        assert secrets.found(b"text " + made)
 
 
 def test_a_secret_subkey_behind_a_public_key_is_found(keys: Keys) -> None:
     public, _ = keys["Ed25519"]
-    assert secret_key.found(public + packet(7, b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x0e\x60"))
+    assert secrets.found(public + packet(7, b"\x04" + FIXED + b"\x00" + b"s" * 32 + b"\x0e\x60"))
 
 
 @pytest.mark.parametrize(
@@ -375,15 +374,15 @@ def test_a_secret_subkey_behind_a_public_key_is_found(keys: Keys) -> None:
     ],
 )
 def test_what_says_that_it_is_a_secret_key_is_one(text: bytes) -> None:
-    assert secret_key.found(b"Subject: my key\n\nHere it is.\n\n" + text)
-    assert secret_key.found(text.ljust(90).decode().encode("utf-16-le"))
+    assert secrets.found(b"Subject: my key\n\nHere it is.\n\n" + text)
+    assert secrets.found(text.ljust(90).decode().encode("utf-16-le"))
 
 
 def test_noise_and_letters_are_no_keys() -> None:
     noise = random.Random(5).randbytes(1_000_000)  # noqa: S311  # the same each time
     letter = b"Dear friend, how do you keep your private key? Mine begins with lQOYBF. " * 5_000
     for one in (noise, letter, base64.encodebytes(noise), gzip.compress(letter), b"Subject: x\n\n" + letter + noise):
-        assert not secret_key.found(one)
+        assert not secrets.found(one)
 
 
 # Made in the test, not while tests are collected: the compressed ones take seconds, and one holds the time of day.
@@ -409,5 +408,5 @@ MEGABYTES: dict[str, Callable[[], bytes]] = {
 def test_a_megabyte_of_anything_takes_a_few_seconds(kind: str) -> None:
     raw = MEGABYTES[kind]()
     started = time.process_time()
-    assert not secret_key.found(raw)
+    assert not secrets.found(raw)
     assert time.process_time() - started < 10
