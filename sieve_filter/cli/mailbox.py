@@ -49,19 +49,21 @@ def add_to(parser: argparse.ArgumentParser, key_folder: str) -> None:
     action = actions.add_parser("encrypt", help="encrypt mail that is stored in clear")
     _add_options(action)
     _add_changes(action, key_folder)
-    action.add_argument("--key-file", metavar="FILE", help="with --imap: your public key, armored or binary")
+    action.add_argument("--key-file", metavar="FILE", help="with --imap: your public key or certificate")
     action.add_argument("--saved", action="store_true", help="only in the folders of the setting saved_folders")
     action.set_defaults(run=functools.partial(_run, mailbox_encrypt.run), action="encrypt")
 
     action = actions.add_parser("restore", help="store what was encrypted as it arrived, in clear, by your own gpg")
     _add_own(action)
     _add_changes(action, key_folder)
+    _add_secret(action)
     action.set_defaults(run=functools.partial(_run, mailbox_restore.restore), action="restore")
 
     action = actions.add_parser("rekey", help="encrypt what was encrypted to other keys, by your own gpg")
     _add_own(action)
     _add_changes(action, key_folder)
-    action.add_argument("--key-file", metavar="FILE", help="your new public key, armored or binary")
+    _add_secret(action)
+    action.add_argument("--key-file", metavar="FILE", help="your new public key or certificate")
     action.set_defaults(run=functools.partial(_run, mailbox_restore.rekey), action="rekey")
 
 
@@ -69,6 +71,10 @@ def _add_changes(action: argparse.ArgumentParser, key_folder: str) -> None:
     action.add_argument("--before", type=_day, metavar="DATE", help="only what came before that day: 2026-01-31")
     action.add_argument("--dry-run", action="store_true", help="say how many messages it is about, and change nothing")
     action.set_defaults(key_folder=key_folder)
+
+
+def _add_secret(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--smime-key", metavar="FILE", help="your certificate's secret key (default: what gpgsm has)")
 
 
 def _day(text: str) -> date:

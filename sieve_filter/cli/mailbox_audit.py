@@ -12,6 +12,7 @@ from sieve_filter.cli.site import names as site_names
 from sieve_filter.cli.terminal import Advance, progress, table
 from sieve_filter.delivery import pipeline
 from sieve_filter.errors import CryptomailError, FileError, UsageError
+from sieve_filter.keys import find, x509
 from sieve_filter.mailbox import audit, report, residue
 from sieve_filter.mailbox.audit import MailboxAudit
 from sieve_filter.mailbox.report import Audit
@@ -87,10 +88,13 @@ def _keys(whose: Owner, settings: Settings) -> tuple[frozenset[str] | None, bool
     """The IDs of the owner's keys, None where they cannot be read; and whether the owner has a key, or had one."""
     try:
         found = pipeline.find_keys(whose, settings)
+        certificates = find.find_certificates(whose, settings.keyrings)
     except CryptomailError:
         return None, True
     keys = [key for holding in found.holdings for key in holding.keys]
-    return frozenset(key_id(subkey.fingerprint) for key in keys for subkey in key.subkeys), bool(keys) or found.lost
+    key_ids = {key_id(subkey.fingerprint) for key in keys for subkey in key.subkeys}
+    key_ids |= {one for holding in certificates.holdings for one in x509.key_ids(holding)} if certificates else set()
+    return frozenset(key_ids), bool(keys) or found.lost
 
 
 def _tell(done: Audit, as_json: bool, as_prometheus: bool) -> None:

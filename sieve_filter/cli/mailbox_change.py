@@ -18,7 +18,7 @@ from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.delivery.engines import Engines
 from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.errors import CryptomailError, LeftError, QuotaError, RefusedKeyError
-from sieve_filter.keys import find, script_key
+from sieve_filter.keys import find, script_key, x509
 from sieve_filter.keys.status import counted
 from sieve_filter.mailbox import journal
 from sieve_filter.mailbox.convert import Conversion, Outcome, Wish
@@ -26,6 +26,7 @@ from sieve_filter.mailbox.task import Filter, Task
 from sieve_filter.mailbox.throttle import Throttle
 from sieve_filter.openpgp import certificate
 from sieve_filter.policy.settings import Settings
+from sieve_filter.smime import certificate as smime
 from sieve_filter.system import stdio
 
 
@@ -52,15 +53,24 @@ def own(options: argparse.Namespace, task: Task) -> Outcome:
 
 
 def to_key(name: str, settings: Settings) -> Filter:
-    """What encrypts to the public keys in that file. Raises RefusedKeyError, NoKeyError, FileError."""
-    reading = certificate.read(files.read(name))
+    """What encrypts to the public keys, or to the S/MIME certificates, in that file.
+
+    Raises RefusedKeyError, NoKeyError, FileError.
+    """
+    data = files.read(name)
+    reading = smime.read(data) if smime.holds(data) else certificate.read(data)
     if reading.secret:
         raise RefusedKeyError(f"there is a SECRET key in {name}, which must never leave you: give the public one")
-    problems = [*reading.problems, *(one.problem for one in reading.certificates if one.problem)]
+    problems = [*reading.problems]
+    if isinstance(reading, certificate.Reading):
+        problems += [one.problem for one in reading.certificates if one.problem]
     if problems or not reading.certificates:
         raise RefusedKeyError(f"{name}: {problems[0] if problems else 'no key is in it'}")
-    packets = b"".join(one.packets for one in reading.certificates)
-    found = find.find_in_file(script_key.keyring([base64.b64encode(packets).decode()]))
+    if isinstance(reading, certificate.Reading):
+        packets = b"".join(one.packets for one in reading.certificates)
+        found = find.find_in_file(script_key.keyring([base64.b64encode(packets).decode()]))
+    else:
+        found = x509.named(smime.without_issuers(reading.certificates))
     engines = Engines(stdio.once(), lasting=True)
 
     def turn(incoming: Incoming) -> Delivery:

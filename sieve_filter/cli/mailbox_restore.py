@@ -6,6 +6,7 @@ from sieve_filter.cli import mailbox_change
 from sieve_filter.cli.mailbox_change import Words
 from sieve_filter.cli.site import Site
 from sieve_filter.delivery.incoming import Incoming
+from sieve_filter.detection import classify
 from sieve_filter.errors import UsageError
 from sieve_filter.mail.message import split
 from sieve_filter.mailbox import task
@@ -17,7 +18,7 @@ _RESTORED = Words("restored", "encrypted")
 
 def restore(options: argparse.Namespace, _site: Site) -> int:
     """Store what cryptomail encrypted as it arrived, tell, and return an exit code; raises what kept it from it."""
-    return _run(options, task.restoration(), _RESTORED)
+    return _run(options, task.restoration(options.smime_key), _RESTORED)
 
 
 def rekey(options: argparse.Namespace, site: Site) -> int:
@@ -26,7 +27,8 @@ def rekey(options: argparse.Namespace, site: Site) -> int:
         raise UsageError("rekey needs --key-file: your key is not looked up anywhere")
     turn = mailbox_change.to_key(options.key_file, site.settings)
     trial = turn(Incoming(split(b"Subject: trial\r\n\r\ntrial\r\n"), True, ()))
-    return _run(options, task.rekeying(turn, trial.fingerprints), _ENCRYPTED)
+    key_ids = classify.classify(split(b"".join(trial.pieces))).key_ids
+    return _run(options, task.rekeying(turn, key_ids, options.smime_key), _ENCRYPTED)
 
 
 def _run(options: argparse.Namespace, what: Task, words: Words) -> int:

@@ -19,6 +19,7 @@ from sieve_filter.dovecot import doveadm
 from sieve_filter.errors import ConfigError, UnknownUserError
 from sieve_filter.gpg import runner
 from sieve_filter.keys.status import CRITICAL, UNKNOWN, WARNING
+from sieve_filter.openssl import runner as openssl
 from sieve_filter.policy import config_file
 from sieve_filter.policy.settings import Settings
 from sieve_filter.system import pool, spool
@@ -56,6 +57,8 @@ def examine(installed: Installed) -> Iterator[Finding]:
     now = time.time()
     yield from machine.clock(now, Path(__file__).stat().st_mtime)
     yield from machine.engines(runner.version(), _sequoia(), settings.engine)
+    if settings.keyrings.certificates:
+        yield from machine.smime(openssl.version())
     try:
         told = _told(installed, settings)
     except UnknownUserError as error:

@@ -11,6 +11,7 @@ from sieve_filter.policy.settings import SEQUOIA
 
 OLDEST_GNUPG = (2, 2)
 OLDEST_SEQUOIA = (0, 1, 27)
+OLDEST_OPENSSL = (3, 0)
 _LEAST_OCTETS = 256 << 20
 _LEAST_SHARE = 0.05
 _DAY = 86_400
@@ -40,6 +41,16 @@ def engines(gnupg: str, sequoia: str, engine: str) -> Iterator[Finding]:
     elif sequoia and numbers(sequoia) < OLDEST_SEQUOIA:
         what = f"PySequoia is version {sequoia}, older than {'.'.join(map(str, OLDEST_SEQUOIA))}"
         yield Finding(WARNING, what, "it was not tried with this", "make install SEQUOIA=yes")
+
+
+def smime(openssl: str) -> Iterator[Finding]:
+    """What keeps mail from being encrypted to S/MIME certificates; the version is empty where OpenSSL is not there."""
+    why = "mail of owners with S/MIME certificates waits"
+    if not openssl:
+        yield Finding(WARNING, "openssl cannot be started", why, "apt-get install openssl")
+    elif numbers(openssl) < OLDEST_OPENSSL:
+        what = f"openssl is version {openssl}, older than {'.'.join(map(str, OLDEST_OPENSSL))}"
+        yield Finding(WARNING, what, why, "apt-get install openssl")
 
 
 def room(found: Room) -> Iterator[Finding]:

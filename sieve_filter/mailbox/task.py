@@ -10,7 +10,6 @@ from sieve_filter.delivery.encrypt import Delivery
 from sieve_filter.delivery.incoming import Incoming
 from sieve_filter.errors import DecryptionError, EncryptionError, SpoolError, TooLargeError
 from sieve_filter.mailbox.audit import Verdict
-from sieve_filter.openpgp.packets import key_id
 from sieve_filter.system.spool import Spool
 
 Filter = Callable[[Incoming], Delivery]
@@ -51,14 +50,16 @@ def encryption(turn: Filter) -> Task:
     return Task(wants, make, unfinished=False, secret=False)
 
 
-def restoration() -> Task:
-    """What cryptomail encrypted is stored as it arrived, in clear, by the caller's own gpg."""
+def restoration(smime_key: str | None = None) -> Task:
+    """What cryptomail encrypted is stored as it arrived, in clear, by the caller's own gpg; what is S/MIME by gpgsm, or
+    with the secret key in that file.
+    """
 
     def wants(verdict: Verdict) -> bool:
         return verdict.shape.encrypted and verdict.marked
 
     def make(pieces: Iterator[bytes]) -> Made | str | None:
-        original = _decrypted(pieces)
+        original = _decrypted(pieces, smime_key)
         if not isinstance(original, bytes):
             return original
         return Made([original], len(original), sha256(original).hexdigest(), b"\0" in original)
@@ -66,18 +67,17 @@ def restoration() -> Task:
     return Task(wants, make, unfinished=True, secret=True)
 
 
-def rekeying(turn: Filter, fingerprints: Collection[str]) -> Task:
-    """What cryptomail encrypted is decrypted by the caller's own gpg, and encrypted by `turn`, to these keys.
+def rekeying(turn: Filter, key_ids: Collection[str], smime_key: str | None = None) -> Task:
+    """What cryptomail encrypted is decrypted as by `restoration`, and encrypted by `turn`, to keys with these IDs.
 
     What is encrypted to exactly these already stays.
     """
 
     def wants(verdict: Verdict) -> bool:
-        same = set(map(key_id, verdict.shape.key_ids)) == set(map(key_id, fingerprints))
-        return verdict.shape.encrypted and verdict.marked and not same
+        return verdict.shape.encrypted and verdict.marked and set(verdict.shape.key_ids) != set(key_ids)
 
     def make(pieces: Iterator[bytes]) -> Made | str | None:
-        original = _decrypted(pieces)
+        original = _decrypted(pieces, smime_key)
         return _encrypted(iter([original]), turn) if isinstance(original, bytes) else original
 
     return Task(wants, make, unfinished=True, secret=False)
@@ -100,13 +100,13 @@ def _encrypted(pieces: Iterator[bytes], turn: Filter) -> Made | str | None:
     return Made(octets, octets.size, digest.hexdigest())
 
 
-def _decrypted(pieces: Iterator[bytes]) -> bytes | str | None:
+def _decrypted(pieces: Iterator[bytes], smime_key: str | None) -> bytes | str | None:
     """The message as it arrived; else as `Task.make`."""
     raw = b"".join(pieces)
     if not raw:
         return None
     try:
-        original = restore.decrypt(raw)
+        original = restore.decrypt(raw, smime_key)
     except DecryptionError as error:
         return str(error)
     return _NOT_OURS if original is None else original
