@@ -80,7 +80,7 @@ def read(data: bytes) -> Reading:
     if _PRIVATE_KEY.search(data):
         return reading._replace(secret=True)
     cut = len(_BEGIN.findall(data)) - len(_PEM.findall(data))
-    return reading._replace(problems=(*reading.problems, "a certificate in it is cut off")) if cut else reading
+    return reading._replace(problems=("a certificate in it is cut off", *reading.problems)) if cut else reading
 
 
 def without_issuers(certificates: Collection[X509]) -> tuple[X509, ...]:

@@ -23,6 +23,7 @@ from tests.faults import dovecot, sender
 from tests.faults.sender import Sent
 from tests.support import system_users
 from tests.support.workers import CLIENT, children, head, until
+from tests.support.x509 import Maker, ec
 
 DELIVERED, REFUSED, EITHER = "delivered", "refused", "delivered or refused"
 KB, MB = 1_000, 1_000_000
@@ -358,6 +359,72 @@ GPG = [
         gpg('/usr/bin/gpg "$@" | { head -c 4000; cat > /dev/null; }'),
         REFUSED,
         says="gpg succeeded, but what it wrote is not an encrypted message",
+    ),
+]
+
+
+# S/MIME
+
+
+def smime(encrypts: str = "", damage: Callable[[bytes], bytes] = bytes) -> Cause:
+    """An owner whose mail becomes S/MIME, and an openssl that does this in place of encrypting; or damage in the file
+    of certificates. $OTHER is the file of somebody else's certificate.
+    """
+
+    @contextmanager
+    def cause(person: Person) -> Iterator[None]:
+        lab = person.lab
+        programs = dovecot.workshop(lab) / "programs"
+        programs.mkdir()
+        maker = Maker(programs)
+        card, other = maker.make(*ec("P-256"), address=person.address), maker.make(*ec("P-256"))
+        for path in (other.directory, other.directory / "cert.pem"):
+            path.chmod(0o755)
+        file = keyring(person) / "smime.pem"
+        file.write_bytes(damage(card.pem))
+        dovecot.belongs_to_the_mail_user(lab, file)
+        fake = programs / "openssl"
+        fake.write_text(
+            f"#!/bin/sh -p\nPATH=/usr/bin:/bin\nLAB={lab.inside(dovecot.workshop(lab))}\n"
+            f"OTHER={lab.inside(other.directory)}/cert.pem\n{encrypts}\n"
+        )
+        fake.chmod(0o755)
+        wrapper = f'PATH={lab.inside(programs)}:/usr/bin:/bin\nexport PATH\nexec "$PROGRAM" "$@"'
+        wanted = config('time_limit = 3\n[keyrings]\nprefer = "smime"\n')
+        with dovecot.orphans_ended(lab), dovecot.wrapped(lab, wrapper), wanted(person):
+            yield
+        file.unlink()
+        shutil.rmtree(programs)
+
+    return cause
+
+
+SMIME = [
+    Fault("openssl prints the message", smime("cat"), REFUSED, says="what openssl wrote is not an encrypted message"),
+    Fault("openssl hangs", smime(HANG), REFUSED, says="it took longer than time_limit"),
+    Fault(
+        "openssl is killed midway",
+        smime('/usr/bin/openssl "$@" | head -c 4000; kill -KILL $$'),
+        REFUSED,
+        says="openssl could not encrypt",
+    ),
+    Fault(
+        "openssl encrypts the beginning of the message",
+        smime('head -c 4000 | /usr/bin/openssl "$@"; cat > /dev/null'),
+        REFUSED,
+        says="what openssl encrypted is not all of the message",
+    ),
+    Fault(
+        "openssl encrypts to somebody else too",
+        smime('exec /usr/bin/openssl "$@" -recip "$OTHER"'),
+        REFUSED,
+        says="openssl encrypted to other certificates",
+    ),
+    Fault(
+        "the file of certificates is damaged",
+        smime(damage=lambda content: content[:-100]),
+        REFUSED,
+        says="a certificate in it is cut off",
     ),
 ]
 
@@ -1185,4 +1252,4 @@ USERS = [
     ),
 ]
 
-FAULTS = [*PERSONAL, *KEYRING, *GPG, *PROGRAM, *WORKER, *SERVICE, *SERVER, *USERS]
+FAULTS = [*PERSONAL, *KEYRING, *GPG, *SMIME, *PROGRAM, *WORKER, *SERVICE, *SERVER, *USERS]
