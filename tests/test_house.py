@@ -124,15 +124,34 @@ def test_a_worker_loads_nothing_of_key_commands() -> None:
     assert not {name for name in loaded if name.startswith(("sieve_filter.notify", "sieve_filter.enrolment", "gnupg"))}
 
 
-def _loaded(module: str) -> set[str]:
+def test_a_worker_has_all_that_a_message_may_need_before_the_first_one_comes() -> None:
+    """An upgrade takes away the files that it was started from, and it serves until Dovecot is reloaded."""
+    loaded = _loaded("programs.supervisor", "sieve_filter.programs.preload.load()")
+    late = {
+        name
+        for module, tree in MODULES.items()
+        if f"sieve_filter.{module}" in loaded
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for name in _imports(function)
+    }
+    ours = {name.removeprefix("sieve_filter.") for name in late if name.startswith("sieve_filter.")} & set(MODULES)
+    assert len(ours) > 10
+    assert {name for name in ours if f"sieve_filter.{name}" not in loaded} == set()
+    assert {"pysequoia", "pybase64", "anycrc"} <= loaded
+    assert "gnupg" not in loaded
+
+
+def _loaded(module: str, then: str = "pass") -> set[str]:
     """The modules that a process has which imports that one; without those that the development environment adds."""
     site = [path for path in sys.path if path.endswith("site-packages")]
-    code = f"import sys; sys.path[:0] = {[str(REPOSITORY), *site]}; import sieve_filter.{module}; print(*sys.modules)"
+    paths = [str(REPOSITORY), *site]
+    code = f"import sys; sys.path[:0] = {paths}; import sieve_filter.{module}; {then}; print(*sys.modules)"
     command = [sys.executable, "-I", "-S", "-c", code]
     return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
+def _imports(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

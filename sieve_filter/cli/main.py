@@ -64,7 +64,7 @@ def main(
 
 def _parser(arguments: Sequence[str], defaults: Post, metrics_socket: str) -> argparse.ArgumentParser:
     parser = sieve_options.Parser(prog="cryptomail", description="Encrypts mail at delivery.")
-    parser.add_argument("--version", action="version", version=f"cryptomail {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="say which version this is, and what encrypts")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("filter", help="encrypt the message on standard input")
@@ -149,6 +149,19 @@ def _parser(arguments: Sequence[str], defaults: Post, metrics_socket: str) -> ar
 
         sieve_script.add_to(command)
     return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import platform  # filter has no use for these
+
+        from sieve_filter.gpg import runner
+        from sieve_filter.sequoia import engine
+
+        engines = {"GnuPG": runner.version(), "PySequoia": engine.version()}
+        there = "".join(f", {name} {version or 'is not there'}" for name, version in engines.items())
+        stdio.tell(f"cryptomail {__version__}{there}, Python {platform.python_version()}")
+        parser.exit()
 
 
 def _count(text: str) -> int:

@@ -1,7 +1,6 @@
 """Gathers the facts on this machine, and has them judged."""
 
 import functools
-import importlib.metadata
 import os
 import pwd
 import shlex
@@ -22,6 +21,7 @@ from sieve_filter.keys.status import CRITICAL, UNKNOWN, WARNING
 from sieve_filter.openssl import runner as openssl
 from sieve_filter.policy import config_file
 from sieve_filter.policy.settings import Settings
+from sieve_filter.sequoia import engine
 from sieve_filter.system import pool, spool
 from sieve_filter.system.pool import Identity
 
@@ -56,7 +56,7 @@ def examine(installed: Installed) -> Iterator[Finding]:
         yield Finding(CRITICAL, str(error), _WAITS, f"editor {shlex.quote(installed.config_file)}")
     now = time.time()
     yield from machine.clock(now, Path(__file__).stat().st_mtime)
-    yield from machine.engines(runner.version(), _sequoia(), settings.engine)
+    yield from machine.engines(runner.version(), engine.version(), settings.engine)
     if settings.keyrings.certificates:
         yield from machine.smime(openssl.version())
     try:
@@ -91,12 +91,6 @@ def _told(installed: Installed, settings: Settings) -> Told:
         settings.recipient_delimiter,
         settings.saved_folders,
     )
-
-
-def _sequoia() -> str:
-    with suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version("pysequoia")
-    return ""
 
 
 def _programs(told: Told) -> list[str]:

@@ -25,8 +25,7 @@ from typing import NamedTuple
 from sieve_filter import errors
 from sieve_filter.deadline import Deadline
 from sieve_filter.dovecot.master import Master
-from sieve_filter.openpgp import armor_writer
-from sieve_filter.programs import counts, worker
+from sieve_filter.programs import counts, preload, worker
 from sieve_filter.programs.counts import Counts, Report, Shown
 from sieve_filter.programs.worker import Service
 from sieve_filter.system import descriptors, logfields, transfer
@@ -81,7 +80,7 @@ def serve(listeners: Sequence[socket.socket], service: Service, master: Master, 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold mail in clear; gpg inherits this
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    armor_writer.load()  # once for all processes that are forked from this one
+    preload.load()
     for listener in listeners:
         listener.setblocking(False)
         listener.listen(_BACKLOG)

@@ -42,6 +42,8 @@ NO = script_protocol.FAILURE
 DONE, LAST = b".", b"!"  # what a process says of a connection that is done, before a report; with the latter it ends
 WORD = 1 + counts.SIZE  # octets of that
 
+# Who may own the settings. Asked once: an upgrade of the package takes this file away.
+_TRUSTED_OWNERS = frozenset({0, Path(__file__).stat().st_uid})
 _PIECE = 65536
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 
@@ -170,7 +172,7 @@ class _Worker:
         self._service = service
         self._log = log
         self._engines = Engines(self._warn, lasting=True)
-        self._trusted_owners = frozenset({0, Path(__file__).stat().st_uid})
+        self._trusted_owners = _TRUSTED_OWNERS
         self._subject: Callable[[], Mapping[str, str]] = dict
 
     def _warn(self, text: str) -> None:

@@ -66,6 +66,16 @@ def installed() -> bool:
     return find_spec("pysequoia") is not None
 
 
+def version() -> str:
+    """PySequoia's version, empty where it is not there."""
+    from importlib import metadata  # deliveries do without
+
+    try:
+        return metadata.version("pysequoia")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def load(certificates: Sequence[bytes]) -> Loaded:
     """Certificates as `encrypt` takes them. Raises UnsuitableError."""
     from pysequoia import Cert

@@ -5,6 +5,7 @@ Dovecot's lmtp panics where a connection ends before all of the request was take
 
 import os
 import re
+import shutil
 import signal
 import socket
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import sieve_filter
 from lab.keys import Owner
 from tests.support.lmtp import ENVELOPE, GOOD, Fake
 from tests.support.server import Server
@@ -95,6 +97,20 @@ def test_request_in_hand_is_finished_where_the_supervisor_is_killed(
         connection.shutdown(socket.SHUT_WR)
         assert opened(answer(connection), alice) == MESSAGE + MUCH
     until(lambda: not any(Path(f"/proc/{one}").exists() for one in workers))
+
+
+def test_a_worker_serves_on_though_an_upgrade_has_taken_away_its_files(
+    enrolled: Server, tmp_path: Path, alice: Owner
+) -> None:
+    place = tmp_path / "version-before"
+    shutil.copytree(Path(sieve_filter.__file__).parent, place / "sieve_filter")
+    with running(enrolled, tmp_path, fetched=f"import sys; sys.path.insert(0, {str(place)!r})") as worker:
+        shutil.rmtree(place)
+        for child in worker.children:  # those that follow begin without the files, too
+            os.kill(child, signal.SIGKILL)
+        until(lambda: len(worker.children) == 2)
+        for message in (MESSAGE, MESSAGE + MUCH, b"no header section \xff\x00\r\n"):
+            assert opened(worker.filter(message), alice) == message
 
 
 def test_what_comes_while_all_are_busy_waits_for_its_turn(enrolled: Server, tmp_path: Path, alice: Owner) -> None:
