@@ -58,7 +58,7 @@ class Engines:
 
         def by_gnupg(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> str:
             if recipients.newer:
-                return _by_sequoia_alone(source, sink, recipients)
+                return _by_sequoia_alone(source, sink, recipients, large)
             try:
                 runner.encrypt(
                     source,
@@ -106,13 +106,16 @@ class Engines:
         return settings.engine == SEQUOIA or (settings.engine == AUTO and able)
 
 
-def _by_sequoia_alone(source: Iterable[bytes], sink: Sink, recipients: Recipients) -> str:
+def _by_sequoia_alone(source: Iterable[bytes], sink: Sink, recipients: Recipients, large: bool) -> str:
     """Encrypt to keys of which GnuPG cannot read some. Returns the engine. Raises UnverifiedError, EncryptionError."""
     from sieve_filter.delivery import sequoia  # hardly any owner has such keys
     from sieve_filter.sequoia.engine import UnsuitableError
 
     try:
-        sink(sequoia.encrypt(b"".join(source), recipients))
+        if large:
+            sequoia.encrypt_large(source, sink, recipients)
+        else:
+            sink(sequoia.encrypt(b"".join(source), recipients))
     except UnsuitableError as error:
         if recipients.unverified:
             raise UnverifiedError from error

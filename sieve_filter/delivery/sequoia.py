@@ -1,6 +1,6 @@
 """Encrypts a message in this process, by PySequoia."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from sieve_filter.gpg import runner
@@ -19,6 +19,11 @@ def encrypt(plain: bytes, recipients: Recipients) -> bytes:
     Raises UnsuitableError, KeyringError where a key cannot be got from GnuPG.
     """
     return engine.encrypt(plain, _certificates(recipients))
+
+
+def encrypt_large(source: Iterable[bytes], sink: Callable[[bytes], object], recipients: Recipients) -> None:
+    """The same in pieces, for what does not fit into memory. Raises SpoolError too."""
+    engine.encrypt_large(source, sink, _certificates(recipients))
 
 
 @lru_cache(maxsize=_CERTIFICATES)

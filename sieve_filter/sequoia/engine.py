@@ -5,14 +5,16 @@ round, and what it encrypted was always armored.
 """
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from sieve_filter.errors import CryptomailError
+from sieve_filter.errors import CryptomailError, SpoolError
 from sieve_filter.openpgp import blocks
 from sieve_filter.openpgp.encrypted import EncryptedMessage, encrypted_message
 from sieve_filter.openpgp.packets import VERSION_6_DIGITS, following
+from sieve_filter.system import spool
+from sieve_filter.system.spool import MemoryFile
 
 if TYPE_CHECKING:
     from pysequoia import Cert
@@ -32,6 +34,8 @@ _PLAIN = base64.b64decode(
     b"N6rpdglGzTzk1kEg23Q03CwBAK8P1SxZPK9Oem65VniESZVbH4kweS2/UpYaM95lUkkB"
 )
 _PLAIN_ID = "B2ABD4AC49C6EDEA"
+_BEGINNING = 1_000_000  # octets of a message, among which are all that have session keys: those of 700 keys
+_PIECE = 65_536
 _SESSION_KEY = 0xC1  # RFC 9580 section 4.2: how a packet begins that has one
 
 
@@ -98,6 +102,35 @@ def encrypt(plain: bytes, to: Loaded) -> bytes:
     if message.container != "SEIPD v1" and not to.all_version_6:
         raise UnsuitableError("it would write packets that older mail clients cannot open")
     return encrypted
+
+
+def encrypt_large(source: Iterable[bytes], sink: Callable[[bytes], object], to: Loaded) -> None:
+    """The same for a message that does not fit into memory; what is encrypted goes to `sink`, in pieces.
+
+    Raises SpoolError too.
+    """
+    import pysequoia
+
+    if not hasattr(pysequoia, "encrypt_file"):  # up to 0.1.27
+        sink(encrypt(b"".join(source), to))
+        return
+    from tempfile import TemporaryFile
+
+    encrypt(b"", to)  # then it is known what has to be added
+    plain = MemoryFile()
+    for piece in source:
+        plain.write(piece)
+    try:
+        with TemporaryFile(buffering=0, dir=spool.directory()) as file:
+            given: dict[str, Any] = {"recipients": to.certificates, "armor": False}
+            output = f"/proc/self/fd/{file.fileno()}"
+            _done(lambda: pysequoia.encrypt_file(input=plain.path, output=output, **given))
+            beginning = file.read(_BEGINNING)
+            sink(_without_added(beginning) if to.added else beginning)
+            while piece := file.read(_PIECE):
+                sink(piece)
+    except OSError as error:
+        raise SpoolError(f"the encrypted message cannot be kept in {spool.directory()}: {error.strerror}") from error
 
 
 def recipients_of(certificate: bytes) -> tuple[str, ...]:
@@ -172,3 +205,7 @@ def _done(work: Callable[[], _T]) -> _T:
     except Exception as error:  # PySequoia raises nothing more special
         # What is wrong begins its words; they go on for pages.
         raise UnsuitableError(str(error).partition("\n")[0]) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # a bug of Sequoia's, which it tells so
+            raise
+        raise UnsuitableError("it came upon a bug of its own") from error

@@ -40,6 +40,11 @@ class MemoryFile:
     def __iter__(self) -> Iterator[bytes]:
         return _read(self._file)
 
+    @property
+    def path(self) -> str:
+        """What a library in C opens it by, in this process."""
+        return f"/proc/self/fd/{self._file.fileno()}"
+
 
 class Spool:
     """Written from its beginning to its end, and then read likewise. `size` counts octets.

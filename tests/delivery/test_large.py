@@ -12,6 +12,7 @@ import pytest
 from lab.keys import Owner
 from sieve_filter.mail import protection
 from tests.support.filtered import armor_in
+from tests.support.newer import NewerOwner
 from tests.support.server import ALICE, Server
 from tests.support.workers import running
 
@@ -44,6 +45,19 @@ def test_message_of_30_mb_is_encrypted_in_little_memory(
     assert (code, complaint) == (0, "")
     assert kilobytes < MOST_KILOBYTES
     assert protection.restore(alice.gpg("--decrypt", data=armor_in(stored))) == LARGE
+
+
+@pytest.mark.parametrize("kind", ["version 6", "version 4, ML-KEM"])
+def test_message_of_30_mb_to_a_key_that_gnupg_cannot_read_takes_little_memory_too(
+    kind: str, server: Server, tmp_path: Path
+) -> None:
+    owner = NewerOwner(kind)
+    (server.home / ".cryptomail").mkdir(mode=0o700)
+    (server.home / ".cryptomail" / "certificates.pgp").write_bytes(owner.public)
+    code, stored, complaint, kilobytes = filter_and_measure(server, LARGE, tmp_path)
+    assert (code, complaint) == (0, "")
+    assert kilobytes < MOST_KILOBYTES
+    assert owner.read(stored) == LARGE
 
 
 def test_message_of_30_mb_is_unchanged_where_the_owner_has_no_key(server: Server, tmp_path: Path) -> None:

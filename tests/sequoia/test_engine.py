@@ -9,6 +9,7 @@ import pytest
 from pysequoia import Cert, decrypt
 
 from lab.keys import Owner
+from sieve_filter.errors import TimedOutError
 from sieve_filter.openpgp.encrypted import encrypted_message
 from sieve_filter.sequoia import engine
 from sieve_filter.sequoia.engine import UnsuitableError
@@ -47,6 +48,24 @@ def test_what_is_no_certificate_is_refused_in_one_line(octets: bytes) -> None:
     with pytest.raises(UnsuitableError) as told:
         engine.load([octets])
     assert str(told.value).isprintable()
+
+
+def test_a_bug_of_sequoias_is_told_in_one_line_and_what_ends_the_process_is_not_held_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    to = engine.load([NewerOwner().public])
+    for raised, expected in (
+        (type("PanicException", (BaseException,), {})("x\ny"), UnsuitableError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (TimedOutError("it took longer"), TimedOutError),
+    ):
+
+        def encrypt(raised: BaseException = raised, **_: object) -> None:
+            raise raised
+
+        monkeypatch.setattr(pysequoia, "encrypt", encrypt)
+        with pytest.raises(expected):
+            engine.encrypt(b"text", to)
 
 
 def old_sequoia() -> ModuleType:
