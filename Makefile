@@ -215,6 +215,11 @@ fuzz: venv ## Look for bytes that break a promise: SECONDS=60
 	$(DEV) pip install --quiet --editable '.[fuzz]'
 	$(DEV) tests.fuzz $(or $(SECONDS),60)
 
+.PHONY: interop
+interop: venv ## Have each program read mail to each kind of key, and write docs/developer/interop.md (as root, on Debian 12)
+	@sh lab/packages.sh lab test interop
+	@$(DEV) tests.interop
+
 .PHONY: bench
 bench: venv ## Measure what it costs, and write docs/developer/benchmarks.md; QUICK=1 for a sketch, BOTH=1 for 2.4, too
 	@$(DEV) benchmarks $(if $(QUICK),--quick) $(if $(BOTH),--both)

@@ -47,29 +47,29 @@ def environment() -> dict[str, str]:
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEPENDENCIES": f"/{packages.relative_to(TREE)}"}
 
 
-def build() -> None:
+def build(tree: Path = TREE, packages: str = PACKAGES) -> None:
     """Make the tree, unless it is there: it takes its name only when it is complete."""
     if os.getuid() != 0:
         raise LabError("only root can build and enter a Debian 13 tree, for Dovecot 2.4: run this as root")
-    TREE.parent.mkdir(exist_ok=True)
-    with (TREE.parent / "debian13.lock").open("w") as lock:
+    tree.parent.mkdir(exist_ok=True)
+    with tree.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests that run side by side need it at the same time
-        if not TREE.exists():
-            _debootstrap()
+        if not tree.exists():
+            _debootstrap(tree, packages)
 
 
-def _debootstrap() -> None:
+def _debootstrap(tree: Path, packages: str) -> None:
     if shutil.which("debootstrap") is None:
         raise LabError("debootstrap is missing: make packages")
-    unfinished = Path(tempfile.mkdtemp(prefix="debian13-", dir=TREE.parent))
+    unfinished = Path(tempfile.mkdtemp(prefix="debian13-", dir=tree.parent))
     unfinished.chmod(0o755)
-    include = PACKAGES.replace(" ", ",")
+    include = packages.replace(" ", ",")
     command = ["debootstrap", "--variant=minbase", f"--include={include}", "trixie", str(unfinished), _mirror()]
     try:
         subprocess.run(command, check=True)
         # debootstrap mounts it and forgets it; Dovecot does without, and who deletes the tree shall find nothing there.
         subprocess.run(["umount", unfinished / "proc"], stderr=subprocess.DEVNULL)
-        unfinished.rename(TREE)
+        unfinished.rename(tree)
     except BaseException:
         shutil.rmtree(unfinished)
         raise

@@ -1,6 +1,6 @@
 """What follows from a key's kind: whether a quantum computer could read mail to it, and most programs can. Pure.
 
-GnuPG and Thunderbird are most.
+GnuPG and Thunderbird are most: docs/developer/interop.md says which program reads what.
 """
 
 from sieve_filter.gpg.colons import Key, Subkey
