@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sieve_filter import limits
+from sieve_filter.cli import passwords
 from sieve_filter.cli.site import Site, in_chunks
 from sieve_filter.cli.terminal import ROWS, Advance, progress, table
 from sieve_filter.enrolment import service
@@ -32,9 +33,11 @@ from sieve_filter.keys.outcome import Outcome, Status
 from sieve_filter.notify import post
 from sieve_filter.openpgp import certificate
 from sieve_filter.openpgp.certificate import Certificate, Reading
+from sieve_filter.openssl import runner as openssl
 from sieve_filter.owners import register
 from sieve_filter.owners.owner import Owner
 from sieve_filter.smime import certificate as x509
+from sieve_filter.smime import private_key
 from sieve_filter.smime.certificate import X509
 from sieve_filter.system import places, pool, stdio
 from sieve_filter.system.pool import Identity
@@ -168,6 +171,8 @@ def _certificates_of_files(names: Sequence[str]) -> tuple[tuple[Certificate, ...
     smime: list[X509] = []
     for name in names:
         data = _octets(name, limits.CERTIFICATE_FILE_OCTETS)
+        if private_key.is_pkcs12(data):
+            data = _without_secret_key(data, name)
         reading = x509.read(data) if x509.holds(data) else certificate.read(data)
         if problem := _problem(reading):
             raise RefusedKeyError(f"{'standard input' if name == '-' else name}: {problem}; nothing was imported")
@@ -176,6 +181,20 @@ def _certificates_of_files(names: Sequence[str]) -> tuple[tuple[Certificate, ...
         else:
             smime += x509.without_issuers(reading.certificates)
     return tuple(found), tuple(smime)
+
+
+def _without_secret_key(data: bytes, name: str) -> bytes:
+    """The certificates in PKCS #12; all of it where nobody can tell its passphrase. Looked at with nobody's rights."""
+
+    def opened(passphrase: str) -> bytes:
+        return pool.alone(pool.nobody(), functools.partial(openssl.certificates, data, passphrase))
+
+    pem = opened("")
+    if not pem and sys.stderr.isatty():
+        pem = opened(passwords.ask(name, None))
+    if pem:
+        stdio.warn(f"{name} holds a SECRET key besides, which is not kept: take that file off this server")
+    return pem or data
 
 
 def _problem(reading: Reading | x509.Reading) -> str:

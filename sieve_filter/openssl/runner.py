@@ -41,6 +41,19 @@ def encrypt(source: Iterable[bytes], sink: Sink, recipients: Sequence[Recipient]
         raise EncryptionError(f"openssl could not encrypt: {_complaint(said)}")
 
 
+def certificates(pkcs12: bytes, passphrase: str) -> bytes:
+    """The certificates in PKCS #12, as PEM, and no secret key; empty where the passphrase is another one."""
+    environment = _environment() | {"PASSPHRASE": passphrase}
+    command = ["openssl", "pkcs12", "-nokeys", "-passin", "env:PASSPHRASE"]
+    for more in ((), ("-legacy",)):  # ciphers of the last century, which most such files have
+        pem = bytearray()
+        with suppress(OSError, ValueError):
+            code, _ = process.converse([*command, *more], environment, [pkcs12], pem.extend)
+            if code == 0:
+                return bytes(pem)
+    return b""
+
+
 def version() -> str:
     """OpenSSL's version, empty where it cannot be started."""
     said = bytearray()

@@ -32,6 +32,14 @@ _KEY = re.compile(
 )
 
 
+_PKCS12 = re.compile(rb"\x30" + _LENGTH + rb"\x02\x01\x03\x30", re.DOTALL)
+
+
+def is_pkcs12(data: bytes) -> bool:
+    """Whether `data` begins as a file of PKCS #12 does."""
+    return _PKCS12.match(data) is not None
+
+
 def found(data: bytes) -> bool:
     """Whether there is a secret key in `data`, in these octets as they are."""
     return _KEY.search(data) is not None

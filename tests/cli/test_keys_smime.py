@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from lab.keys import Owner
+from sieve_filter.openssl import runner
+from sieve_filter.smime import certificate
 from tests.support.filtered import MESSAGE
 from tests.support.server import ALICE, Outbox
 from tests.support.site import BOB, Site, bob, said, site
@@ -93,6 +95,27 @@ def test_secret_keys_are_refused_and_not_kept(site: Site, card: Card) -> None:
         assert done.returncode == 65
         assert "SECRET key" in said(done)
     assert not (site.home(ALICE) / ".cryptomail").exists()
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_of_pkcs12_the_certificate_is_taken_and_the_secret_key_is_not(site: Site, card: Card, old: bool) -> None:
+    files = ("-inkey", str(card.key), "-in", str(card.directory / "cert.pem"))
+    legacy = ("-legacy", "-certpbe", "PBE-SHA1-RC2-40", "-keypbe", "PBE-SHA1-3DES", "-macalg", "sha1") if old else ()
+    done = site.enrol(openssl("pkcs12", "-export", *legacy, *files, "-passout", "pass:"))
+    assert "1 imported" in said(done)
+    assert "holds a SECRET key besides, which is not kept" in done.stderr.decode()
+    assert (site.home(ALICE) / ".cryptomail/smime.pem").read_bytes() == card.pem
+    assert card.decrypt(site.filter()) == MESSAGE
+
+
+def test_the_passphrase_of_pkcs12_is_needed(card: Card) -> None:
+    files = ("-inkey", str(card.key), "-in", str(card.directory / "cert.pem"))
+    data = openssl("pkcs12", "-export", *files, "-passout", "pass:secret")
+    assert runner.certificates(data, "") == runner.certificates(data, "Secret") == b""
+    assert runner.certificates(data[:-1], "secret") == b""
+    pem = runner.certificates(data, "secret")
+    assert b"PRIVATE KEY" not in pem
+    assert certificate.read(pem).certificates == certificate.read(card.pem).certificates
 
 
 def test_a_renewed_certificate_serves_beside_the_old_one(site: Site, maker: Maker, card: Card) -> None:

@@ -14,9 +14,10 @@ from sieve_filter.delivery import inventory
 from sieve_filter.discovery import lookup
 from sieve_filter.enrolment import service
 from sieve_filter.errors import CryptomailError
-from sieve_filter.keys import changes
+from sieve_filter.keys import changes, x509_changes
 from sieve_filter.keys.outcome import Status
 from sieve_filter.notify import reminders
+from sieve_filter.openssl import runner as openssl
 from sieve_filter.system import transfer
 
 # Everything that is done in another user's process, and so every type that comes from one.
@@ -24,6 +25,10 @@ WORK: list[Callable[..., Any]] = [
     keys_import._vet,
     keys_import._set_up,
     service.set_up,
+    service.set_up_certificates,
+    x509_changes.vet,
+    openssl.certificates,
+    inventory.export_smime,
     service.remove,
     service.send_trial,
     changes.remove,
