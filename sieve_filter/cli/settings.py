@@ -15,7 +15,7 @@ from sieve_filter.policy import levels
 from sieve_filter.policy.settings import Settings
 from sieve_filter.system import pool, stdio
 
-_BACK = "default"
+_BACK = levels.DEFAULT
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:

@@ -10,18 +10,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from sieve_filter import errors, limits
+from sieve_filter.delivery import pipeline
 from sieve_filter.enrolment import request, service, waiting
-from sieve_filter.enrolment.request import CONFIRM, KEEP, OFF, REMOVE, STATUS, TEST, TRY, KeyMail
+from sieve_filter.enrolment.request import CHOOSE, CONFIRM, KEEP, OFF, REMOVE, STATUS, TEST, TRY, KeyMail
 from sieve_filter.enrolment.service import Brought, Desk, Standing
 from sieve_filter.errors import CryptomailError, RefusedKeyError, UsageError
 from sieve_filter.gpg import temporary_home
-from sieve_filter.keys import changes, find, x509, x509_changes
+from sieve_filter.keys import beside, changes, choices, find, x509, x509_changes
 from sieve_filter.keys.recipients import Found
 from sieve_filter.mail.message import split
 from sieve_filter.notify import notices, post, proofs
 from sieve_filter.notify.notices import KeyFacts, Words
 from sieve_filter.openpgp import certificate
 from sieve_filter.owners.owner import Owner
+from sieve_filter.policy import levels
 from sieve_filter.smime import certificate as smime
 
 
@@ -145,7 +147,48 @@ def _confirm(code: str, whose: Owner, before: Standing, desk: Desk) -> Words:
         else:
             keys = KeyMail(certificates=certificate.read(asked.packets).certificates)
         return service.bring(keys, whose, before, desk, proven=True)
+    if asked.kind == waiting.CHOOSE:
+        beside.replace(choices.path(whose, desk.settings.keyrings), asked.packets)
+        return _chosen(whose, before, desk)
     return proofs.could_read(before.used)
+
+
+def _choose(choice: str, whose: Owner, before: Standing, desk: Desk) -> Words:
+    """Choose what makes mail safer now; what makes it less safe when the code comes back."""
+    name, value = choice.split(" ")
+    if name not in desk.settings.owners_may or value not in (*levels.CHOICES[name], levels.DEFAULT):
+        return notices.refused([f"you cannot choose that: {choice}"], before.used)
+    service.place(desk.settings, whose)  # which is not others' too
+    file = choices.path(whose, desk.settings.keyrings)
+    old = choices.read(file)
+    new = {one: wish for one, wish in {**(old or {}), name: value}.items() if wish != levels.DEFAULT}
+    safety = [levels.CHOICES[name].index(_value(name, chosen, whose, desk)) for chosen in (old, new)]
+    if safety[1] >= safety[0] or before.used == ():
+        beside.replace(file, choices.written(new))
+        return _chosen(whose, before, desk)
+    if before.used is None:
+        return notices.refused(["none of your keys can be used now: set one up first"], before.used)
+    now = int(time.time())
+    asked = waiting.Request(waiting.CHOOSE, "", now + limits.CODE_SECONDS, packets=choices.written(new))
+    try:
+        asked = waiting.add(service.requests(whose, desk.settings), asked, now)
+    except RefusedKeyError as error:
+        return notices.refused([str(error)], before.used)
+    message = notices.message(whose.user, proofs.choice_code(choice, asked.code, desk.post.folder), post.stamp())
+    found = before.found.naming([one.fingerprint for one in before.used])
+    if problem := service.deliver_to(service.encrypted(message, found, desk.settings), whose, desk):
+        return proofs.not_sent(problem, before.used)
+    return proofs.choice_waits(choice, before.used, desk.post.folder)
+
+
+def _value(name: str, chosen: Mapping[str, str] | None, whose: Owner, desk: Desk) -> str:
+    return str(getattr(levels.for_owner(desk.settings, whose.user, chosen).settings, name))
+
+
+def _chosen(whose: Owner, before: Standing, desk: Desk) -> Words:
+    effective = pipeline.for_owner(whose, desk.settings, desk.warn)
+    rows = [(name, str(getattr(effective.settings, name)), level) for name, level in effective.levels.items()]
+    return proofs.chosen(rows, before.used)
 
 
 def _remove(fingerprint: str, whose: Owner, before: Standing, desk: Desk) -> Words:
@@ -229,7 +272,16 @@ def _test(_: str, whose: Owner, before: Standing, desk: Desk) -> Words:
 def _status(_: str, whose: Owner, before: Standing, desk: Desk) -> Words:
     book = waiting.book(service.requests(whose, desk.settings), int(time.time()))
     ahead = [(one.fingerprint, one.until) for one in book.requests if one.kind == waiting.REMOVE]
+    effective = pipeline.for_owner(whose, desk.settings, desk.warn)
     facts = {
+        "settings": {
+            name: {
+                "value": getattr(effective.settings, name),
+                "level": level,
+                "choice": name in desk.settings.owners_may,
+            }
+            for name, level in effective.levels.items()
+        },
         "mail": "waits" if before.used is None else "encrypted" if before.used else "clear",
         "keys": [
             {"fingerprint": one.fingerprint, "addresses": one.addresses, "expires": one.expires, "problem": one.problem}
@@ -243,6 +295,7 @@ def _status(_: str, whose: Owner, before: Standing, desk: Desk) -> Words:
 
 
 _COMMANDS: Mapping[str, Callable[[str, Owner, Standing, Desk], Words]] = {
+    CHOOSE: _choose,
     CONFIRM: _confirm,
     KEEP: _keep,
     OFF: _off,

@@ -43,10 +43,11 @@ _SPACES = re.compile(rb"[ \t\xa0]*+\n[ \t\xa0]*+")
 
 # What mail programs put before the Subject of an answer is a short word in any language: Re:, AW:, Rép :, Fwd:, RV[2]:
 _COMMAND = re.compile(
-    r"(?:[^\s:]{1,8}\s{0,2}[:\uff1a]\s*)*(?:(remove|confirm)(?:\s+(.*))?|(status|try|test|keep|off))",
+    r"(?:[^\s:]{1,8}\s{0,2}[:\uff1a]\s*)*(?:(remove|confirm|choose)(?:\s+(.*))?|(status|try|test|keep|off))",
     re.IGNORECASE | re.DOTALL,
 )
-REMOVE, CONFIRM, STATUS, TRY, TEST, KEEP, OFF = "remove", "confirm", "status", "try", "test", "keep", "off"
+REMOVE, CONFIRM, CHOOSE = "remove", "confirm", "choose"
+STATUS, TRY, TEST, KEEP, OFF = "status", "try", "test", "keep", "off"
 _FINGERPRINT = re.compile(r"(?:0X)?([0-9A-F]{40}|[0-9A-F]{64})")
 _CODE = re.compile(r"[0-9]{6}")
 _BETWEEN_DIGITS = re.compile(r"[\s:.-]+")
@@ -64,7 +65,7 @@ class Autocrypt(NamedTuple):
 
 class Command(NamedTuple):
     """What a Subject says is to be done, one of the words above, or empty; behind `remove` a fingerprint in upper case,
-    behind `confirm` the six digits of a code.
+    behind `confirm` the six digits of a code, behind `choose` a setting's name and a value, with a space between.
     """
 
     word: str = ""
@@ -225,6 +226,11 @@ def _command(message: Message) -> tuple[Command, str]:
     if found is None:
         return Command(), ""
     word = (found[1] or found[3]).casefold()
+    if word == CHOOSE:
+        choice = (found[2] or "").replace("=", " ").lower().split()
+        if len(choice) != 2:
+            return Command(), "behind “choose”, the Subject must have a setting and a value"
+        return Command(word, " ".join(choice)), ""
     argument = _BETWEEN_DIGITS.sub("", found[2] or "").upper()
     if word == REMOVE:
         if (fingerprint := _FINGERPRINT.fullmatch(argument)) is None:

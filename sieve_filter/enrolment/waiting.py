@@ -22,7 +22,7 @@ FILE = "cryptomail-requests"
 _DAY = 86_400
 _T = TypeVar("_T")
 
-ADD, REMOVE, READ, NEW = "add", "remove", "read", "new"
+ADD, REMOVE, READ, NEW, CHOOSE = "add", "remove", "read", "new", "choose"
 
 
 class Request(NamedTuple):
@@ -31,6 +31,7 @@ class Request(NamedTuple):
     ADD sets up the certificates `packets`; REMOVE takes away the key `fingerprint`, at `until` without a code too; READ
     only says that the owner could read a test message. NEW is none, but says that the key `fingerprint` was set up
     without a code: until its owner could read a test message, it can be removed at once, so that nobody is locked out.
+    CHOOSE has for its `packets` what is to be in the file of choices.
     """
 
     kind: str

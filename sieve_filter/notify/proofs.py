@@ -123,6 +123,40 @@ def ahead(fingerprints: Sequence[str], until: int, current: Current, folder: str
     )
 
 
+def choice_code(choice: str, code: str, folder: str) -> Words:
+    """What goes to an owner encrypted to their keys, where they chose what makes mail less safe."""
+    return Words(
+        "Did you choose this? It makes your mail less safe",
+        (
+            "Somebody who knows your mail password chose this for your mail:",
+            f"  choose {choice}",
+            f"Nothing has changed yet. If it was you, save a message in the folder {folder} whose Subject is",
+            f"  confirm {code}",
+            "The code is good for a day.",
+            _THIEF,
+        ),
+    )
+
+
+def choice_waits(choice: str, current: Current, folder: str) -> Words:
+    """The answer where such a message is on its way."""
+    return Words(
+        "Confirm your choice with the code in the message to you",
+        (
+            f"“{choice}” makes your mail less safe. Nothing has changed yet. A message with a code of six digits is on "
+            f"its way to your inbox, encrypted: save a message in the folder {folder} whose Subject is “confirm” and "
+            "the code.",
+            *still(current),
+        ),
+    )
+
+
+def chosen(rows: Sequence[tuple[str, str, str]], current: Current) -> Words:
+    """The answer to a choice: the name of each setting, its value, and the level that it comes from."""
+    lines = "\n".join(f"  {name}: {value} ({level})" for name, value, level in rows)
+    return Words("Your choice counts from now on", ("This counts for your mail now:", lines, *still(current)))
+
+
 def off(current: Current) -> Words:
     """The answer where there was no key that waits, and those that there were are gone."""
     return Words("Encryption is off", still(current))

@@ -176,6 +176,15 @@ def make(desk: Desk) -> Flask:
         _say(session, mailbox.ask(session.owner, desk.place, "keep"))
         return _home()
 
+    @app.post("/choose")
+    def choose() -> Page:
+        session = _signed_in()
+        value = request.form.get("value", "")
+        if value not in ("baseline", "default"):
+            flask.abort(400)
+        _say(session, mailbox.ask(session.owner, desk.place, f"choose header_policy {value}"))
+        return _home()
+
     @app.post("/off")
     def off() -> Page:
         return _weaken("off")

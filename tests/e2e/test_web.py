@@ -104,6 +104,27 @@ def test_from_signing_in_to_mail_that_is_encrypted(
     assert warnings == []
 
 
+def test_an_owner_chooses_on_the_page_what_the_administrator_lets_owners_choose(
+    lab_sealed: Lab, new_person: NewPerson, visit: NewVisitor
+) -> None:
+    person, visitor = new_person(lab_sealed), visit()
+    person.set_up_key()
+    settings = lab_sealed.directory / "etc/cryptomail/config.toml"
+    before = settings.read_text()
+    assert "What I want" not in words(visitor.sign_in(person))
+    try:
+        settings.write_text('owners_may = ["header_policy"]\n')
+        assert "The subject of new mail stays readable" in words(visitor.get("/"))
+        assert "Your choice counts from now on" in words(visitor.post("/choose", {"value": "baseline"}))
+        assert "The subject of new mail is hidden" in words(visitor.page)
+        assert "Confirm your choice with the code" in words(visitor.post("/choose", {"value": "default"}))
+        assert "Your choice counts from now on" in words(visitor.post("/code", {"code": code(person)}))
+        assert "The subject of new mail stays readable" in words(visitor.page)
+    finally:
+        settings.write_text(before)
+    assert visitor.post("/choose", {"value": "shy\r\nSubject: off"}).status_code == 400
+
+
 def test_a_secret_key_does_not_leave_the_page(lab_sealed: Lab, new_person: NewPerson, visit: NewVisitor) -> None:
     person, visitor = new_person(lab_sealed), visit()
     person.gpg.make_key(person.address)

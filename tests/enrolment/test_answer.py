@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -176,20 +177,18 @@ def _opened(message: bytes, owner: Owner) -> bytes:
 
 
 def test_a_removal_is_done_when_its_time_has_come_and_saving_the_key_again_calls_it_off(
-    server: Server, alice: Owner, tmp_path: Path, ask: Callable[..., EmailMessage]
+    server: Server, alice: Owner, ask: Callable[..., EmailMessage]
 ) -> None:
-    config = tmp_path / "short.toml"
-    config.write_text("removal_delay = 1\n")
     server.give(alice.public(ALICE))
-    ask("off", config=config)
+    ask("off")
     program(server, letter(alice))
     assert json.loads(facts(ask("status")))["removals"] == []
-    ask("off", config=config)
+    ask("off")
     assert encrypted(server)
-    answer = ask("status")
-    while json.loads(facts(answer))["removals"]:
-        answer = ask("status")
-    assert json.loads(facts(answer))["mail"] == "clear"
+    file = server.home / ".cryptomail" / waiting.FILE
+    file.write_text(re.sub(r'"until": \d+', f'"until": {int(time.time())}', file.read_text()))
+    status = json.loads(facts(ask("status")))
+    assert (status["removals"], status["mail"]) == ([], "clear")
     assert not encrypted(server)
 
 
@@ -216,6 +215,30 @@ def test_an_owner_says_that_they_could_read_a_test_message(
     assert ask(f"confirm {found.decode()}")["Subject"] == "You can read your mail"
     assert "you could read a test message" in text(ask("status"))
     assert "not the code of any request" in text(ask(f"confirm {found.decode()}"))
+
+
+def test_an_owner_chooses_what_is_safer_at_once_and_what_is_less_safe_with_a_code(
+    server: Server, alice: Owner, outbox: Outbox, tmp_path: Path, ask: Callable[..., EmailMessage]
+) -> None:
+    config = tmp_path / "choices.toml"
+    config.write_text("owners_may = ['header_policy']\n")
+    server.give(alice.public(ALICE))
+    assert ask("choose header_policy shy", config=config)["Subject"] == "Your choice counts from now on"
+    assert json.loads(facts(ask("status", config=config)))["settings"]["header_policy"] == {
+        "value": "shy",
+        "level": "owner",
+        "choice": True,
+    }
+    for weaker in ("default", "baseline"):
+        answer = ask(f"choose header_policy={weaker}", config=config)
+        assert answer["Subject"] == "Confirm your choice with the code in the message to you"
+        outbox.take()
+    assert "shy" in text(ask("choose header_policy shy", config=config))
+    ask("choose header_policy default", config=config)
+    confirmed = ask(f"confirm {code(outbox, alice)}", config=config)
+    assert "header_policy: no_confidentiality (default)" in text(confirmed)
+    for wrong in ("choose no_key refuse", "choose header_policy loud", "choose engine gnupg", "choose", "choose a b c"):
+        assert ask(wrong, config=config)["Subject"] == "Your OpenPGP keys were NOT changed"
 
 
 def test_a_command_in_a_message_with_a_key_does_nothing(
