@@ -27,6 +27,7 @@ from sieve_filter.policy import config_file
 from sieve_filter.policy.settings import Options, Settings
 from tests.support.enrolment import letter, program
 from tests.support.filtered import MESSAGE, decrypt, fingerprint_of, make_rotating
+from tests.support.newer import NewerOwner
 from tests.support.server import ALICE, Outbox, Server, run
 from tests.support.x509 import Maker, ec
 
@@ -41,6 +42,10 @@ PLACES = {
 KINDS = ("good", "another", "expired", "revoked", "cannot encrypt", "weak", "rotating", "carol's")
 DAMAGED = "damaged"
 SMIME = ("good card", "expired card", "signing card", "carol's card")
+
+
+# Those that GnuPG cannot read, which are in a file of their own beside its keyring.
+NEWER_KINDS = ("version 6", "ML-KEM")
 
 
 class Case(NamedTuple):
@@ -73,7 +78,7 @@ class Case(NamedTuple):
         )
 
 
-contents = st.lists(st.sampled_from(KINDS), max_size=3, unique=True).map(tuple)
+contents = st.lists(st.sampled_from(KINDS + NEWER_KINDS), max_size=3, unique=True).map(tuple)
 cases = st.builds(
     Case,
     st.dictionaries(
@@ -127,6 +132,8 @@ def certificates() -> Mapping[str, bytes]:
         made["signing card"] = maker.make(*ec("P-256"), usage="digitalSignature").pem
         made["carol's card"] = maker.make(*ec("P-384"), address=CAROL).pem
         made[DAMAGED] = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    made["version 6"] = NewerOwner("version 6").public
+    made["ML-KEM"] = NewerOwner("version 4, ML-KEM").public
     with keys.owner() as everybody:
         everybody.gpg("--import", data=b"".join(made[kind] for kind in KINDS))
         keys.trust(everybody.home)
@@ -142,6 +149,9 @@ def make_keyrings(case: Case, home: Path, certificates: Mapping[str, bytes]) -> 
             place.write_bytes(content)
         else:
             place.mkdir(mode=0o700)
+            if newer := b"".join(certificates[kind] for kind in kinds if kind in NEWER_KINDS):
+                (place / "certificates.pgp").write_bytes(newer)
+                content = b"".join(certificates[kind] for kind in kinds if kind not in NEWER_KINDS)
             (place / "pubring.gpg").write_bytes(content)
             if template in case.trusting:
                 (place / "trustdb.gpg").write_bytes(certificates["trust"])
@@ -212,6 +222,8 @@ def told(home: Path, user: str, settings: Settings) -> Fate:
 @example(TWO_SHARED._replace(keyrings=(), noted=True))
 @example(TWO_SHARED._replace(trusting=frozenset(), noted=True))
 @example(TWO_SHARED._replace(keyrings=(("%h/.cryptomail", ("expired", "rotating")),)))
+@example(TWO_SHARED._replace(keyrings=(("%h/.cryptomail", ("version 6", "ML-KEM", "expired", "good")),)))
+@example(TWO_SHARED._replace(keyrings=(("%h/keys.pgp", ("version 6", "good", "revoked")),)))
 @example(TWO_SHARED._replace(smime=("good card",)))
 @example(TWO_SHARED._replace(smime=("good card", "expired card"), prefer="smime"))
 @example(TWO_SHARED._replace(keyrings=(), smime=("expired card", "signing card")))
