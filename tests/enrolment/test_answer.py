@@ -1,12 +1,15 @@
 """What owners ask for by the Subject of a message that they save: try a key, turn encryption off, know how it is."""
 
 import json
+import os
+import random
 import re
 import time
 from collections.abc import Callable
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -276,6 +279,28 @@ def test_who_guesses_codes_is_stopped_until_the_next_day(tmp_path: Path) -> None
     with pytest.raises(RefusedKeyError, match="too many wrong codes"):
         waiting.confirm(file, one.code, NOW)
     assert waiting.confirm(file, one.code, NOW + 86_400).fingerprint == "AB" * 20
+
+
+def test_of_many_stolen_passwords_none_removes_a_key_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thief asks for it, and for more codes, and guesses; CRYPTOMAIL_THEFTS says how many, if not a hundred."""
+    chance = random.Random(2026)  # noqa: S311 - so that each run is the same
+    monkeypatch.setattr("sieve_filter.enrolment.waiting.secrets.randbelow", chance.randrange)
+    removed = 0
+    with TemporaryDirectory(dir="/dev/shm") as directory:
+        for number in range(int(os.environ.get("CRYPTOMAIL_THEFTS", "100"))):
+            file = Path(directory, str(number))
+            waiting.add(file, Request(REMOVE, "", NOW + 86_400, "AB" * 20), NOW)
+            for guess in range(limits.WRONG_CODES_A_DAY + 5):
+                if guess % 4 == 0:
+                    waiting.add(file, Request(REMOVE, "", NOW + 86_400 + guess, "AB" * 20), NOW + guess)
+                try:
+                    waiting.confirm(file, f"{chance.randrange(1_000_000):06}", NOW + guess)
+                    removed += 1
+                except RefusedKeyError:
+                    pass
+            assert waiting.overdue(file, NOW + 86_399) == []
+            assert waiting.overdue(file, NOW + 86_400) == ["AB" * 20]
+    assert removed == 0
 
 
 def test_codes_are_few_in_a_day_and_a_repeated_request_puts_nothing_off(tmp_path: Path) -> None:
