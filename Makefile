@@ -57,7 +57,7 @@ INSTALLED := $(SHARE)/installed
 CONFFILE := $(PYTHON) -I dovecot/conffile.py
 GLOBAL_SCRIPTS := $(wildcard sieve/*.sieve)
 MAN_PAGES := $(wildcard man/*.[1-9])
-CODE := sieve_filter lab tests benchmarks dovecot docs
+CODE := sieve_filter lab tests benchmarks dovecot docs release debian
 DEV := .venv/bin/python -m
 
 SOCKET := $(BASE_DIR)/lmtp-sealed
@@ -78,6 +78,19 @@ VENV = $(LIB)/venv-$(STAMP)
 program = sed 's|@MODULE@|$(1)|; s|@MAIN@|$(2)|g; s|@ARGUMENTS@|$(3)|; s|@VENV@|$(VENV)|' dovecot/program.in \
 	> "$(DESTDIR)$(VENV)/$(4)" && chmod 755 "$(DESTDIR)$(VENV)/$(4)"
 
+# Dovecot takes what it may run from these, each for one purpose.
+PROGRAM_DIRECTORIES := filter-bin execute-bin imap-bin saved-bin
+# All program files, in the environment's own directory.
+define programs
+	$(call program,cli.main,main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT)$(comma) $(METRICS),bin/cryptomail)
+	$(call program,programs.extprograms,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),filter-bin/cryptomail)
+	$(call program,programs.extprograms,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)"$(comma) $(KNOWN)$(comma) $(DOVECOT),execute-bin/cryptomail)
+	$(call program,programs.extprograms,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),imap-bin/cryptomail)
+	$(call program,programs.imapsieve,enroll_main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT),imap-bin/cryptomail-enroll)
+	$(call program,programs.saved,saved_main,config_file="$(CONFIG)"$(comma) folder="$(KEY_FOLDER)"$(comma) $(KNOWN)$(comma) $(DOVECOT),saved-bin/cryptomail-saved)
+	$(call program,programs.listeners,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail"$(comma) $(KNOWN)$(comma) $(DOVECOT)$(comma) $(METRICS),worker)
+endef
+
 # What is installed comes before what needs it.
 .NOTPARALLEL:
 
@@ -96,15 +109,8 @@ install: ## Install under PREFIX, configuration under SYSCONFDIR (DESTDIR is hon
 # First all that may fail, beside what is there and delivers.
 	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" VENV="$(VENV)" SEQUOIA="$(SEQUOIA)" \
 	    DEPENDENCIES="$(DEPENDENCIES)" sh dovecot/install-venv.sh
-	install -d "$(DESTDIR)$(VENV)/filter-bin" "$(DESTDIR)$(VENV)/execute-bin" "$(DESTDIR)$(VENV)/imap-bin" \
-	    "$(DESTDIR)$(VENV)/saved-bin" "$(DESTDIR)$(VENV)/bin" "$(DESTDIR)$(VENV)/sieve"
-	$(call program,cli.main,main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT)$(comma) $(METRICS),bin/cryptomail)
-	$(call program,programs.extprograms,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),filter-bin/cryptomail)
-	$(call program,programs.extprograms,execute_main,config_file="$(CONFIG)"$(comma) socket_path="$(SOCKET)"$(comma) $(KNOWN)$(comma) $(DOVECOT),execute-bin/cryptomail)
-	$(call program,programs.extprograms,filter_main,config_file="$(CONFIG)"$(comma) $(KNOWN),imap-bin/cryptomail)
-	$(call program,programs.imapsieve,enroll_main,config_file="$(CONFIG)"$(comma) $(POST)$(comma) $(KNOWN)$(comma) $(DOVECOT),imap-bin/cryptomail-enroll)
-	$(call program,programs.saved,saved_main,config_file="$(CONFIG)"$(comma) folder="$(KEY_FOLDER)"$(comma) $(KNOWN)$(comma) $(DOVECOT),saved-bin/cryptomail-saved)
-	$(call program,programs.listeners,under_dovecot,"$(CONFIG)"$(comma) "$(SOCKET)"$(comma) "$(SOCKETS)/execute/cryptomail"$(comma) $(KNOWN)$(comma) $(DOVECOT)$(comma) $(METRICS),worker)
+	install -d $(addprefix "$(DESTDIR)$(VENV)/,$(addsuffix ",$(PROGRAM_DIRECTORIES) bin sieve))
+	$(programs)
 	"$(DESTDIR)$(VENV)/bin/python" -I "$(DESTDIR)$(VENV)/bin/cryptomail" --version > /dev/null
 	$(PYTHON) -I dovecot/render.py $(DOVECOT_VERSION) "$(DESTDIR)$(DOVECOT_CONF)" \
 	    "$(LIB)" "$(SHARE)/sieve" "$(GUARD)" "$(TEMP_DIR)" "$(BASE_DIR)" "$(SOCKETS)" "$(SEALING)" \
@@ -149,6 +155,38 @@ endif
 	$(CONFFILE) remember "$(DESTDIR)$(REMEMBERED)" $(foreach name,$(TOLD),"$(name)=$($(name))")
 	sed 's|@PROGRAM@|$(PREFIX)/bin/cryptomail|; s|@SNIPPET@|$(SNIPPET)|; s|@CONFIG@|$(CONFIG)|; s|@LIB@|$(LIB)|' \
 	    dovecot/what-next
+
+# What a package holds, below DESTDIR, with VERSION in its name; debian/rules runs this, and DEPENDENCIES is what it carries.
+# What depends on the machine, debian/configure does when it is installed.
+.PHONY: package-tree
+.SILENT: package-tree
+package-tree: STAMP = $(VERSION)
+package-tree:
+	umask 022 && DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)" VENV="$(VENV)" VENV_OPTIONS=--system-site-packages \
+	    SEQUOIA=yes DEPENDENCIES="$(DEPENDENCIES)" sh dovecot/install-venv.sh
+	find "$(DESTDIR)$(VENV)" -name __pycache__ -prune -exec rm -r {} +
+	install -d $(addprefix "$(DESTDIR)$(VENV)/,$(addsuffix ",$(PROGRAM_DIRECTORIES))) "$(DESTDIR)$(PREFIX)/bin"
+	$(programs)
+# Debian's own interpreter, as its policy has it, with this version's packages ahead of the distribution's.
+	cd "$(DESTDIR)$(VENV)" && site=$$(echo lib/python3*/site-packages) && for program in */cryptomail* worker; do \
+	    sed -i "1s|.*|#!/usr/bin/python3 -I|; s|^import sys|&\n\nsys.path.insert(0, \"$(VENV)/$$site\")|" $$program; done
+	cd "$(DESTDIR)$(VENV)" && rm -r bin/python* pyvenv.cfg && install -d "$(DESTDIR)$(SHARE)" && \
+	    ln -s "$(VENV)/$$(echo lib/python3*/site-packages/sieve_filter)" "$(DESTDIR)$(SHARE)/sieve_filter"
+	mv $(addprefix "$(DESTDIR)$(VENV)/,$(addsuffix ",$(PROGRAM_DIRECTORIES) worker)) "$(DESTDIR)$(LIB)"
+	install -d "$(DESTDIR)$(LIB)/bin" && mv "$(DESTDIR)$(VENV)/bin/cryptomail" "$(DESTDIR)$(LIB)/bin"
+	ln -s "$(LIB)/bin/cryptomail" "$(DESTDIR)$(PREFIX)/bin/cryptomail"
+	install -D -m 644 -t "$(DESTDIR)$(SHARE)/sieve" $(GLOBAL_SCRIPTS)
+	install -D -m 644 -t "$(DESTDIR)$(SHARE)/sieve/user" sieve/user/*.sieve
+	install -D -m 644 sieve/guard/guard.sieve "$(DESTDIR)$(GUARD)"
+	install -D -m 644 config.toml.example "$(DESTDIR)$(CONFIG)"
+	install -D -m 644 -t "$(DESTDIR)$(SHARE)/dovecot" dovecot/conffile.py dovecot/mailowner.py dovecot/render.py dovecot/what-next
+	cp -R --no-preserve=all dovecot/conf.d dovecot/sievec "$(DESTDIR)$(SHARE)/dovecot"
+	install -d "$(DESTDIR)$(SOCKETS)/filter" "$(DESTDIR)$(SOCKETS)/execute" "$(DESTDIR)$(REGISTER)"
+	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	for unit in dovecot/systemd/*; do sed -e '/^#   /d; s|@PROGRAM@|$(PREFIX)/bin/cryptomail|' $$unit \
+	    > "$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}" || exit; done
+	for page in $(MAN_PAGES); do \
+	    install -D -m 644 $$page "$(DESTDIR)$(MAN)/man$${page##*.}/$${page##*/}" || exit; done
 
 .PHONY: dependencies
 dependencies: ## Fetch what the program needs into DEPENDENCIES=directory, to install it where there is no network
@@ -209,6 +247,7 @@ check: venv ## Run the linter, the formatter's check and the type checker
 	$(DEV) ruff format --check $(CODE)
 	$(DEV) mypy sieve_filter lab tests benchmarks
 	$(DEV) mypy dovecot
+	$(DEV) mypy release
 
 .PHONY: fuzz
 fuzz: venv ## Look for bytes that break a promise: SECONDS=60
@@ -234,6 +273,14 @@ docs: venv errors ## Build the documents as a site, in build/site; a warning is 
 	rm -rf build/site-source && mkdir -p build/site-source
 	cp -R *.md docs man build/site-source
 	$(DEV) mkdocs build --strict
+
+.PHONY: deb
+deb: venv ## Build the Debian packages of what is committed, in build/deb/out, for RELEASES="12 13"
+	$(DEV) release.deb $(RELEASES)
+
+.PHONY: deb-test
+deb-test: venv ## Install, upgrade under load, remove and purge the Debian packages on clean machines: RELEASES="12 13"
+	$(DEV) release.trial $(RELEASES)
 
 .PHONY: lab
 lab: ## Start a private Dovecot: LAB=directory (default: a new one in /tmp), MODE=sealed|executed|filter|users|saved|off

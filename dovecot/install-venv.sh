@@ -8,7 +8,7 @@ done=
 trap 'test -n "$done" || rm -rf "$venv"' EXIT
 trap 'exit 1' HUP INT TERM
 
-"$PYTHON" -m venv --without-pip "$venv"
+"$PYTHON" -m venv --without-pip ${VENV_OPTIONS:-} "$venv"
 packages=$("$venv/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 if [ -n "$DEPENDENCIES" ]; then
     cp -R --no-preserve=all "$DEPENDENCIES/." "$packages"

@@ -64,7 +64,7 @@ def _debootstrap(tree: Path, packages: str) -> None:
     unfinished = Path(tempfile.mkdtemp(prefix="debian13-", dir=tree.parent))
     unfinished.chmod(0o755)
     include = packages.replace(" ", ",")
-    command = ["debootstrap", "--variant=minbase", f"--include={include}", "trixie", str(unfinished), _mirror()]
+    command = ["debootstrap", "--variant=minbase", f"--include={include}", "trixie", str(unfinished), mirror()]
     try:
         subprocess.run(command, check=True)
         # debootstrap mounts it and forgets it; Dovecot does without, and who deletes the tree shall find nothing there.
@@ -75,7 +75,7 @@ def _debootstrap(tree: Path, packages: str) -> None:
         raise
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """The Debian mirror of this machine's own apt sources, in either of their two forms."""
     files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
     text = "\n".join(file.read_text() for file in files if file.suffix in (".list", ".sources") and file.exists())
