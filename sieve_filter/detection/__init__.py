@@ -1,1 +1,1 @@
-"""Is it encrypted already? Pure."""
+"""Is it encrypted already? Is there a secret key in it (`secrets`)? Pure."""

@@ -14,7 +14,7 @@ from html import unescape
 from typing import NamedTuple
 
 from sieve_filter import limits
-from sieve_filter.enrolment import secrets
+from sieve_filter.detection import secrets
 from sieve_filter.mail.message import Message, split
 from sieve_filter.mail.mime import ContentType, content_type, decode, split_multipart, transfer_encoding
 from sieve_filter.openpgp import blocks, certificate

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from sieve_filter import limits
 from sieve_filter.deadline import Deadline
+from sieve_filter.detection import secrets
 from sieve_filter.dovecot import doveadm, imap
-from sieve_filter.enrolment import secrets
 from sieve_filter.errors import CryptomailError
 from sieve_filter.notify import notices, post
 from sieve_filter.system import pool

@@ -12,8 +12,8 @@ import flask
 from flask import Flask, Request, Response, g, redirect, render_template, request
 from werkzeug.exceptions import HTTPException
 
+from sieve_filter.detection import secrets as secret_keys
 from sieve_filter.errors import LoginError, ServiceError
-from sieve_filter.openpgp import secret_key
 from sieve_filter.web import languages, mailbox
 from sieve_filter.web.letters import Answer
 from sieve_filter.web.mailbox import Owner, Place
@@ -145,7 +145,7 @@ def make(desk: Desk) -> Flask:
         data = (file.read() if file else b"") or request.form.get("text", "").encode()
         if not data.strip():
             session.said = (g.words("Choose a file with your public key, or paste the key."), ())
-        elif secret_key.found(data):
+        elif secret_keys.found(data):
             session.said = (
                 g.words("This is your SECRET key. It was not kept. Choose the file with your PUBLIC key."),
                 (),

@@ -1,5 +1,6 @@
 """The owner's page, with real Dovecots: from signing in to mail that is encrypted, and what thieves get there."""
 
+import gzip
 import http.client
 import io
 import re
@@ -131,6 +132,7 @@ def test_a_secret_key_does_not_leave_the_page(lab_sealed: Lab, new_person: NewPe
     armor = person.gpg.gpg("--armor", "--export-secret-keys")
     visitor.sign_in(person)
     assert "This is your SECRET key." in words(visitor.bring(armor))
+    assert "This is your SECRET key." in words(visitor.bring(gzip.compress(armor)))
     assert "This is your SECRET key." in words(visitor.post("/key", {"text": armor.decode()}))
     assert files_with(lab_sealed, [armor.split(b"\n")[4]]) == []
 

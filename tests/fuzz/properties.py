@@ -5,11 +5,10 @@ import itertools
 import os
 
 from sieve_filter.delivery import sealing
-from sieve_filter.detection import classify
+from sieve_filter.detection import classify, secrets
 from sieve_filter.detection.stream import Skim
 from sieve_filter.dovecot import script_protocol
 from sieve_filter.enrolment import request as keymail
-from sieve_filter.enrolment import secrets
 from sieve_filter.errors import CryptomailError, UsageError
 from sieve_filter.gpg import colons
 from sieve_filter.keys import decision, usable

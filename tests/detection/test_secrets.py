@@ -23,7 +23,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sieve_filter.enrolment import request, secrets
+from sieve_filter.detection import secrets
+from sieve_filter.enrolment import request
 from tests.support.samples import Home, home, multipart, noise, old_packet, packet, part
 
 __all__ = ["home"]
