@@ -1,11 +1,12 @@
 """`cryptomail-enroll`, and messages that bring keys."""
 
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from lab.keys import Owner
+from sieve_filter.programs.imapsieve import enroll_main
+from tests.support.forked import forked
 from tests.support.samples import part
 from tests.support.server import ALICE, Server
 
@@ -19,11 +20,11 @@ def program(
     config: Path | str = "/nonexistent",
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run it as Dovecot's IMAP process does."""
-    named = f"config_file={str(config)!r}, socket_path='', sendmail_path={str(sendmail)!r}, folder='OpenPGP'"
-    code = f"import sys; from sieve_filter.programs.imapsieve import enroll_main; sys.exit(enroll_main({named}))"
-    environment = {"USER": ALICE, "HOME": str(server.home)} | dict(more or {})
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, input=data, capture_output=True, env=environment, timeout=60)
+
+    def work() -> int:
+        return enroll_main(config_file=str(config), socket_path="", sendmail_path=str(sendmail), folder="OpenPGP")
+
+    return forked(work, arguments, data, {"USER": ALICE, "HOME": str(server.home)} | dict(more or {}))
 
 
 def letter(owner: Owner) -> bytes:

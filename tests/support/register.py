@@ -2,13 +2,14 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sieve_filter.cli.main import main
 from sieve_filter.owners import register
+from tests.support.forked import forked
 from tests.support.server import ALICE
 from tests.support.site import Site, said
 
@@ -31,11 +32,11 @@ def installed(site: Site, notes: Path) -> Run:
     """Run the programs as they are installed: with the place of the register."""
 
     def run(*arguments: str, data: bytes = b"", user: str = ALICE) -> "subprocess.CompletedProcess[bytes]":
-        main = f"main({str(site.config)!r}, sendmail_path='', register={str(notes)!r})"
-        code = f"import sys; from sieve_filter.cli.main import main; sys.exit({main})"
+        def work() -> int:
+            return main(str(site.config), sendmail_path="", register=str(notes), argv=arguments)
+
         environment = {"USER": user, "HOME": str(site.home(user)), "PATH": os.environ["PATH"]}
-        command = [sys.executable, "-c", code, *arguments]
-        return subprocess.run(command, input=data, capture_output=True, env=environment, timeout=120)
+        return forked(work, arguments, data, environment)
 
     return run
 

@@ -1,11 +1,12 @@
 """A home as a mail server has it, the command `cryptomail` run there, and where it sends mail."""
 
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lab import keys
+from sieve_filter.cli.main import main
+from tests.support.forked import forked
 
 ALICE = "alice@example.org"
 
@@ -41,11 +42,12 @@ def run(
     *arguments: str, data: bytes = b"", environment: Mapping[str, str] | None = None, config: Path | None = None
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run the command with just that environment, and that installed configuration."""
-    # No test sends mail through the machine's own sendmail.
-    main = f"main({str(config or '/nonexistent')!r}, sendmail_path='')"
-    code = f"import sys; from sieve_filter.cli.main import main; sys.exit({main})"
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, input=data, capture_output=True, env=dict(environment or {}), timeout=120)
+
+    def work() -> int:
+        # No test sends mail through the machine's own sendmail.
+        return main(str(config or "/nonexistent"), sendmail_path="", argv=arguments)
+
+    return forked(work, arguments, data, environment or {})
 
 
 class Outbox:
