@@ -13,11 +13,12 @@ from tests.support.system_users import settle
 
 def test_each_user_s_mail_is_sealed_with_that_user_s_rights(lab_users: Lab, new_person: NewPerson, canary: str) -> None:
     people = [settle(new_person, lab_users, user) for user in ("games", "news")]
+    before = [person.received() for person in people]
     sent = message(canary)
     replies = client.lmtp(lab_users, sent, [person.address for person in people])
     assert [reply.code for reply in replies] == [250, 250]
-    for person in people:
-        [stored] = person.received()
+    for person, old in zip(people, before, strict=True):
+        [stored] = [one for one in person.received() if one not in old]
         assert_encrypted_to(person, stored, sent, canary)
         files = [file for file in (lab_users.home(person.user) / "Maildir").rglob("*") if file.is_file()]
         assert {file.stat().st_uid for file in files} == {pwd.getpwnam(person.user).pw_uid}
@@ -37,6 +38,14 @@ def test_mail_waits_while_the_keyring_of_a_user_who_had_one_is_not_there(
     assert_nowhere_in_clear(lab_users, canary)
 
 
+def comes_again(lab: Lab, sent: bytes, address: str) -> bool:
+    """Whether it is taken. It is not for a moment, while Dovecot starts anew, and its sender tries again."""
+    try:
+        return [reply.code for reply in client.lmtp(lab, sent, [address])] == [250]
+    except (OSError, ValueError):
+        return False
+
+
 def test_a_message_that_comes_again_because_dovecot_did_not_answer_in_time_is_there_once(
     lab_users: Lab, new_person: NewPerson, canary: str
 ) -> None:
@@ -49,10 +58,9 @@ def test_a_message_that_comes_again_because_dovecot_did_not_answer_in_time_is_th
         while len(person.received()) == before:
             assert time.monotonic() < deadline
             time.sleep(0.5)
-    try:
-        replies = client.lmtp(lab_users, sent, [person.address])
-    except OSError:  # who took the connection was told to end: Dovecot starts anew
-        replies = client.lmtp(lab_users, sent, [person.address])
-    assert [reply.code for reply in replies] == [250]
+    deadline = time.monotonic() + 30
+    while not comes_again(lab_users, sent, person.address):
+        assert time.monotonic() < deadline
+        time.sleep(1)
     assert len(person.received()) == before + 1
     assert_nowhere_in_clear(lab_users, canary)

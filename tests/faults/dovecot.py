@@ -70,6 +70,17 @@ def workshop(lab: Lab) -> Path:
     return directory
 
 
+@contextmanager
+def programs(lab: Lab) -> Iterator[Path]:
+    """A directory for programs that fail."""
+    directory = workshop(lab) / "programs"
+    directory.mkdir()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
 def belongs_to_the_mail_user(lab: Lab, path: Path) -> None:
     if os.getuid() == 0:
         os.chown(path, lab.mail_uid, pwd.getpwuid(lab.mail_uid).pw_gid)

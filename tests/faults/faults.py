@@ -304,19 +304,18 @@ def gpg(encrypts: str, settings: str = "") -> Cause:
     @contextmanager
     def cause(person: Person) -> Iterator[None]:
         lab = person.lab
-        programs = dovecot.workshop(lab) / "programs"
-        programs.mkdir()
-        fake = programs / "gpg"
-        fake.write_text(
-            f"#!/bin/sh -p\nPATH=/usr/bin:/bin\nLAB={lab.inside(dovecot.workshop(lab))}\n"
-            f'case "$*" in *--encrypt*) {encrypts} ;; *) exec /usr/bin/gpg "$@" ;; esac\n'
-        )
-        fake.chmod(0o755)
-        wrapper = f'PATH={lab.inside(programs)}\nexport PATH\nexec "$PROGRAM" "$@"'
         engine = config(f'engine = "gnupg"\n{settings}')
-        with dovecot.orphans_ended(lab), dovecot.wrapped(lab, wrapper), engine(person):
+        with dovecot.programs(lab) as programs, dovecot.orphans_ended(lab), ExitStack() as stack:
+            fake = programs / "gpg"
+            fake.write_text(
+                f"#!/bin/sh -p\nPATH=/usr/bin:/bin\nLAB={lab.inside(dovecot.workshop(lab))}\n"
+                f'case "$*" in *--encrypt*) {encrypts} ;; *) exec /usr/bin/gpg "$@" ;; esac\n'
+            )
+            fake.chmod(0o755)
+            wrapper = f'PATH={lab.inside(programs)}\nexport PATH\nexec "$PROGRAM" "$@"'
+            stack.enter_context(dovecot.wrapped(lab, wrapper))
+            stack.enter_context(engine(person))
             yield
-        shutil.rmtree(programs)
 
     return cause
 
@@ -374,27 +373,26 @@ def smime(encrypts: str = "", damage: Callable[[bytes], bytes] = bytes) -> Cause
     @contextmanager
     def cause(person: Person) -> Iterator[None]:
         lab = person.lab
-        programs = dovecot.workshop(lab) / "programs"
-        programs.mkdir()
-        maker = Maker(programs)
-        card, other = maker.make(*ec("P-256"), address=person.address), maker.make(*ec("P-256"))
-        for path in (other.directory, other.directory / "cert.pem"):
-            path.chmod(0o755)
-        file = keyring(person) / "smime.pem"
-        file.write_bytes(damage(card.pem))
-        dovecot.belongs_to_the_mail_user(lab, file)
-        fake = programs / "openssl"
-        fake.write_text(
-            f"#!/bin/sh -p\nPATH=/usr/bin:/bin\nLAB={lab.inside(dovecot.workshop(lab))}\n"
-            f"OTHER={lab.inside(other.directory)}/cert.pem\n{encrypts}\n"
-        )
-        fake.chmod(0o755)
-        wrapper = f'PATH={lab.inside(programs)}:/usr/bin:/bin\nexport PATH\nexec "$PROGRAM" "$@"'
         wanted = config('time_limit = 3\n[keyrings]\nprefer = "smime"\n')
-        with dovecot.orphans_ended(lab), dovecot.wrapped(lab, wrapper), wanted(person):
+        with dovecot.programs(lab) as programs, dovecot.orphans_ended(lab), ExitStack() as stack:
+            maker = Maker(programs)
+            card, other = maker.make(*ec("P-256"), address=person.address), maker.make(*ec("P-256"))
+            for path in (other.directory, other.directory / "cert.pem"):
+                path.chmod(0o755)
+            file = keyring(person) / "smime.pem"
+            file.write_bytes(damage(card.pem))
+            stack.callback(file.unlink)
+            dovecot.belongs_to_the_mail_user(lab, file)
+            fake = programs / "openssl"
+            fake.write_text(
+                f"#!/bin/sh -p\nPATH=/usr/bin:/bin\nLAB={lab.inside(dovecot.workshop(lab))}\n"
+                f"OTHER={lab.inside(other.directory)}/cert.pem\n{encrypts}\n"
+            )
+            fake.chmod(0o755)
+            wrapper = f'PATH={lab.inside(programs)}:/usr/bin:/bin\nexport PATH\nexec "$PROGRAM" "$@"'
+            stack.enter_context(dovecot.wrapped(lab, wrapper))
+            stack.enter_context(wanted(person))
             yield
-        file.unlink()
-        shutil.rmtree(programs)
 
     return cause
 

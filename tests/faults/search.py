@@ -6,6 +6,7 @@ import re
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from lab import debian13
@@ -83,9 +84,17 @@ def _changed_below(places: Iterable[Path], since: float) -> set[Path]:
 
 def _deleted_but_open() -> Iterator[Path]:
     """Files without a name that a process still holds: not ours, into one of which pytest redirects our output."""
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+    for descriptor in _descriptors():
         try:
             if descriptor.readlink().name.endswith(" (deleted)") and descriptor.parts[2] != str(os.getpid()):
                 yield descriptor
         except OSError:
             continue
+
+
+def _descriptors() -> Iterator[Path]:
+    """All files that processes have open, but of those that end meanwhile."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
+            with suppress(OSError):
+                yield from list((process / "fd").iterdir())
