@@ -33,7 +33,7 @@ def seal(
             delivery = attempt.handing_over(delivery)
             pieces = chain([without_trace(delivery.header)], delivery.body)
             try:
-                lmtp.send(connected(), lmtp.envelope(environment), pieces, check, answer_by)
+                lmtp.send(connected, lmtp.envelope(environment), pieces, check, answer_by)
             except UncertainError:
                 attempt.note()
                 raise

@@ -5,8 +5,7 @@ import os
 import re
 import smtplib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from socket import socket
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from sieve_filter.deadline import Deadline
 from sieve_filter.errors import DeliveryError, TimedOutError, UncertainError
@@ -37,8 +36,10 @@ def envelope(environment: Mapping[str, str]) -> Envelope:
 def connect(socket_path: str) -> smtplib.LMTP:
     """A connection to the LMTP server on that socket. Raises DeliveryError."""
     try:
-        # The name is only a greeting; smtplib would ask the DNS for one.
-        return smtplib.LMTP(socket_path, local_hostname="localhost", timeout=_SECONDS)
+        try:
+            return _connection(socket_path)
+        except (ConnectionResetError, smtplib.SMTPServerDisconnected):  # a process that was just told to end
+            return _connection(socket_path)
     except (OSError, smtplib.SMTPException) as error:
         if isinstance(error, OSError) and error.errno == errno.EACCES:
             raise DeliveryError(
@@ -48,27 +49,35 @@ def connect(socket_path: str) -> smtplib.LMTP:
         raise DeliveryError(f"cannot deliver to {socket_path}: {error}; look at Dovecot's log") from error
 
 
+def _connection(socket_path: str) -> smtplib.LMTP:
+    # The name is only a greeting; smtplib would ask the DNS for one.
+    return smtplib.LMTP(socket_path, local_hostname="localhost", timeout=_SECONDS)
+
+
 def send(
-    server: smtplib.LMTP, to: Envelope, message: Iterable[bytes], check: Callable[[], None], answer_by: Deadline
+    connected: Callable[[], smtplib.LMTP],
+    to: Envelope,
+    message: Iterable[bytes],
+    check: Callable[[], None],
+    answer_by: Deadline,
 ) -> None:
     """Deliver `message`, in pieces, the last of which ends a line; return when the server has taken it, and hang up.
 
+    `connected` gives a connection, and another one, where that is possible, if the server hangs up before it was given
+    anything of the message, as a process does that Dovecot has just told to end.
     `check` is called at the last moment at which the delivery can still be broken off, by raising an error. Behind it
     there is only waiting for the answer, until `answer_by`: the server may store the message whatever happens here.
     Raises DeliveryError where the server does not take it, for now or for good: it is then for the sender's server to
     know. Raises UncertainError where its answer does not come.
     """
-    original = f" ORCPT=rfc822;{_xtext(to.original_recipient)}" if to.original_recipient != to.recipient else ""
+    server = connected()
     try:
-        _wait_until(min(answer_by, Deadline.after(_SECONDS)), server)
-        server.command_encoding = "utf-8"
-        _demand(2, *server.docmd("LHLO", server.local_hostname))
-        # LMTP servers must take commands without having been waited for (RFC 2033 section 5, RFC 2920).
-        server.putcmd("MAIL", f"FROM:<{to.sender}> BODY=8BITMIME")
-        server.putcmd("RCPT", f"TO:<{to.recipient}>{original}")
-        server.putcmd("DATA")
-        for kind in (2, 2, 3):
-            _demand(kind, *server.getreply())
+        try:
+            _begin(server, to, answer_by)
+        except (ConnectionError, smtplib.SMTPServerDisconnected):
+            server.close()
+            server = connected()
+            _begin(server, to, answer_by)
         for piece in _dot_stuffed(message):
             server.send(piece)
         check()
@@ -79,6 +88,20 @@ def send(
         raise DeliveryError(f"cannot deliver over LMTP: {error}; look at Dovecot's log") from error
     finally:  # smtplib as a context manager would wait for an answer to QUIT, even when the time is over
         server.close()
+
+
+def _begin(server: smtplib.LMTP, to: Envelope, answer_by: Deadline) -> None:
+    """All that comes before the message."""
+    original = f" ORCPT=rfc822;{_xtext(to.original_recipient)}" if to.original_recipient != to.recipient else ""
+    _wait_until(min(answer_by, Deadline.after(_SECONDS)), server)
+    server.command_encoding = "utf-8"
+    _demand(2, *server.docmd("LHLO", server.local_hostname))
+    # LMTP servers must take commands without having been waited for (RFC 2033 section 5, RFC 2920).
+    server.putcmd("MAIL", f"FROM:<{to.sender}> BODY=8BITMIME")
+    server.putcmd("RCPT", f"TO:<{to.recipient}>{original}")
+    server.putcmd("DATA")
+    for kind in (2, 2, 3):
+        _demand(kind, *server.getreply())
 
 
 def _last_answer(server: smtplib.LMTP, answer_by: Deadline) -> tuple[int, bytes]:
@@ -94,7 +117,9 @@ def _last_answer(server: smtplib.LMTP, answer_by: Deadline) -> tuple[int, bytes]
 
 def _wait_until(deadline: Deadline, server: smtplib.LMTP) -> None:
     """Wait for no answer longer than until then."""
-    cast(socket, server.sock).settimeout(max(_AT_ONCE, deadline.remaining()))
+    if server.sock is None:  # that of before, where nobody can make another
+        raise smtplib.SMTPServerDisconnected("Connection unexpectedly closed")
+    server.sock.settimeout(max(_AT_ONCE, deadline.remaining()))
 
 
 def _dot_stuffed(message: Iterable[bytes]) -> Iterator[bytes]:

@@ -91,7 +91,7 @@ def as_other_mail(post: Post, user: str, message: bytes) -> bool:
     does not take the message.
     """
     if post.socket_path and (server := _connected(_ordinary(post))):
-        _hand_over(server, user, message)
+        _hand_over(lambda: server, user, message)
         return True
     if post.sendmail_path and Path(post.sendmail_path).exists():
         by_sendmail(post, user, message)
@@ -134,13 +134,13 @@ def _over_ordinary_lmtp(post: Post, user: str, message: bytes) -> None:
 def _send(socket_path: str, user: str, message: bytes) -> None:
     from sieve_filter.dovecot import lmtp  # slow to load, and few commands deliver anything
 
-    _hand_over(lmtp.connect(socket_path), user, message)
+    _hand_over(lambda: lmtp.connect(socket_path), user, message)
 
 
-def _hand_over(server: "smtplib.LMTP", user: str, message: bytes) -> None:
+def _hand_over(connected: "Callable[[], smtplib.LMTP]", user: str, message: bytes) -> None:
     from sieve_filter.dovecot import lmtp  # likewise
 
-    lmtp.send(server, lmtp.Envelope("", user, user), [message], lambda: None, Deadline.after(lmtp.ANSWER_SECONDS))
+    lmtp.send(connected, lmtp.Envelope("", user, user), [message], lambda: None, Deadline.after(lmtp.ANSWER_SECONDS))
 
 
 def stamp() -> Stamp:

@@ -139,6 +139,17 @@ def test_service_that_belongs_to_somebody_else_is_named_with_what_to_set() -> No
             os.seteuid(0)
 
 
+def test_dovecot_s_process_that_was_told_to_end_is_not_the_last(enrolled: Server) -> None:
+    with fake() as server:
+        server.hung_up = 1
+        assert seal(enrolled, server.path) == (0, b"sealed", b"")
+        assert server.ended
+    with fake() as server:
+        server.hung_up = 2
+        code, said, complaint = seal(enrolled, server.path)
+    assert (code, said, b"cannot deliver" in complaint) == (os.EX_TEMPFAIL, b"", True)
+
+
 def test_message_of_an_owner_without_a_key_is_passed(server: Server) -> None:
     assert seal(server, "/nonexistent/lmtp") == (0, b"pass", b"")
 

@@ -16,7 +16,8 @@ GOOD = {b"LHLO": b"250 fake", b"MAIL": b"250 ok", b"RCPT": b"250 ok", b"DATA": b
 
 
 class Fake:
-    """An LMTP server for one connection: `said` has the commands, `taken` the message, `answers` its replies.
+    """An LMTP server: `said` has the commands, `taken` the message, `answers` its replies. It ends the first `hung_up`
+    connections with the greeting.
 
     `ended` says whether the message came to its end; the answer to that comes `delay` seconds later.
     """
@@ -27,6 +28,7 @@ class Fake:
         self.taken = b""
         self.ended = False
         self.delay = 0.0
+        self.hung_up = 0
         self._answers = answers
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
@@ -35,7 +37,8 @@ class Fake:
 
     def _serve_until_closed(self) -> None:
         with suppress(OSError):
-            self._serve()
+            while True:
+                self._serve()
 
     def _serve(self) -> None:
         connection, _ = self._listener.accept()
@@ -43,6 +46,9 @@ class Fake:
         with suppress(ConnectionError), connection, connection.makefile("rwb") as stream:
             stream.write(b"220 fake\r\n")
             stream.flush()
+            if self.hung_up > 0:
+                self.hung_up -= 1
+                return
             while line := stream.readline():
                 self.said.append(line.rstrip(b"\r\n"))
                 if not self._answer(stream, line.split()[0].upper()):
