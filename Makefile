@@ -219,8 +219,9 @@ venv: .venv/installed ## Make the development environment, .venv
 
 # Half of their time tests wait, for Dovecot or for a deadline.
 .PHONY: test
+test: export CRYPTOMAIL_BOTH := $(BOTH)
 test: WORKERS := $(shell expr 2 \* "$$(nproc)")
-test: packages venv ## Run all tests (installs missing Debian packages); TESTS=tests/openpgp for some
+test: packages venv ## Run all tests (installs missing Debian packages); TESTS=tests/openpgp for some, BOTH=1 for all
 	$(DEV) pytest -n $(WORKERS) $(TESTS)
 
 .PHONY: faults

@@ -1,6 +1,8 @@
 """The labs, and people who have a mailbox in one."""
 
 import itertools
+import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -42,6 +44,37 @@ DOVECOTS: dict[str, Callable[[str], AbstractContextManager[Lab]]] = {
     "dovecot23": lab_with_23,
     "dovecot24": debian13.lab,
 }
+
+
+# Their tests take long, and the program that they are about hardly knows which Dovecot it works with: where both are
+# asked for, each runs with one, in turns. With CRYPTOMAIL_BOTH, with both.
+_IN_TURNS = {
+    "test_descriptors.py",
+    "test_doctor_probe.py",
+    "test_killed_workers.py",
+    "test_mail_clients.py",
+    "test_mailbox_audit.py",
+    "test_mailbox_encrypt.py",
+    "test_mailbox_over_imap.py",
+    "test_mailbox_restore.py",
+    "test_mailbox_storage.py",
+    "test_saved_mail.py",
+    "test_web.py",
+    "test_web_browser.py",
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out one of the two in turns."""
+    here = Path(__file__).parent
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.path.parent == here and item.path.name in _IN_TURNS:
+            tests.setdefault(re.sub(r"dovecot\d+", "", item.nodeid), []).append(item)
+    pairs = [] if os.environ.get("CRYPTOMAIL_BOTH") else [pair for pair in tests.values() if len(pair) == len(DOVECOTS)]
+    left_out = {pair[number % len(DOVECOTS)] for number, pair in enumerate(pairs)}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")
