@@ -41,7 +41,7 @@ def _certificates(home: Home) -> list[bytes]:
     if len(home.version) == 1:
         from sieve_filter.openpgp import newer  # hardly any keyring is such a file
 
-        return _apart(newer.divided(_content(home.path, home.version[0]))[0])
+        return packets.certificates(newer.divided(_content(home.path, home.version[0]))[0])
     # Whatever GnuPG cannot read is the last of them.
     box, trust, *others = home.version[0], home.version[4], *home.version[1:4], *home.version[5:-1]
     if any(others):
@@ -53,18 +53,6 @@ def _certificates(home: Home) -> list[bytes]:
         if trustdb.may_disable(_content(f"{home.path}/{trustdb.NAME}", trust)):
             raise ValueError("there is a disabled key")
     return certificates
-
-
-def _apart(data: bytes) -> list[bytes]:
-    """The certificates in a file of them, binary. Raises ValueError."""
-    found: list[list[bytes]] = []
-    for packet in packets.split(data):
-        if packet.tag == packets.PUBLIC_KEY:
-            found.append([])
-        elif not found:
-            raise ValueError("it does not begin with a public key")
-        found[-1].append(packet.raw)
-    return [b"".join(one) for one in found]
 
 
 def _content(path: str, version: FileVersion | None) -> bytes:

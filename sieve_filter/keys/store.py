@@ -85,16 +85,16 @@ class Store(NamedTuple):
 
     @property
     def _parts(self) -> dict[str, bytes]:
-        try:
-            return certificate.apart(self.content)
-        except ValueError as error:
-            raise PlaceError(f"cannot read {self.keyring}: {error}") from error
+        return self._apart(self.content)
 
     @property
     def newer_certificates(self) -> dict[str, bytes]:
         """Those that GnuPG cannot read, by their fingerprints. Raises PlaceError where they cannot be told apart."""
+        return self._apart(self.newer)
+
+    def _apart(self, packets: bytes) -> dict[str, bytes]:
         try:
-            return certificate.apart(self.newer)
+            return certificate.apart(packets)
         except ValueError as error:
             raise PlaceError(f"cannot read {self.keyring}: {error}") from error
 

@@ -5,7 +5,7 @@ Nothing is verified here: whoever encrypts has to. A subkey counts as revoked wh
 revocation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sieve_filter.openpgp.certificate import issued_by
@@ -15,6 +15,7 @@ from sieve_filter.openpgp.packets import (
     SIGNATURE,
     MalformedError,
     Packet,
+    certificates,
     fingerprint,
     key_id,
     split,
@@ -90,7 +91,7 @@ def read(certificate: bytes) -> tuple[Part, ...]:
     return (_part(primary, head, None), *(_part(one, head, _newest(one)) for one in subkeys))
 
 
-def divided(certificates: bytes) -> tuple[bytes, bytes]:
+def divided(content: bytes) -> tuple[bytes, bytes]:
     """What of a file of certificates GnuPG reads, and the rest: certificates that are newer.
 
     Octets that are no certificates are left to GnuPG, as they are.
@@ -98,25 +99,11 @@ def divided(certificates: bytes) -> tuple[bytes, bytes]:
     older: list[bytes] = []
     newer: list[bytes] = []
     try:
-        for one in each(certificates):
+        for one in certificates(content):
             (newer if is_newer(one) else older).append(one)
     except ValueError:
-        return certificates, b""
-    return (b"".join(older), b"".join(newer)) if newer else (certificates, b"")
-
-
-def each(certificates: bytes) -> Iterator[bytes]:
-    """The certificates in a file of them. Raises ValueError."""
-    found: list[bytes] = []
-    for packet in split(certificates):
-        if packet.tag == PUBLIC_KEY and found:
-            yield b"".join(found)
-            found = []
-        elif packet.tag != PUBLIC_KEY and not found:
-            raise MalformedError("it does not begin with a public key")
-        found.append(packet.raw)
-    if found:
-        yield b"".join(found)
+        return content, b""
+    return (b"".join(older), b"".join(newer)) if newer else (content, b"")
 
 
 def _components(certificate: bytes) -> tuple[bytes, list[_Component]]:

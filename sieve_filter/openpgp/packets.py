@@ -36,6 +36,18 @@ def split(data: bytes) -> list[Packet]:
     return found
 
 
+def certificates(data: bytes) -> list[bytes]:
+    """The certificates in a file of them, each as it stands there. Raises MalformedError."""
+    found: list[list[bytes]] = []
+    for packet in split(data):
+        if packet.tag == PUBLIC_KEY:
+            found.append([])
+        elif not found:
+            raise MalformedError("it does not begin with a public key")
+        found[-1].append(packet.raw)
+    return [b"".join(one) for one in found]
+
+
 def following(data: bytes, start: int) -> tuple[Packet, int]:
     """The packet at `start` (section 4.2), and where the one behind it begins. Raises MalformedError."""
     head = data[start : start + 6]

@@ -11,7 +11,8 @@ from lab.server import REPOSITORY
 from sieve_filter.mail import protection
 from sieve_filter.openpgp.armor import dearmor
 from sieve_filter.openpgp.encrypted import encrypted_message
-from sieve_filter.openpgp.newer import each, is_newer
+from sieve_filter.openpgp.newer import is_newer
+from sieve_filter.openpgp.packets import certificates
 from tests.interop.keys import KINDS, Made
 from tests.interop.readers import Reader, readers
 from tests.support.filtered import MESSAGE, armor_in
@@ -88,7 +89,7 @@ def main() -> int:
 
 
 def _row(kind: str, made: Made, programs: dict[str, Reader]) -> Row:
-    newer = any(map(is_newer, each(made.public)))
+    newer = any(map(is_newer, certificates(made.public)))
     engines = {"Sequoia": ENGINES["Sequoia"]} if newer else ENGINES
     read, words = dict.fromkeys(programs, 0), dict.fromkeys(programs, 0)
     stored = set()
