@@ -322,18 +322,8 @@ def _may_be_empty(path: str, home: str) -> bool:
 
 def _contents(home: str, most: int) -> Iterator[tuple[str, bytes]]:
     """The keyring files in a GnuPG home, or the one file that it is, with what is in them: `most` octets each."""
-    from sieve_filter.system import places  # deliveries have no need of it
+    from sieve_filter.keys import keyring_file  # deliveries have no need of it
 
     for path in [home] if os.path.isfile(home) else [f"{home}/{name}" for name in _KEYRING_FILES[:2]]:
-        try:
-            with open(path, "rb", opener=places.open_file) as file:
-                content = file.read(most + 1)
-        except FileNotFoundError:
-            continue
-        except places.NotAFileError as error:
-            raise KeyringError(f"{path} is not a file: take it away") from error
-        except OSError as error:
-            raise KeyringError(f"cannot read {path}: {error.strerror}") from error
-        if len(content) > most:
-            raise KeyringError(f"{path} is larger than {most} octets: set the keys in it up again")
-        yield path, content
+        if (content := keyring_file.read_if_there(path, most)) is not None:
+            yield path, content

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sieve_filter import limits
 from sieve_filter.errors import KeyringError, RefusedKeyError
 from sieve_filter.gpg.colons import Key, Subkey
+from sieve_filter.keys import keyring_file
 from sieve_filter.keys.recipients import NEWER, Home
 from sieve_filter.openpgp import certificate, newer
 from sieve_filter.openpgp.certificate import Certificate
@@ -20,7 +21,6 @@ from sieve_filter.openpgp.packets import key_id
 from sieve_filter.openpgp.user_id import address_in
 from sieve_filter.sequoia import engine
 from sieve_filter.sequoia.engine import UnsuitableError
-from sieve_filter.system import places
 
 # Files kept in memory, 2 KB for each key of version 6, 50 KB for a post-quantum one.
 _FILES = 500
@@ -44,7 +44,7 @@ def read(home: Home) -> Newer | None:
     """
     is_file = len(home.version) == 1
     path = home.path if is_file else f"{home.path}/{NEWER}"
-    content = _content(path)
+    content = keyring_file.read(path, limits.KEYRING_OCTETS)
     if is_file and not newer.divided(content)[1]:
         return None
     reading = certificate.read(content)
@@ -129,16 +129,3 @@ def _state(part: Part) -> str:
 
 def _subkey(part: Part, state: str) -> Subkey:
     return Subkey(part.fingerprint, state, part.algorithm, part.bits, part.created, part.expires, part.encrypts)
-
-
-def _content(path: str) -> bytes:
-    try:
-        with open(path, "rb", opener=places.open_file) as file:
-            content = file.read(limits.KEYRING_OCTETS + 1)
-    except places.NotAFileError as error:
-        raise KeyringError(f"{path} is not a file: take it away") from error
-    except OSError as error:
-        raise KeyringError(f"cannot read {path}: {error.strerror}") from error
-    if len(content) > limits.KEYRING_OCTETS:
-        raise KeyringError(f"{path} is larger than {limits.KEYRING_OCTETS} octets: set the keys in it up again")
-    return content

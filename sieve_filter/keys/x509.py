@@ -6,10 +6,10 @@ from functools import lru_cache
 from sieve_filter import limits
 from sieve_filter.errors import KeyringError
 from sieve_filter.gpg.colons import Key, Subkey
+from sieve_filter.keys import keyring_file
 from sieve_filter.keys.recipients import Found, Holding, Home
 from sieve_filter.smime import certificate, recipients
 from sieve_filter.smime.certificate import X509
-from sieve_filter.system import places
 
 # Files kept in memory, some 4 KB each.
 _FILES = 2_000
@@ -18,15 +18,7 @@ _FILES = 2_000
 @lru_cache(maxsize=_FILES)
 def read(home: Home) -> Holding:
     """The certificates in a file. Raises KeyringError where it cannot be read, or there is anything else in it."""
-    try:
-        with open(home.path, "rb", opener=places.open_file) as file:
-            content = file.read(limits.X509_FILE_OCTETS + 1)
-    except places.NotAFileError as error:
-        raise KeyringError(f"{home.path} is not a file: take it away") from error
-    except OSError as error:
-        raise KeyringError(f"cannot read {home.path}: {error.strerror}") from error
-    if len(content) > limits.X509_FILE_OCTETS:
-        raise KeyringError(f"{home.path} is larger than {limits.X509_FILE_OCTETS} octets: set the keys in it up again")
+    content = keyring_file.read(home.path, limits.X509_FILE_OCTETS)
     reading = certificate.read(content)
     if reading.secret:
         raise KeyringError(f"{home.path} holds a SECRET key: take it away, and set up a new certificate")
