@@ -21,14 +21,17 @@ from tests.support.enrolment import letter
 from tests.support.lmtp import ENVELOPE, MESSAGE, fake
 from tests.support.server import ALICE, Outbox, Server
 from tests.support.workers import CLIENT, head
+from tests.support.x509 import Card, card, maker
+
+__all__ = ["card", "maker"]
 
 
 @pytest.fixture
 def recorder() -> Iterator[Recorder]:
-    """A gpg and a true one behind it, where every user can reach it."""
+    """A gpg and an openssl, with the true ones behind them, where every user can reach them."""
     with TemporaryDirectory(prefix="descriptors-", dir="/tmp") as directory:
         Path(directory).chmod(0o755)
-        yield Recorder(Path(directory, "programs"), gpg="/usr/bin/gpg")
+        yield Recorder(Path(directory, "programs"), gpg="/usr/bin/gpg", openssl="/usr/bin/openssl")
 
 
 @contextmanager
@@ -63,6 +66,16 @@ def started(
 def all_got_nothing(recorder: Recorder, user: int = os.getuid()) -> bool:
     lines = recorder.take()
     return bool(lines) and all(line.endswith(f" of user {user}: nothing") for line in lines)
+
+
+def test_openssl_of_an_executed_program_gets_nothing(server: Server, recorder: Recorder, card: Card) -> None:
+    (server.home / ".cryptomail").mkdir(mode=0o700)
+    (server.home / ".cryptomail/smime.pem").write_bytes(card.pem)
+    owner = {"USER": ALICE, "HOME": str(server.home)} | ENVELOPE
+    function = f"programs.extprograms.filter_main({str(server.config)!r})"
+    done = started(recorder, function, data=MESSAGE, environment=owner)
+    assert card.decrypt(done.stdout) == MESSAGE
+    assert all_got_nothing(recorder)
 
 
 def test_gpg_of_an_executed_program_gets_nothing(enrolled: Server, recorder: Recorder) -> None:
