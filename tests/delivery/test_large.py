@@ -11,7 +11,7 @@ import pytest
 
 from lab.keys import Owner
 from sieve_filter.mail import protection
-from tests.support.filtered import armor_in
+from tests.support.filtered import MOST_KILOBYTES, armor_in, filter_and_measure
 from tests.support.newer import NewerOwner
 from tests.support.server import ALICE, Server
 from tests.support.workers import running
@@ -19,21 +19,6 @@ from tests.support.workers import running
 HEADER = b"Subject: s\r\nMessage-ID: <1@example.com>\r\nContent-Type: text/plain\r\n\r\n"
 MEGABYTES = 30
 LARGE = HEADER + b"0123456789abcdef" * 65_536 * MEGABYTES
-MOST_KILOBYTES = 80_000
-
-
-def filter_and_measure(server: Server, message: bytes, directory: Path) -> "tuple[int, bytes, str, int]":
-    """Exit code, output and errors of the filter, and the most memory it had, in kilobytes."""
-    peak = directory / "peak"
-    code = (
-        f"import sys; from sieve_filter.cli.main import main; code = main({str(server.config)!r})\n"
-        f"from pathlib import Path; Path({str(peak)!r}).write_bytes(Path('/proc/self/status').read_bytes())\n"
-        "sys.exit(code)"
-    )
-    environment = {"USER": ALICE, "HOME": str(server.home), "PATH": os.environ["PATH"], "TMPDIR": str(directory)}
-    command = [sys.executable, "-c", code, "filter"]
-    done = subprocess.run(command, input=message, capture_output=True, env=environment, timeout=100)
-    return done.returncode, done.stdout, done.stderr.decode(), int(peak.read_text().partition("VmHWM:")[2].split()[0])
 
 
 @pytest.mark.parametrize("compression", ["none", "zlib"])

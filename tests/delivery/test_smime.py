@@ -13,7 +13,7 @@ from lab.keys import Owner
 from sieve_filter.detection.classify import Kind
 from sieve_filter.mail.message import split
 from sieve_filter.mail.mime import decode
-from tests.support.filtered import CANARY, MESSAGE, STRANGE_MESSAGES
+from tests.support.filtered import CANARY, MESSAGE, MOST_KILOBYTES, STRANGE_MESSAGES, filter_and_measure
 from tests.support.server import ALICE, Server, run
 from tests.support.workers import running
 from tests.support.x509 import Card, Maker, card, ec, maker, openssl
@@ -27,7 +27,6 @@ KINDS = {
     "P-256": ec("P-256"),
     "P-384": ec("P-384"),
 }
-MOST_KILOBYTES = 80_000
 
 
 def give(server: Server, *cards: Card) -> None:
@@ -265,19 +264,11 @@ def test_a_large_message_is_encrypted_in_little_memory(server: Server, card: Car
     give(server, card)
     megabytes = 100 if os.environ.get("CRYPTOMAIL_SMIME_LONG") else 10
     large = b"Subject: s\r\n\r\n" + b"0123456789abcdef" * 65_536 * megabytes
-    peak = tmp_path / "peak"
-    code = (
-        f"import sys; from sieve_filter.cli.main import main; code = main({str(server.config)!r})\n"
-        f"from pathlib import Path; Path({str(peak)!r}).write_bytes(Path('/proc/self/status').read_bytes())\n"
-        "sys.exit(code)"
-    )
-    environment = {"USER": ALICE, "HOME": str(server.home), "PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-c", code, "filter"]
-    done = subprocess.run(command, input=large, capture_output=True, env=environment, timeout=100)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert int(peak.read_text().partition("VmHWM:")[2].split()[0]) < MOST_KILOBYTES
-    assert card.decrypt(done.stdout) == large
-    assert stored_by(server, done.stdout) == done.stdout  # it counts as encrypted
+    code, stored, complaint, kilobytes = filter_and_measure(server, large, tmp_path)
+    assert (code, complaint) == (0, "")
+    assert kilobytes < MOST_KILOBYTES
+    assert card.decrypt(stored) == large
+    assert stored_by(server, stored) == stored  # it counts as encrypted
 
 
 def test_a_worker_does_it_too_and_sees_a_new_file_at_once(

@@ -298,6 +298,16 @@ KEYRING = [
 # gpg
 
 
+@contextmanager
+def stand_in(lab: Lab, programs: Path, name: str, script: str, path: str = "") -> Iterator[None]:
+    """A shell script in that directory in place of a program that cryptomail starts; `path` is where others are."""
+    fake = programs / name
+    fake.write_text(f"#!/bin/sh -p\nPATH=/usr/bin:/bin\nLAB={lab.inside(dovecot.workshop(lab))}\n{script}\n")
+    fake.chmod(0o755)
+    with dovecot.wrapped(lab, f'PATH={lab.inside(programs)}{path}\nexport PATH\nexec "$PROGRAM" "$@"'):
+        yield
+
+
 def gpg(encrypts: str, settings: str = "") -> Cause:
     """A gpg that does this in place of encrypting, which is left to gpg alone; its lists are the true one's."""
 
@@ -305,16 +315,13 @@ def gpg(encrypts: str, settings: str = "") -> Cause:
     def cause(person: Person) -> Iterator[None]:
         lab = person.lab
         engine = config(f'engine = "gnupg"\n{settings}')
-        with dovecot.programs(lab) as programs, dovecot.orphans_ended(lab), ExitStack() as stack:
-            fake = programs / "gpg"
-            fake.write_text(
-                f"#!/bin/sh -p\nPATH=/usr/bin:/bin\nLAB={lab.inside(dovecot.workshop(lab))}\n"
-                f'case "$*" in *--encrypt*) {encrypts} ;; *) exec /usr/bin/gpg "$@" ;; esac\n'
-            )
-            fake.chmod(0o755)
-            wrapper = f'PATH={lab.inside(programs)}\nexport PATH\nexec "$PROGRAM" "$@"'
-            stack.enter_context(dovecot.wrapped(lab, wrapper))
-            stack.enter_context(engine(person))
+        script = f'case "$*" in *--encrypt*) {encrypts} ;; *) exec /usr/bin/gpg "$@" ;; esac'
+        with (
+            dovecot.programs(lab) as programs,
+            dovecot.orphans_ended(lab),
+            stand_in(lab, programs, "gpg", script),
+            engine(person),
+        ):
             yield
 
     return cause
@@ -383,14 +390,8 @@ def smime(encrypts: str = "", damage: Callable[[bytes], bytes] = bytes) -> Cause
             file.write_bytes(damage(card.pem))
             stack.callback(file.unlink)
             dovecot.belongs_to_the_mail_user(lab, file)
-            fake = programs / "openssl"
-            fake.write_text(
-                f"#!/bin/sh -p\nPATH=/usr/bin:/bin\nLAB={lab.inside(dovecot.workshop(lab))}\n"
-                f"OTHER={lab.inside(other.directory)}/cert.pem\n{encrypts}\n"
-            )
-            fake.chmod(0o755)
-            wrapper = f'PATH={lab.inside(programs)}:/usr/bin:/bin\nexport PATH\nexec "$PROGRAM" "$@"'
-            stack.enter_context(dovecot.wrapped(lab, wrapper))
+            script = f"OTHER={lab.inside(other.directory)}/cert.pem\n{encrypts}"
+            stack.enter_context(stand_in(lab, programs, "openssl", script, ":/usr/bin:/bin"))
             stack.enter_context(wanted(person))
             yield
 

@@ -1,13 +1,16 @@
 """Messages, what becomes of them, and gpgs that are none."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from lab.keys import Owner
-from tests.support.server import ALICE, run
+from tests.support.server import ALICE, Server, run
 
 MESSAGE = b"From: b@example.com\r\nSubject: hello\r\nMessage-ID: <1@example.com>\r\n\r\nThe text.\r\n"
 CANARY = b"canary-5e2b1c"
+MOST_KILOBYTES = 80_000  # that a filter may have in memory, whatever the message's size
 STRANGE_MESSAGES = {
     "ordinary": MESSAGE,
     "empty": b"",
@@ -71,3 +74,17 @@ def install_gpg(directory: Path, script: str) -> Path:
 
 def armor_in(stored: bytes) -> bytes:
     return stored[stored.index(b"-----BEGIN PGP") : stored.index(b"-----END PGP") + 27]
+
+
+def filter_and_measure(server: Server, message: bytes, directory: Path) -> "tuple[int, bytes, str, int]":
+    """Exit code, output and errors of the filter, and the most memory it had, in kilobytes."""
+    peak = directory / "peak"
+    code = (
+        f"import sys; from sieve_filter.cli.main import main; code = main({str(server.config)!r})\n"
+        f"from pathlib import Path; Path({str(peak)!r}).write_bytes(Path('/proc/self/status').read_bytes())\n"
+        "sys.exit(code)"
+    )
+    environment = {"USER": ALICE, "HOME": str(server.home), "PATH": os.environ["PATH"], "TMPDIR": str(directory)}
+    command = [sys.executable, "-c", code, "filter"]
+    done = subprocess.run(command, input=message, capture_output=True, env=environment, timeout=100)
+    return done.returncode, done.stdout, done.stderr.decode(), int(peak.read_text().partition("VmHWM:")[2].split()[0])
