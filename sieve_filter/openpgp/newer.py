@@ -10,11 +10,17 @@ from typing import NamedTuple
 
 from sieve_filter.openpgp.certificate import issued_by
 from sieve_filter.openpgp.packets import (
+    BINDING,
+    CREATED,
+    FLAGS,
+    LIFETIME,
     PUBLIC_KEY,
     PUBLIC_SUBKEY,
     SIGNATURE,
+    TO_ENCRYPT,
     MalformedError,
     Packet,
+    SelfSignature,
     certificates,
     fingerprint,
     key_id,
@@ -30,10 +36,7 @@ _ENCRYPTS = _GNUPG_ENCRYPTS | {_X25519, _X448, _ML_KEM_768, _ML_KEM_1024}
 _RSA = frozenset({1, 2, 3})
 _BITS = {18: 256, 22: 255, _X25519: 255, _X448: 448, 27: 255, 28: 456, _ML_KEM_768: 768, _ML_KEM_1024: 1024}
 
-# RFC 9580 section 5.2.1: what binds a subkey, and what revokes one.
-_BINDING, _SUBKEY_REVOCATION = 0x18, 0x28
-_CREATED, _LIFETIME, _FLAGS = 2, 9, 27  # section 5.2.3.7
-_TO_ENCRYPT = 0x0C  # section 5.2.3.29: communications, or storage
+_SUBKEY_REVOCATION = 0x28  # RFC 9580 section 5.2.1
 
 
 class Part(NamedTuple):
@@ -53,19 +56,11 @@ class Part(NamedTuple):
     alone: bytes
 
 
-class _Signature(NamedTuple):
-    raw: bytes
-    kind: int
-    created: int
-    lifetime: int
-    flags: int | None
-
-
 class _Component(NamedTuple):
     """A key, and its owner's own signatures behind it; of the primary key, those on its user IDs too."""
 
     packet: Packet
-    signatures: list[_Signature]
+    signatures: list[SelfSignature]
 
     @property
     def algorithm(self) -> int:
@@ -128,7 +123,7 @@ def _components(certificate: bytes) -> tuple[bytes, list[_Component]]:
     return b"".join(head), found
 
 
-def _part(component: _Component, head: bytes, binding: _Signature | None) -> Part:
+def _part(component: _Component, head: bytes, binding: SelfSignature | None) -> Part:
     body, algorithm = component.packet.body, component.algorithm
     created = int.from_bytes(body[1:5])
     number = 10 if body[:1] == b"\x06" else 6  # behind the algorithm, version 6 has the length of what follows
@@ -143,37 +138,37 @@ def _part(component: _Component, head: bytes, binding: _Signature | None) -> Par
         bits,
         created,
         created + binding.lifetime if binding.lifetime else None,
-        encrypts=algorithm in _ENCRYPTS and bool((binding.flags or 0) & _TO_ENCRYPT),
+        encrypts=algorithm in _ENCRYPTS and bool((binding.flags or 0) & TO_ENCRYPT),
         revoked=revoked,
         alone=head + component.packet.raw + binding.raw,
     )
 
 
-def _newest(subkey: _Component) -> _Signature | None:
-    bindings: Sequence[_Signature] = [one for one in subkey.signatures if one.kind == _BINDING]
+def _newest(subkey: _Component) -> SelfSignature | None:
+    bindings: Sequence[SelfSignature] = [one for one in subkey.signatures if one.kind == BINDING]
     return max(bindings, key=lambda one: one.created, default=None)
 
 
 def _may_encrypt(component: _Component) -> bool:
     """Whether any signature says so, or none says what the key is for."""
     flags = [one.flags for one in component.signatures if one.flags is not None]
-    return not flags or any(one & _TO_ENCRYPT for one in flags)
+    return not flags or any(one & TO_ENCRYPT for one in flags)
 
 
-def _signature(packet: Packet) -> _Signature:
+def _signature(packet: Packet) -> SelfSignature:
     """What the signed subpackets say (section 5.2.3). Raises LookupError."""
     body = packet.body
     wide = 4 if body[:1] == b"\x06" else 2
-    said = {_CREATED: b"", _LIFETIME: b"", _FLAGS: b""}
+    said = {CREATED: b"", LIFETIME: b"", FLAGS: b""}
     if body[:1] in (b"\x04", b"\x06"):
         for _, content in subpackets(body[4 + wide : 4 + wide + int.from_bytes(body[4 : 4 + wide])]):
             if content and content[0] & 0x7F in said:
                 said[content[0] & 0x7F] = content[1:]
-    flags = said[_FLAGS]
-    return _Signature(
+    flags = said[FLAGS]
+    return SelfSignature(
         packet.raw,
         body[1],
-        int.from_bytes(said[_CREATED][:4]),
-        int.from_bytes(said[_LIFETIME][:4]),
+        int.from_bytes(said[CREATED][:4]),
+        int.from_bytes(said[LIFETIME][:4]),
         flags[0] if flags else None,
     )

@@ -11,6 +11,10 @@ from sieve_filter.openpgp.digest import sha1
 SIGNATURE, SECRET_KEY, PUBLIC_KEY, SECRET_SUBKEY, USER_ID, PUBLIC_SUBKEY, USER_ATTRIBUTE = 2, 5, 6, 7, 13, 14, 17
 MARKER, TRUST, PADDING = 10, 12, 21
 
+BINDING = 0x18  # section 5.2.1: the kind of signature by which a subkey is a key's
+CREATED, LIFETIME, FLAGS = 2, 9, 27  # section 5.2.3.7: what subpackets say of a key
+TO_ENCRYPT = 0x0C  # section 5.2.3.29: communications, or storage
+
 VERSION_6_DIGITS = 64  # of a fingerprint; those of version 4 have 40
 
 
@@ -24,6 +28,18 @@ class Packet(NamedTuple):
     tag: int
     raw: bytes
     body: bytes
+
+
+class SelfSignature(NamedTuple):
+    """What a key's owner says of it: `kind` as in section 5.2.1, `created` in seconds since 1970, the key's `lifetime`
+    in seconds, 0 for no end; `flags` say what the key is for, if they are there.
+    """
+
+    raw: bytes
+    kind: int
+    created: int
+    lifetime: int
+    flags: int | None
 
 
 def split(data: bytes) -> list[Packet]:

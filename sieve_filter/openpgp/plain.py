@@ -9,13 +9,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sieve_filter.openpgp.packets import (
+    BINDING,
+    CREATED,
+    FLAGS,
+    LIFETIME,
     PUBLIC_KEY,
     PUBLIC_SUBKEY,
     SIGNATURE,
+    TO_ENCRYPT,
     TRUST,
     USER_ID,
     MalformedError,
     Packet,
+    SelfSignature,
     fingerprint,
     split,
     subpackets,
@@ -40,25 +46,21 @@ _CURVES = {
     bytes.fromhex("2b81040023"): 521,
 }
 
-# Section 5.2.1: signatures about a user ID, a subkey, and the primary key.
-_CERTIFICATIONS, _BINDING, _DIRECT = (0x10, 0x11, 0x12, 0x13), 0x18, 0x1F
+# Section 5.2.1: signatures about a user ID, and the primary key.
+_CERTIFICATIONS, _DIRECT = (0x10, 0x11, 0x12, 0x13), 0x1F
 _REVOCATIONS = (0x20, 0x28, 0x30)
 
 # Section 5.2.3.7: what subpackets a plain signature may have, those of them that may be critical, and those that may be
 # where they are not signed.
-_CREATED, _LIFETIME, _FLAGS, _ISSUER, _ISSUER_FINGERPRINT, _EMBEDDED = 2, 9, 27, 16, 33, 32
-_CRITICAL = frozenset(
-    {_CREATED, _LIFETIME, _FLAGS, _ISSUER, _ISSUER_FINGERPRINT, _EMBEDDED, 11, 21, 22, 24, 25, 26, 30}
-)
+_ISSUER, _ISSUER_FINGERPRINT, _EMBEDDED = 16, 33, 32
+_CRITICAL = frozenset({CREATED, LIFETIME, FLAGS, _ISSUER, _ISSUER_FINGERPRINT, _EMBEDDED, 11, 21, 22, 24, 25, 26, 30})
 _KNOWN = _CRITICAL | {20, 23, 28, 34}
-_SAID = (_CREATED, _LIFETIME, _FLAGS)
+_SAID = (CREATED, LIFETIME, FLAGS)
 _UNSIGNED = frozenset({_ISSUER, _ISSUER_FINGERPRINT, _EMBEDDED})
 
 # GnuPG notes behind a signature whether it has verified it (parse_trust of its g10/parse-packet.c), and believes that:
 # not yet, or it is good.
 _CACHED = (b"\x00", b"\x03")
-
-_TO_ENCRYPT = 0x0C  # section 5.2.3.29: communications, or storage
 
 # Far below what GnuPG takes.
 _USER_ID_OCTETS = 1_000
@@ -94,16 +96,6 @@ class _Component(NamedTuple):
 
     packet: Packet
     signatures: list[Packet]
-
-
-class _Signature(NamedTuple):
-    """A self-signature: `lifetime` in seconds, 0 for no end; `flags` say what the key is for, if they are there."""
-
-    raw: bytes
-    kind: int
-    created: int
-    lifetime: int
-    flags: int | None
 
 
 class _UnusualError(Exception):
@@ -150,7 +142,7 @@ def _read(components: Sequence[_Component], now: int) -> Plain:
         bound.append((b"", _newest(direct)))
     # Which of them GnuPG goes by does not matter where all say the same.
     (flags, lifetime), *different = {(signature.flags, signature.lifetime) for _, signature in bound}
-    if different or flags is None or (primary.algorithm in _ENCRYPTING and flags & _TO_ENCRYPT):
+    if different or flags is None or (primary.algorithm in _ENCRYPTING and flags & TO_ENCRYPT):
         raise _UnusualError
     packet, subkey, binding = _encrypting(others[len(user_ids) :], primary, now)
     return Plain(
@@ -161,7 +153,7 @@ def _read(components: Sequence[_Component], now: int) -> Plain:
     )
 
 
-def _encrypting(subkeys: Sequence[_Component], primary: PlainKey, now: int) -> tuple[Packet, PlainKey, _Signature]:
+def _encrypting(subkeys: Sequence[_Component], primary: PlainKey, now: int) -> tuple[Packet, PlainKey, SelfSignature]:
     """The newest subkey that may encrypt, and its newest binding signature."""
     found = [
         (key.created, one, key)
@@ -172,8 +164,8 @@ def _encrypting(subkeys: Sequence[_Component], primary: PlainKey, now: int) -> t
     if not found or (len(found) > 1 and found[-2][0] == found[-1][0]):
         raise _UnusualError
     _, component, key = found[-1]
-    binding = _newest(_own(component, primary, (_BINDING,), now))
-    if not primary.created <= key.created <= binding.created or not binding.flags or binding.flags & ~_TO_ENCRYPT:
+    binding = _newest(_own(component, primary, (BINDING,), now))
+    if not primary.created <= key.created <= binding.created or not binding.flags or binding.flags & ~TO_ENCRYPT:
         raise _UnusualError
     return component.packet, key, binding
 
@@ -181,10 +173,10 @@ def _encrypting(subkeys: Sequence[_Component], primary: PlainKey, now: int) -> t
 def _only_signs(subkey: _Component, primary: PlainKey, now: int) -> bool:
     """Whether GnuPG cannot find that the subkey encrypts, whichever of its signatures are good."""
     try:
-        signatures = _own(subkey, primary, (_BINDING,), now)
+        signatures = _own(subkey, primary, (BINDING,), now)
     except _UnusualError:
         return False
-    return bool(signatures) and not any(one.flags is None or one.flags & _TO_ENCRYPT for one in signatures)
+    return bool(signatures) and not any(one.flags is None or one.flags & TO_ENCRYPT for one in signatures)
 
 
 def _key(body: bytes) -> PlainKey:
@@ -211,7 +203,7 @@ def _key(body: bytes) -> PlainKey:
     return PlainKey(fingerprint(body), algorithm, bits, int.from_bytes(body[1:5]))
 
 
-def _own(component: _Component, primary: PlainKey, kinds: Sequence[int], now: int) -> list[_Signature]:
+def _own(component: _Component, primary: PlainKey, kinds: Sequence[int], now: int) -> list[SelfSignature]:
     """The signatures of the primary key's own, which all must be of one of these kinds. Others' do not count."""
     found = []
     for packet in component.signatures:
@@ -241,7 +233,7 @@ def _is_whole(signature: bytes) -> bool:
     return signature[0] == 4 and signature[2] in _SIGNATURE_INTEGERS and position == len(signature)
 
 
-def _signature(packet: Packet) -> tuple[_Signature, set[str]]:
+def _signature(packet: Packet) -> tuple[SelfSignature, set[str]]:
     """The signature in a packet (section 5.2.3), and the key IDs that it names as its issuer's."""
     body = packet.body
     hashed = int.from_bytes(body[4:6])
@@ -264,16 +256,16 @@ def _signature(packet: Packet) -> tuple[_Signature, set[str]]:
                 raise _UnusualError
             elif kind in _SAID:
                 signed[kind] = value
-    flags = signed.get(_FLAGS)
-    created, lifetime = signed[_CREATED], signed.get(_LIFETIME, bytes(4))
+    flags = signed.get(FLAGS)
+    created, lifetime = signed[CREATED], signed.get(LIFETIME, bytes(4))
     if len(created) != 4 or len(lifetime) != 4 or (flags is not None and len(flags) != 1):
         raise _UnusualError
-    return _Signature(
+    return SelfSignature(
         packet.raw, body[1], int.from_bytes(created), int.from_bytes(lifetime), None if flags is None else flags[0]
     ), issuers
 
 
-def _newest(signatures: Sequence[_Signature]) -> _Signature:
+def _newest(signatures: Sequence[SelfSignature]) -> SelfSignature:
     """The one that counts. Of two of the same second, GnuPG might choose another than whoever encrypts."""
     in_order = sorted(signatures, key=lambda one: one.created)
     if not in_order or (len(in_order) > 1 and in_order[-2].created == in_order[-1].created):
