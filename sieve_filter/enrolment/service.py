@@ -78,7 +78,7 @@ def requests(whose: Owner, settings: Settings) -> Path:
     """The file in which requests of `whose` wait: see `waiting`. Raises UsageError as `place` does."""
     if not settings.keyrings.owner:
         return beside.path(certificate_place(settings, whose), whose.home, waiting.FILE, as_file=True)
-    return beside.path(place(settings, whose), whose.home, waiting.FILE, _as_file(settings))
+    return beside.path(place(settings, whose), whose.home, waiting.FILE, settings.keyrings.in_files)
 
 
 def is_own(state: OwnerState, whose: Owner, settings: Settings) -> bool:
@@ -95,16 +95,12 @@ def fingerprints(whose: Owner, before: Standing, settings: Settings) -> list[str
     return list(dict.fromkeys([*(one.fingerprint for one in before.state.keys), *found]))
 
 
-def _as_file(settings: Settings) -> bool:
-    return settings.keyrings.owner[0].endswith("%w")  # that is how a Web Key Directory names its files
-
-
 def order(
     whose: Owner, certificates: tuple[Certificate, ...], settings: Settings, named: bool, foreign: bool = False
 ) -> Order:
     """What sets those certificates up for `whose`; see Order. Raises UsageError as `place` does."""
     keyring_home = place(settings, whose)
-    return Order(whose.user, keyring_home, certificates, whose.addresses, named, _as_file(settings), foreign)
+    return Order(whose.user, keyring_home, certificates, whose.addresses, named, settings.keyrings.in_files, foreign)
 
 
 def standing(whose: Owner, settings: Settings) -> Standing:

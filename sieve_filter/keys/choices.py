@@ -14,13 +14,13 @@ FILE = "cryptomail-choices"
 
 
 def path(whose: Owner, keyrings: Keyrings) -> str:
-    """Where the file is, as `beside.path` has it; empty where there is no place for owners' own keys."""
+    """Where the file is; empty where there is no place for owners' own keys."""
     if not keyrings.owner:
         return ""
+    from sieve_filter.keys import beside  # few administrators let owners choose
+
     keyring = owner.expand(keyrings.owner[0], whose)
-    if keyrings.owner[0].endswith("%w") or os.path.isfile(keyring):
-        return f"{whose.home}/.{FILE}"
-    return f"{keyring}/{FILE}"
+    return str(beside.path(keyring, whose.home, FILE, keyrings.in_files))
 
 
 def read(file: str) -> Mapping[str, str] | None:

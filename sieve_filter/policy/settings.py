@@ -29,6 +29,11 @@ class Keyrings(NamedTuple):
     certificates: tuple[str, ...] = ("%h/.cryptomail/smime.pem",)
     prefer: str = OPENPGP
 
+    @property
+    def in_files(self) -> bool:
+        """Whether an owner's own keys are a file, as a Web Key Directory names them, and not in a GnuPG home."""
+        return self.owner[0].endswith("%w")
+
 
 class Settings(NamedTuple):
     """What the administrator decided; the defaults are those of a missing file. cryptomail.toml(5) explains each.

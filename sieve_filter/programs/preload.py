@@ -20,6 +20,7 @@ _LATE = (
     "dovecot.lmtp",
     "gpg.keybox",
     "gpg.trustdb",
+    "keys.beside",
     "keys.newer",
     "keys.script_key",
     "keys.x509",
